@@ -1,0 +1,33 @@
+//! The two traits that carry every method: a configuration that can be fitted, and what it becomes.
+//!
+//! They are different types on purpose: an untrained `anomaly_map` cannot be written.
+
+use crate::anomaly_map::AnomalyMap;
+use crate::image::Image;
+use crate::observer::Observer;
+
+/// A configuration that learns from anomaly-free images.
+pub trait Fit {
+    /// The trained detector.
+    type Detector: Detector;
+    /// Why fitting failed.
+    type Error: std::error::Error;
+
+    /// Learns from `training` images and calibrates its scores on `validation` images; both
+    /// anomaly-free, disjoint, already read and resized by the detector's own preprocessing.
+    fn fit(
+        &self,
+        training: &[Image],
+        validation: &[Image],
+        observer: &mut dyn Observer,
+    ) -> Result<Self::Detector, Self::Error>;
+}
+
+/// A trained detector: an image in, an anomaly map out.
+pub trait Detector {
+    /// Why an image could not be scored.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The anomaly map of `image`, at the size of `image`; higher is more anomalous.
+    fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, Self::Error>;
+}

@@ -1,0 +1,52 @@
+//! An image in memory: RGB, `f32`, `[0, 1]`. Reading is in [`read`], resizing in [`resize`].
+
+pub mod read;
+pub mod resize;
+
+/// An RGB image, rows from top to bottom, pixels interleaved: `[height, width, 3]`, values in `[0, 1]`.
+///
+/// Grey images have three equal channels: every network here was made for RGB.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    width: usize,
+    height: usize,
+    pixels: Vec<f32>,
+}
+
+impl Image {
+    /// Wraps `pixels`, `[height, width, 3]` in row-major order.
+    ///
+    /// # Panics
+    /// If a side is 0 or `pixels.len() != width * height * 3`: a programming error, never the
+    /// result of reading a file.
+    pub fn new(width: usize, height: usize, pixels: Vec<f32>) -> Self {
+        assert!(width > 0 && height > 0, "an image has at least one pixel");
+        assert_eq!(pixels.len(), width * height * 3, "[height, width, 3]");
+        Self {
+            width,
+            height,
+            pixels,
+        }
+    }
+
+    /// Width in pixels, at least 1.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels, at least 1.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// All values, `[height, width, 3]`, in `[0, 1]`.
+    pub fn pixels(&self) -> &[f32] {
+        &self.pixels
+    }
+
+    /// Red, green, blue at a row and a column.
+    pub fn pixel(&self, row: usize, column: usize) -> [f32; 3] {
+        let at = (row * self.width + column) * 3;
+        [self.pixels[at], self.pixels[at + 1], self.pixels[at + 2]]
+    }
+}

@@ -1,0 +1,20 @@
+//! Everything around the network: images, data sets, anomaly maps, metrics, evaluation, pictures.
+//!
+//! The modules follow the data path: [`image`] → [`dataset`] → [`detector`] → [`anomaly_map`] →
+//! [`metrics`] → [`evaluation`] → pictures ([`heatmap`], [`sheet`]). Nothing here knows a network
+//! or a deep-learning framework; a detector speaks in images and maps, never in tensors.
+#![forbid(unsafe_code)]
+
+pub mod anomaly_map;
+pub mod atomic_file;
+pub mod dataset;
+pub mod detector;
+pub mod evaluation;
+pub mod heatmap;
+pub mod image;
+pub mod map_file;
+pub mod mask;
+pub mod metrics;
+pub mod observer;
+pub mod sheet;
+pub mod synthetic;

@@ -1,0 +1,32 @@
+//! What long work tells while it runs. The library never prints: it tells an [`Observer`].
+
+use std::path::Path;
+
+/// Listens to long work. Every method has an empty default, so that an observer takes what it needs.
+pub trait Observer {
+    /// A stage of known length begins: `total` units of work, named for people ("training p=33").
+    fn start(&mut self, _stage: &str, _total: u64) {}
+
+    /// `done` of the stage's units are finished; `loss` is the current training loss where there is one.
+    fn advance(&mut self, _done: u64, _loss: Option<f64>) {}
+
+    /// The stage is over.
+    fn finish(&mut self) {}
+
+    /// Something a person should know that does not stop the work.
+    fn warn(&mut self, _warning: &str) {}
+
+    /// A file was left out, with the reason (only where the caller allowed it).
+    fn skipped(&mut self, _path: &Path, _reason: &str) {}
+
+    /// Asked often during long work: `true` ends it with a "stopped" error, leaving nothing half-written.
+    fn stop_requested(&mut self) -> bool {
+        false
+    }
+}
+
+/// An observer that says and hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}

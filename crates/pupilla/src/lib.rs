@@ -1,0 +1,2 @@
+//! Student-teacher.
+#![forbid(unsafe_code)]
