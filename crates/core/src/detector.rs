@@ -4,6 +4,7 @@
 
 use crate::anomaly_map::AnomalyMap;
 use crate::image::Image;
+use crate::image_source::ImageSource;
 use crate::observer::Observer;
 
 /// A configuration that learns from anomaly-free images.
@@ -13,12 +14,16 @@ pub trait Fit {
     /// Why fitting failed.
     type Error: std::error::Error;
 
-    /// Learns from `training` images and calibrates its scores on `validation` images; both
-    /// anomaly-free, disjoint, already read and resized by the detector's own preprocessing.
+    /// Learns from `training` images and calibrates its scores on `validation` images: both
+    /// anomaly-free, at their original size, and disjoint.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself or the images, an image cannot be read, the observer
+    /// asks to stop, or training diverges.
     fn fit(
         &self,
-        training: &[Image],
-        validation: &[Image],
+        training: &dyn ImageSource,
+        validation: &dyn ImageSource,
         observer: &mut dyn Observer,
     ) -> Result<Self::Detector, Self::Error>;
 }
@@ -28,6 +33,9 @@ pub trait Detector {
     /// Why an image could not be scored.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// The anomaly map of `image`, at the size of `image`; higher is more anomalous.
+    /// The anomaly map of an image of any size, at its original size; higher is more anomalous.
+    ///
+    /// # Errors
+    /// If the image, resized as in training, is smaller than the detector can look at.
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, Self::Error>;
 }

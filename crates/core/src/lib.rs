@@ -12,6 +12,7 @@ pub mod detector;
 pub mod evaluation;
 pub mod heatmap;
 pub mod image;
+pub mod image_source;
 pub mod map_file;
 pub mod mask;
 pub mod metrics;

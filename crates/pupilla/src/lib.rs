@@ -1,2 +1,24 @@
-//! Student-teacher.
+//! Student–teacher anomaly detection: learns what good parts look like from good images alone, then
+//! shows where a new part differs ("Uninformed Students", Bergmann et al., CVPR 2020).
+//!
+//! The rooms in the order of the data path: [`input`] (image → numbers) → [`patch_network`] (patch →
+//! descriptor, dense or on a grid) → [`teacher`] → [`student_teacher`] (students, detector, model
+//! file) → [`score`]. This is the only crate that names the deep-learning framework; what it gives
+//! is a [`pupilla_core::detector::Detector`], which speaks in images and maps.
 #![forbid(unsafe_code)]
+
+mod convolution;
+mod device;
+pub mod error;
+pub mod input;
+mod network_weights;
+mod optimizer;
+pub mod patch_network;
+mod random;
+pub mod receptive_field;
+mod schedule;
+pub mod score;
+pub mod statistics;
+pub mod student_teacher;
+pub mod teacher;
+pub mod weight_file;

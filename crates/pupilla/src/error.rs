@@ -1,0 +1,85 @@
+//! What can go wrong between a configuration and a trained network.
+
+use pupilla_core::image::read::ReadError;
+
+use crate::receptive_field::ReceptiveField;
+
+/// Training could not begin or could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting is out of its range, or two contradict each other.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// There are too few images to learn from.
+    #[error("{found} {purpose} image(s) are too few: at least {needed} are needed")]
+    TooFewImages {
+        /// What they were for.
+        purpose: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+    /// An image cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// An image is smaller than a patch.
+    #[error("{name}: {source}")]
+    Image {
+        /// The image.
+        name: String,
+        /// What is wrong with it.
+        source: ScoreError,
+    },
+    /// The loss became NaN or infinite.
+    #[error("the loss of {what} is {loss} at step {step}: lower the learning rate (now {learning_rate})")]
+    Diverged {
+        /// Which network.
+        what: String,
+        /// When.
+        step: usize,
+        /// The loss.
+        loss: f64,
+        /// The peak learning rate of the run.
+        learning_rate: f64,
+    },
+    /// The time budget is over before training can begin in earnest.
+    #[error("the budget is too small: about {missing_seconds} s more are needed for even a rough model; raise --budget, or set --steps")]
+    BudgetTooSmall {
+        /// By how much.
+        missing_seconds: u64,
+    },
+    /// The observer asked to stop.
+    #[error("stopped on request; nothing was written")]
+    Stopped,
+}
+
+/// An image could not be scored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScoreError {
+    /// After resizing, the image is smaller than a patch.
+    #[error("{width}×{height} pixels (after resizing) are smaller than the receptive field of {needed}: use a larger image, another --resize, or a smaller scale", needed = field.side())]
+    TooSmall {
+        /// Width after resizing.
+        width: usize,
+        /// Height after resizing.
+        height: usize,
+        /// The patch size that does not fit.
+        field: ReceptiveField,
+    },
+    /// A score is NaN or infinite: the model's numbers have run over.
+    #[error("the score at row {row}, column {column} is not a number: the model is damaged or the image extreme")]
+    NotFinite {
+        /// Row in the resized image.
+        row: usize,
+        /// Column in the resized image.
+        column: usize,
+    },
+}

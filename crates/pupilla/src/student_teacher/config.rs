@@ -1,0 +1,207 @@
+//! How to train a student–teacher detector: every setting, its default, and its range.
+
+use pupilla_core::image::resize::Resize;
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::input::Border;
+use crate::receptive_field::ReceptiveField;
+use crate::teacher::{Teacher, check_rules};
+
+/// A student–teacher detector to be fitted.
+#[derive(Clone, Debug)]
+pub struct StudentTeacherConfig {
+    /// One teacher a scale; the scales' scores are averaged (the paper's §3.4).
+    pub teachers: Vec<Teacher>,
+    /// Everything else.
+    pub settings: Settings,
+}
+
+/// The settings that a model file keeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// M, the number of students of a scale (3).
+    pub students: usize,
+    /// How images are resized before the networks see them (a square of 256, as in the paper).
+    pub resize: Resize,
+    /// What stands beyond the edge of an image.
+    pub border: Border,
+    /// How the students are trained.
+    pub training: Training,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// The two presets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "preset", rename_all = "lowercase")]
+pub enum Training {
+    /// Random windows of several images a step, on the grid.
+    Quick(Quick),
+    /// The published procedure: one whole image a step, every pixel.
+    Paper(Paper),
+}
+
+/// Settings of the quick preset; all of them ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quick {
+    /// How long to train.
+    pub length: Length,
+    /// Windows in a step, each from another image.
+    pub windows: usize,
+    /// Side of a window in pixels; `None` for 49, 129 and 161 at p = 17, 33 and 65. Windows
+    /// are cut down to images that are smaller.
+    pub window: Option<usize>,
+    /// Largest learning rate of the one-cycle schedule.
+    pub learning_rate: f64,
+    /// Weight decay of Adam.
+    pub weight_decay: f64,
+    /// The teacher's mean and deviation are taken over at most this many training images.
+    pub statistics_images: usize,
+}
+
+/// How long a quick run takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Length {
+    /// So many steps a scale: a run can be repeated to the byte.
+    Steps(usize),
+    /// So many seconds in all: the number of steps follows from a short timing on this machine
+    /// and is recorded with the model.
+    Budget(u64),
+}
+
+/// Settings of the published procedure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paper {
+    /// Passes over the training images (recalled, not verified: 100).
+    pub epochs: usize,
+    /// Learning rate of Adam (1e-4).
+    pub learning_rate: f64,
+    /// Weight decay of Adam (1e-5).
+    pub weight_decay: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            students: 3,
+            resize: Resize::Square(256),
+            border: Border::Reflect,
+            training: Training::Quick(Quick::default()),
+            seed: 0,
+        }
+    }
+}
+
+impl Default for Quick {
+    fn default() -> Self {
+        Self {
+            length: Length::Steps(QUICK_STEPS),
+            windows: 4,
+            window: None,
+            learning_rate: 1e-3,
+            weight_decay: 1e-5,
+            statistics_images: 100,
+        }
+    }
+}
+
+/// Steps of the quick preset.
+pub const QUICK_STEPS: usize = 300;
+
+impl Default for Paper {
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            learning_rate: 1e-4,
+            weight_decay: 1e-5,
+        }
+    }
+}
+
+impl Quick {
+    /// Side of the windows for a patch size.
+    pub(crate) fn window_side(&self, field: ReceptiveField) -> usize {
+        self.window.unwrap_or(match field {
+            ReceptiveField::P17 => 49,
+            ReceptiveField::P33 => 129,
+            ReceptiveField::P65 => 161,
+        })
+    }
+}
+
+impl StudentTeacherConfig {
+    /// The default settings with the given teachers.
+    pub fn new(teachers: Vec<Teacher>) -> Self {
+        Self {
+            teachers,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Checks every setting before any work.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let mut fields: Vec<_> = self.teachers.iter().map(Teacher::receptive_field).collect();
+        let count = fields.len();
+        fields.sort_unstable();
+        fields.dedup();
+        check_rules([
+            (
+                "scales",
+                count > 0 && fields.len() == count,
+                "one to three different ones".into(),
+            ),
+            (
+                "students",
+                (1..=16).contains(&self.settings.students),
+                "1 to 16".into(),
+            ),
+        ])?;
+        match &self.settings.training {
+            Training::Paper(paper) => check_rules([
+                ("epochs", (1..=100_000).contains(&paper.epochs), "1 to 100 000".into()),
+                rate(paper.learning_rate),
+                decay(paper.weight_decay),
+            ]),
+            Training::Quick(quick) => {
+                let largest = fields.last().map_or(0, |field| field.side());
+                check_rules([
+                    (
+                        "steps",
+                        quick.length != Length::Steps(0),
+                        "at least 1".into(),
+                    ),
+                    (
+                        "windows",
+                        (1..=256).contains(&quick.windows),
+                        "1 to 256".into(),
+                    ),
+                    (
+                        "window",
+                        quick.window.is_none_or(|side| (largest..=2048).contains(&side)),
+                        format!("{largest} (the largest scale) to 2048 pixels"),
+                    ),
+                    rate(quick.learning_rate),
+                    decay(quick.weight_decay),
+                    (
+                        "statistics images",
+                        quick.statistics_images > 0,
+                        "at least 1".into(),
+                    ),
+                ])
+            }
+        }
+    }
+}
+
+fn rate(value: f64) -> (&'static str, bool, String) {
+    ("learning rate", value > 0.0 && value <= 1.0, "above 0, at most 1".into())
+}
+
+fn decay(value: f64) -> (&'static str, bool, String) {
+    ("weight decay", (0.0..=1.0).contains(&value), "0 to 1".into())
+}

@@ -1,0 +1,290 @@
+//! The fitted detector: from an image to its anomaly map.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use pupilla_core::anomaly_map::AnomalyMap;
+use pupilla_core::detector::{Detector, Fit};
+use pupilla_core::image::Image;
+use pupilla_core::image::resize::resize_map;
+use pupilla_core::image_source::ImageSource;
+use pupilla_core::observer::Observer;
+use serde::{Deserialize, Serialize};
+
+use super::config::{Length, StudentTeacherConfig, Training};
+use super::model_file::{ModelManifest, ScaleManifest, ValidationManifest};
+use super::scale::{Grid, Scale};
+use super::training::{Resized, train_students, whitening};
+use crate::device;
+use crate::error::{ScoreError, TrainError};
+use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
+use crate::receptive_field::ReceptiveField;
+use crate::score::{Normalisation, Terms};
+use crate::statistics::Moments;
+use crate::weight_file::FileHeader;
+
+/// At which positions of an image descriptors are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Every 4th row and column (every 8th for p = 65), scores interpolated in between: the same
+    /// descriptors at fewer positions, for a fraction of the work.
+    #[default]
+    Grid,
+    /// Every pixel: the paper's method.
+    Dense,
+}
+
+impl Sampling {
+    /// Distance of neighbouring positions, in pixels of the resized image.
+    pub fn stride(self, field: ReceptiveField) -> usize {
+        match self {
+            Self::Dense => 1,
+            Self::Grid => field.pooling_stride().max(4),
+        }
+    }
+}
+
+/// A trained student–teacher detector.
+#[derive(Clone, Debug)]
+pub struct StudentTeacher {
+    pub(super) scales: Vec<Scale>,
+    pub(super) manifest: ModelManifest,
+    pub(super) sampling: Sampling,
+    pub(super) device: Device,
+}
+
+impl Fit for StudentTeacherConfig {
+    type Detector = StudentTeacher;
+    type Error = TrainError;
+
+    fn fit(
+        &self,
+        training: &dyn ImageSource,
+        validation: &dyn ImageSource,
+        observer: &mut dyn Observer,
+    ) -> Result<StudentTeacher, TrainError> {
+        self.check()?;
+        enough("training", training)?;
+        enough("validation", validation)?;
+        let start = Instant::now();
+        let device = device::cpu();
+        let settings = &self.settings;
+        let training = Resized {
+            images: training,
+            settings,
+        };
+        let validation = Resized {
+            images: validation,
+            settings,
+        };
+        let deadline = match &settings.training {
+            Training::Quick(quick) => match quick.length {
+                Length::Budget(seconds) => Some(start + Duration::from_secs(seconds)),
+                Length::Steps(_) => None,
+            },
+            Training::Paper(_) => None,
+        };
+        let sampling = match &settings.training {
+            Training::Quick(_) => Sampling::Grid,
+            Training::Paper(_) => Sampling::Dense,
+        };
+
+        let mut scales = Vec::new();
+        let mut manifests = Vec::new();
+        let mut terms = Vec::new();
+        for (index, teacher) in self.teachers.iter().enumerate() {
+            let network = &teacher.network;
+            let before = Instant::now();
+            let (whitening, counted) = whitening(network, &training, &device, observer)?;
+            let deadline = deadline.map(|deadline| {
+                // Validation runs one more network a student; the scales share what is left.
+                let each = before.elapsed().div_f64(counted as f64);
+                let networks = (1 + settings.students) as f64;
+                let reserve = each.mul_f64(networks * validation.len() as f64);
+                let left = deadline.saturating_duration_since(Instant::now());
+                let scales = (self.teachers.len() - index) as u32;
+                Instant::now() + (left / scales).saturating_sub(reserve)
+            });
+            let (ensemble, run) =
+                train_students(network, whitening, &training, deadline, &device, observer)?;
+            let of_images = validate(&ensemble, &validation, sampling, &device, observer)?;
+            let normalisation = normalisation(&of_images);
+            manifests.push(ScaleManifest {
+                network: network.config(),
+                teacher: teacher.manifest.clone(),
+                statistics_images: counted,
+                steps: run.steps,
+                training_loss: run.final_loss,
+                validation_loss: mean_loss(&of_images),
+                normalisation,
+            });
+            terms.push(of_images);
+            scales.push(Scale {
+                ensemble,
+                normalisation,
+            });
+        }
+
+        let mut scores = Vec::with_capacity(validation.len());
+        for index in 0..validation.len() {
+            let size = validation.images.size(index)?;
+            let resized = settings.resize.target_size(size[0], size[1]);
+            let of_scales = scales.iter().zip(&terms).map(|(scale, terms)| {
+                let (grid, terms) = &terms[index];
+                (scale, *grid, terms)
+            });
+            let map = combine(of_scales, resized.into());
+            scores.push(resize_map(&map, size[0], size[1]).image_score());
+        }
+        Ok(StudentTeacher {
+            scales,
+            manifest: ModelManifest {
+                header: FileHeader::new(super::model_file::KIND),
+                settings: settings.clone(),
+                channel_mean: CHANNEL_MEAN,
+                channel_deviation: CHANNEL_DEVIATION,
+                threads: rayon::current_num_threads(),
+                sampling,
+                data: None,
+                training_images: training.len(),
+                scales: manifests,
+                validation: ValidationManifest::new(scores),
+            },
+            sampling: Sampling::Grid,
+            device,
+        })
+    }
+}
+
+fn enough(purpose: &'static str, images: &dyn ImageSource) -> Result<(), TrainError> {
+    if images.is_empty() {
+        return Err(TrainError::TooFewImages {
+            purpose,
+            found: 0,
+            needed: 1,
+        });
+    }
+    Ok(())
+}
+
+/// `e` and `v` of an image at the positions of a grid.
+type ImageTerms = (Grid, Terms);
+
+/// What one scale's ensemble says about each validation image.
+fn validate(
+    ensemble: &super::scale::Ensemble,
+    images: &Resized<'_>,
+    sampling: Sampling,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Vec<ImageTerms>, TrainError> {
+    let field = ensemble.field();
+    observer.start(&format!("validation p={field}"), images.len() as u64);
+    let mut all = Vec::with_capacity(images.len());
+    for index in 0..images.len() {
+        if observer.stop_requested() {
+            return Err(TrainError::Stopped);
+        }
+        let image = images.image(index)?;
+        let grid = Grid::of(&image, field, sampling).map_err(|source| TrainError::Image {
+            name: images.images.name(index),
+            source,
+        })?;
+        all.push((grid, ensemble.terms(&image, images.settings.border, grid, device)));
+        observer.advance(index as u64 + 1, None);
+    }
+    observer.finish();
+    Ok(all)
+}
+
+/// The normalisation that gives the scores of the validation images mean 0 and each term deviation 1.
+fn normalisation(images: &[ImageTerms]) -> Normalisation {
+    let moments = |of: fn(&Terms) -> &[f32]| {
+        images
+            .iter()
+            .fold(Moments::default(), |all, (_, terms)| all.merge(Moments::of(of(terms))))
+    };
+    Normalisation::new(
+        moments(|terms| &terms.regression_error),
+        moments(|terms| &terms.predictive_variance),
+    )
+}
+
+/// Mean loss of a single student on the validation images: by the bias–variance decomposition
+/// `1/M Σ ‖μᵢ − y‖² = e + v`, a mean over the components.
+fn mean_loss(images: &[ImageTerms]) -> f64 {
+    let sums = images.iter().fold([0.0, 0.0], |[sum, count], (_, terms)| {
+        let of = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
+        [
+            sum + of(&terms.regression_error) + of(&terms.predictive_variance),
+            count + terms.regression_error.len() as f64,
+        ]
+    });
+    sums[0] / sums[1] / crate::patch_network::DESCRIPTOR_CHANNELS as f64
+}
+
+/// The mean of the scales' normalised scores (the paper's §3.4), at the size of the resized image.
+fn combine<'a>(
+    scales: impl Iterator<Item = (&'a Scale, Grid, &'a Terms)>,
+    [width, height]: [usize; 2],
+) -> AnomalyMap {
+    let mut sum = vec![0.0f32; width * height];
+    let mut count = 0.0;
+    for (scale, grid, terms) in scales {
+        let scores = grid.spread(&scale.normalisation.apply(terms), width, height);
+        for (sum, score) in sum.iter_mut().zip(scores) {
+            *sum += score;
+        }
+        count += 1.0;
+    }
+    for score in &mut sum {
+        *score /= count;
+    }
+    AnomalyMap::new(width, height, sum)
+}
+
+impl StudentTeacher {
+    /// Everything about the model but its weights.
+    pub fn manifest(&self) -> &ModelManifest {
+        &self.manifest
+    }
+
+    /// The same detector looking at other positions; the default is [`Sampling::Grid`].
+    #[must_use]
+    pub fn with_sampling(self, sampling: Sampling) -> Self {
+        Self { sampling, ..self }
+    }
+}
+
+impl Detector for StudentTeacher {
+    type Error = ScoreError;
+
+    fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
+        let settings = &self.manifest.settings;
+        let resized = settings.resize.apply(image);
+        let mut terms = Vec::with_capacity(self.scales.len());
+        for scale in &self.scales {
+            let grid = Grid::of(&resized, scale.ensemble.field(), self.sampling)?;
+            terms.push((
+                grid,
+                scale
+                    .ensemble
+                    .terms(&resized, settings.border, grid, &self.device),
+            ));
+        }
+        let of_scales = self
+            .scales
+            .iter()
+            .zip(&terms)
+            .map(|(scale, (grid, terms))| (scale, *grid, terms));
+        let map = combine(of_scales, [resized.width(), resized.height()]);
+        if let Some(at) = map.scores().iter().position(|score| !score.is_finite()) {
+            return Err(ScoreError::NotFinite {
+                row: at / map.width(),
+                column: at % map.width(),
+            });
+        }
+        Ok(resize_map(&map, image.width(), image.height()))
+    }
+}

@@ -1,0 +1,198 @@
+//! One scale: a teacher and its students, and what they say about an image.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pupilla_core::image::Image;
+
+use super::detector::Sampling;
+use crate::error::ScoreError;
+use crate::input::{Border, Window};
+use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, values};
+use crate::receptive_field::ReceptiveField;
+use crate::score::{Normalisation, Terms, Whitening};
+
+/// A tile is at most about this many pixels high and wide: it bounds the memory of an image of any
+/// size.
+const TILE_PIXELS: usize = 320;
+
+/// Teacher, students and whitening of one patch size.
+#[derive(Clone, Debug)]
+pub(super) struct Ensemble {
+    pub teacher: PatchNetwork,
+    pub students: Vec<PatchNetwork>,
+    pub whitening: Whitening,
+}
+
+/// A trained scale: an ensemble whose scores are normalised.
+#[derive(Clone, Debug)]
+pub(super) struct Scale {
+    pub ensemble: Ensemble,
+    pub normalisation: Normalisation,
+}
+
+/// The positions of an image at which descriptors are computed: the pixels at every `stride`-th row
+/// and column, and one more behind the end where the last does not fall on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub stride: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Grid {
+    /// The grid of an image (already resized).
+    pub fn of(image: &Image, field: ReceptiveField, sampling: Sampling) -> Result<Self, ScoreError> {
+        if image.width().min(image.height()) < field.side() {
+            return Err(ScoreError::TooSmall {
+                width: image.width(),
+                height: image.height(),
+                field,
+            });
+        }
+        let stride = sampling.stride(field);
+        Ok(Self {
+            stride,
+            rows: (image.height() - 1).div_ceil(stride) + 1,
+            columns: (image.width() - 1).div_ceil(stride) + 1,
+        })
+    }
+
+    /// Values of the grid points, `[rows, columns]`, spread over all pixels of the image by
+    /// bilinear interpolation, `[height, width]`; at a grid point the value is the point's own.
+    pub fn spread(&self, values: &[f32], width: usize, height: usize) -> Vec<f32> {
+        if self.stride == 1 {
+            return values.to_vec();
+        }
+        let step = 1.0 / self.stride as f32;
+        let place = |pixel: usize, count: usize| {
+            let before = pixel / self.stride;
+            let share = (pixel % self.stride) as f32 * step;
+            (before, (before + 1).min(count - 1), share)
+        };
+        let columns: Vec<_> = (0..width).map(|column| place(column, self.columns)).collect();
+        let mut pixels = Vec::with_capacity(width * height);
+        for row in 0..height {
+            let (above, below, down) = place(row, self.rows);
+            let above = &values[above * self.columns..][..self.columns];
+            let below = &values[below * self.columns..][..self.columns];
+            pixels.extend(columns.iter().map(|&(left, right, across)| {
+                let upper = above[left] + (above[right] - above[left]) * across;
+                let lower = below[left] + (below[right] - below[left]) * across;
+                upper + (lower - upper) * down
+            }));
+        }
+        pixels
+    }
+}
+
+impl Ensemble {
+    /// The patch size p.
+    pub fn field(&self) -> ReceptiveField {
+        self.teacher.receptive_field()
+    }
+
+    /// Regression error and predictive variance at the positions of a grid of `image`,
+    /// `[rows · columns]`.
+    pub fn terms(
+        &self,
+        image: &Image,
+        border: Border,
+        grid: Grid,
+        device: &Device,
+    ) -> Terms {
+        let mut all = Terms {
+            regression_error: vec![0.0; grid.rows * grid.columns],
+            predictive_variance: vec![0.0; grid.rows * grid.columns],
+        };
+        let side = (TILE_PIXELS / grid.stride).max(1);
+        for top in (0..grid.rows).step_by(side) {
+            for left in (0..grid.columns).step_by(side) {
+                let rows = side.min(grid.rows - top);
+                let columns = side.min(grid.columns - left);
+                let input = self.tile(image, border, grid, [top, left, rows, columns], device);
+                let mut teacher = describe(&self.teacher, input.clone(), grid.stride);
+                self.whitening.apply(&mut teacher);
+                let students: Vec<_> = self
+                    .students
+                    .iter()
+                    .map(|student| describe(student, input.clone(), grid.stride))
+                    .collect();
+                let students: Vec<_> = students.iter().map(Vec::as_slice).collect();
+                let terms = Terms::new(&teacher, &students, rows * columns);
+                for row in 0..rows {
+                    let to = (top + row) * grid.columns + left;
+                    let from = row * columns;
+                    all.regression_error[to..to + columns]
+                        .copy_from_slice(&terms.regression_error[from..from + columns]);
+                    all.predictive_variance[to..to + columns]
+                        .copy_from_slice(&terms.predictive_variance[from..from + columns]);
+                }
+            }
+        }
+        all
+    }
+
+    /// The pixels under the patches centred on a rectangle of grid points.
+    fn tile(
+        &self,
+        image: &Image,
+        border: Border,
+        grid: Grid,
+        [top, left, rows, columns]: [usize; 4],
+        device: &Device,
+    ) -> Tensor<4> {
+        window_tensor(
+            [image],
+            &[patches_window(self.field(), grid.stride, [top, left, rows, columns])],
+            border,
+            device,
+        )
+    }
+}
+
+/// The window that holds the patches centred on `rows × columns` grid points from `(top, left)` on.
+pub(super) fn patches_window(
+    field: ReceptiveField,
+    stride: usize,
+    [top, left, rows, columns]: [usize; 4],
+) -> Window {
+    let radius = field.radius() as isize;
+    Window {
+        top: (top * stride) as isize - radius,
+        left: (left * stride) as isize - radius,
+        height: (rows - 1) * stride + field.side(),
+        width: (columns - 1) * stride + field.side(),
+    }
+}
+
+/// Windows of equal size, one an image, as a batch `[images, 3, height, width]`.
+pub(super) fn window_tensor<'a>(
+    images: impl IntoIterator<Item = &'a Image>,
+    windows: &[Window],
+    border: Border,
+    device: &Device,
+) -> Tensor<4> {
+    let mut planes = Vec::new();
+    for (image, window) in images.into_iter().zip(windows) {
+        window.read(image, border, &mut planes);
+    }
+    let shape = [windows.len(), 3, windows[0].height, windows[0].width];
+    Tensor::from_data(TensorData::new(planes, shape), device)
+}
+
+/// A network's descriptors of one window as plain numbers, `[128, rows · columns]`; a grid of
+/// stride 1 is the dense method.
+pub(super) fn describe(network: &PatchNetwork, input: Tensor<4>, stride: usize) -> Vec<f32> {
+    debug_assert_eq!(input.dims()[0], 1);
+    let map = descriptors(network, input, stride);
+    debug_assert_eq!(map.dims()[1], DESCRIPTOR_CHANNELS);
+    values(map)
+}
+
+/// A network's descriptors of a batch, `[batch, 128, rows, columns]`.
+pub(super) fn descriptors(network: &PatchNetwork, input: Tensor<4>, stride: usize) -> Tensor<4> {
+    if stride == 1 {
+        network.dense(input)
+    } else {
+        network.grid(input, stride)
+    }
+}

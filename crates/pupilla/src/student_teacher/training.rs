@@ -1,0 +1,411 @@
+//! Training the ensemble of one scale: whitening statistics, then the students.
+
+use std::time::{Duration, Instant};
+
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor, TensorData};
+use pupilla_core::image::Image;
+use pupilla_core::image::read::ReadError;
+use pupilla_core::image_source::ImageSource;
+use pupilla_core::observer::Observer;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::config::{Length, Paper, Quick, Settings, Training};
+use super::detector::Sampling;
+use super::scale::{Ensemble, Grid, describe, descriptors, patches_window, window_tensor};
+use crate::error::{ScoreError, TrainError};
+use crate::input::Window;
+use crate::optimizer::adam;
+use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, values};
+use crate::random::derive_seed;
+use crate::schedule::one_cycle;
+use crate::score::Whitening;
+use crate::statistics::Moments;
+
+/// Reads images and resizes them as the networks will see them.
+pub(super) struct Resized<'a> {
+    pub images: &'a dyn ImageSource,
+    pub settings: &'a Settings,
+}
+
+impl Resized<'_> {
+    pub fn image(&self, index: usize) -> Result<Image, ReadError> {
+        Ok(self.settings.resize.apply(&self.images.image(index)?).into_owned())
+    }
+
+    /// Some images, read in parallel, in the order asked for.
+    fn several(&self, indices: &[usize]) -> Result<Vec<Image>, ReadError> {
+        indices.par_iter().map(|&index| self.image(index)).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+}
+
+/// Optimiser steps that were run, and the loss at their end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Run {
+    pub steps: usize,
+    /// Mean loss of all students over the last tenth of the steps.
+    pub final_loss: f64,
+}
+
+/// Mean and deviation of the teacher's descriptors over (a sample of) the training images, one
+/// pass, in `f64`; and the number of images that were looked at.
+pub(super) fn whitening(
+    teacher: &PatchNetwork,
+    images: &Resized<'_>,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<(Whitening, usize), TrainError> {
+    let settings = images.settings;
+    let field = teacher.receptive_field();
+    let (sampling, most) = match &settings.training {
+        Training::Quick(quick) => (Sampling::Grid, quick.statistics_images),
+        Training::Paper(_) => (Sampling::Dense, usize::MAX),
+    };
+    let mut chosen: Vec<usize> = (0..images.len()).collect();
+    let seed = derive_seed(settings.seed, "statistics images", field.side() as u64);
+    chosen.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    chosen.truncate(most);
+
+    let mut channels = vec![Moments::default(); DESCRIPTOR_CHANNELS];
+    observer.start(&format!("teacher statistics p={field}"), chosen.len() as u64);
+    for (done, &index) in chosen.iter().enumerate() {
+        if observer.stop_requested() {
+            return Err(TrainError::Stopped);
+        }
+        let image = images.image(index)?;
+        let grid = Grid::of(&image, field, sampling).map_err(|source| TrainError::Image {
+            name: images.images.name(index),
+            source,
+        })?;
+        // In strips, so that memory does not grow with the image.
+        let strip = (320 / grid.stride).max(1);
+        for top in (0..grid.rows).step_by(strip) {
+            for left in (0..grid.columns).step_by(strip) {
+                let part = [top, left, strip.min(grid.rows - top), strip.min(grid.columns - left)];
+                let window = patches_window(field, grid.stride, part);
+                let input = window_tensor([&image], &[window], settings.border, device);
+                let described = describe(teacher, input, grid.stride);
+                let positions = part[2] * part[3];
+                channels
+                    .par_iter_mut()
+                    .zip(described.par_chunks(positions))
+                    .for_each(|(moments, values)| *moments = moments.merge(Moments::of(values)));
+            }
+        }
+        observer.advance(done as u64 + 1, None);
+    }
+    observer.finish();
+    Ok((Whitening::new(&channels), chosen.len()))
+}
+
+/// Trains the students of one scale. `deadline` ends a budget's time for this scale.
+pub(super) fn train_students(
+    teacher: &PatchNetwork,
+    whitening: Whitening,
+    images: &Resized<'_>,
+    deadline: Option<Instant>,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<(Ensemble, Run), TrainError> {
+    let field = teacher.receptive_field();
+    let settings = images.settings;
+    let training_device = device.clone().autodiff();
+    let mut class = Class {
+        teacher,
+        whitening: &whitening,
+        students: (0..settings.students)
+            .map(|student| {
+                let purpose = format!("student weights p={field}");
+                let seed = derive_seed(settings.seed, &purpose, student as u64);
+                let network = teacher.config().init(seed, &training_device);
+                Student {
+                    network,
+                    optimizer: adam(weight_decay(&settings.training)),
+                }
+            })
+            .collect(),
+        device: training_device,
+    };
+    let run = match &settings.training {
+        Training::Quick(quick) => class.run_quick(quick, images, deadline, observer)?,
+        Training::Paper(paper) => class.run_paper(paper, images, observer)?,
+    };
+    let students = class
+        .students
+        .into_iter()
+        .map(|student| {
+            let network = student.network;
+            network.config().with_weights(network.weights(), device)
+        })
+        .collect();
+    let ensemble = Ensemble {
+        teacher: teacher.clone(),
+        students,
+        whitening,
+    };
+    Ok((ensemble, run))
+}
+
+fn weight_decay(training: &Training) -> f64 {
+    match training {
+        Training::Quick(quick) => quick.weight_decay,
+        Training::Paper(paper) => paper.weight_decay,
+    }
+}
+
+/// A budget that does not reach for so many steps is refused: nothing is learned in fewer.
+const FEWEST_STEPS: usize = 20;
+
+/// A student in training.
+struct Student {
+    network: PatchNetwork,
+    optimizer: ModuleOptimizer,
+}
+
+/// The students of one teacher.
+struct Class<'a> {
+    teacher: &'a PatchNetwork,
+    whitening: &'a Whitening,
+    students: Vec<Student>,
+    /// The device with automatic differentiation.
+    device: Device,
+}
+
+/// Planes of some windows, `[windows, 3, height, width]`.
+struct Batch {
+    planes: Vec<f32>,
+    shape: [usize; 4],
+}
+
+impl Class<'_> {
+    /// Random windows on the grid, one-cycle learning rate.
+    fn run_quick(
+        &mut self,
+        quick: &Quick,
+        images: &Resized<'_>,
+        deadline: Option<Instant>,
+        observer: &mut dyn Observer,
+    ) -> Result<Run, TrainError> {
+        let field = self.teacher.receptive_field();
+        let border = images.settings.border;
+        let seed = derive_seed(images.settings.seed, "windows", field.side() as u64);
+        let stride = field.pooling_stride();
+        let side = self.fitting_side(quick.window_side(field), images)?;
+        let batch = |step: usize| -> Result<Batch, ReadError> {
+            let mut random = ChaCha8Rng::seed_from_u64(derive_seed(seed, "step", step as u64));
+            let chosen: Vec<usize> = (0..quick.windows)
+                .map(|_| random.random_range(0..images.len()))
+                .collect();
+            let chosen = images.several(&chosen)?;
+            let mut planes = Vec::with_capacity(quick.windows * 3 * side * side);
+            for image in &chosen {
+                // Any place whose patches are centred on pixels of the image; its first patch is
+                // centred on any pixel, so the grid has a random offset.
+                let radius = field.radius() as isize;
+                let room = |size: usize| size + 2 * field.radius() - side;
+                let window = Window {
+                    top: random.random_range(0..=room(image.height())) as isize - radius,
+                    left: random.random_range(0..=room(image.width())) as isize - radius,
+                    height: side,
+                    width: side,
+                };
+                window.read(image, border, &mut planes);
+            }
+            Ok(Batch {
+                planes,
+                shape: [quick.windows, 3, side, side],
+            })
+        };
+        let steps = match quick.length {
+            Length::Steps(steps) => steps,
+            Length::Budget(seconds) => {
+                let deadline =
+                    deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(seconds));
+                self.affordable_steps(&batch, stride, quick.learning_rate, deadline)?
+            }
+        };
+        observer.start(&self.stage(), steps as u64);
+        let rate = |step: usize| one_cycle(step, steps, quick.learning_rate);
+        let run = self.run(steps, stride, rate, quick.learning_rate, batch, observer)?;
+        observer.finish();
+        Ok(run)
+    }
+
+    /// One whole image a step, every pixel, a constant learning rate.
+    fn run_paper(
+        &mut self,
+        paper: &Paper,
+        images: &Resized<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Run, TrainError> {
+        let field = self.teacher.receptive_field();
+        let seed = derive_seed(images.settings.seed, "epochs", field.side() as u64);
+        let count = images.len();
+        let mut epoch = usize::MAX;
+        let mut order: Vec<usize> = Vec::new();
+        let batch = |step: usize| -> Result<Batch, ReadError> {
+            if step / count != epoch {
+                epoch = step / count;
+                order = (0..count).collect();
+                let seed = derive_seed(seed, "epoch", epoch as u64);
+                order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+            }
+            let image = images.image(order[step % count])?;
+            let everything = [0, 0, image.height(), image.width()];
+            let window = patches_window(field, 1, everything);
+            let mut planes = Vec::new();
+            window.read(&image, images.settings.border, &mut planes);
+            Ok(Batch {
+                planes,
+                shape: [1, 3, window.height, window.width],
+            })
+        };
+        let steps = paper.epochs * count;
+        observer.start(&self.stage(), steps as u64);
+        let rate = |_| paper.learning_rate;
+        let run = self.run(steps, 1, rate, paper.learning_rate, batch, observer)?;
+        observer.finish();
+        Ok(run)
+    }
+
+    fn stage(&self) -> String {
+        let field = self.teacher.receptive_field();
+        format!("training {} students p={field}", self.students.len())
+    }
+
+    /// The loop both presets share.
+    fn run(
+        &mut self,
+        steps: usize,
+        stride: usize,
+        rate: impl Fn(usize) -> f64,
+        peak: f64,
+        mut batch: impl FnMut(usize) -> Result<Batch, ReadError>,
+        observer: &mut dyn Observer,
+    ) -> Result<Run, TrainError> {
+        let last = steps - steps.div_ceil(10);
+        let mut final_losses = Vec::with_capacity(steps - last);
+        for step in 0..steps {
+            if observer.stop_requested() {
+                return Err(TrainError::Stopped);
+            }
+            let losses = self.step(batch(step)?, stride, rate(step));
+            if let Some(student) = losses.iter().position(|loss| !loss.is_finite()) {
+                return Err(TrainError::Diverged {
+                    what: format!("student {} of p={}", student + 1, self.teacher.receptive_field()),
+                    step,
+                    loss: losses[student],
+                    learning_rate: peak,
+                });
+            }
+            let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+            if step >= last {
+                final_losses.push(loss);
+            }
+            observer.advance(step as u64 + 1, Some(loss));
+        }
+        Ok(Run {
+            steps,
+            final_loss: final_losses.iter().sum::<f64>() / final_losses.len() as f64,
+        })
+    }
+
+    /// One optimiser step of every student on the same windows; their losses before it, each a mean
+    /// over positions and components.
+    fn step(&mut self, batch: Batch, stride: usize, rate: f64) -> Vec<f64> {
+        let plain = self.device.clone().inner();
+        let data = TensorData::new(batch.planes, batch.shape);
+        let input = Tensor::<4>::from_data(data.clone(), &plain);
+        let target = descriptors(self.teacher, input, stride);
+        let shape = target.dims();
+        let mut target = values(target);
+        let each = target.len() / shape[0];
+        for image in target.chunks_mut(each) {
+            self.whitening.apply(image);
+        }
+        let target = TensorData::new(target, shape);
+        let input = Tensor::<4>::from_data(data, &self.device);
+        let target = Tensor::<4>::from_data(target, &self.device);
+        let mut losses = Vec::with_capacity(self.students.len());
+        for student in &mut self.students {
+            let predicted = descriptors(&student.network, input.clone(), stride);
+            let loss = (predicted - target.clone()).powi_scalar(2).mean();
+            losses.push(f64::from(loss.clone().inner().into_scalar::<f32>()));
+            // The paper's loss sums over the components; Adam is indifferent to the factor 128.
+            let gradients = GradientsParams::from_grads(loss.backward(), &student.network);
+            student.network = student
+                .optimizer
+                .step(rate, student.network.clone(), gradients);
+        }
+        losses
+    }
+
+    /// The windows' side: at most `wanted`, cut down to the smallest image and its border.
+    fn fitting_side(&self, wanted: usize, images: &Resized<'_>) -> Result<usize, TrainError> {
+        let field = self.teacher.receptive_field();
+        let mut side = wanted;
+        for index in 0..images.len() {
+            let [width, height] = images.images.size(index)?;
+            let [width, height] = images.settings.resize.target_size(width, height).into();
+            if width.min(height) < field.side() {
+                return Err(TrainError::Image {
+                    name: images.images.name(index),
+                    source: ScoreError::TooSmall {
+                        width,
+                        height,
+                        field,
+                    },
+                });
+            }
+            side = side.min(width.min(height) + 2 * field.radius());
+        }
+        Ok(side)
+    }
+
+    /// How many steps fit until the deadline, from the median time of three real steps of copies
+    /// that are then thrown away.
+    fn affordable_steps(
+        &self,
+        batch: &impl Fn(usize) -> Result<Batch, ReadError>,
+        stride: usize,
+        rate: f64,
+        deadline: Instant,
+    ) -> Result<usize, TrainError> {
+        let mut trial = Class {
+            teacher: self.teacher,
+            whitening: self.whitening,
+            students: self
+                .students
+                .iter()
+                .map(|student| Student {
+                    network: student.network.clone(),
+                    optimizer: adam(0.0),
+                })
+                .collect(),
+            device: self.device.clone(),
+        };
+        let mut times = Vec::new();
+        for step in 0..3 {
+            let start = Instant::now();
+            trial.step(batch(step)?, stride, rate);
+            times.push(start.elapsed());
+        }
+        times.sort_unstable();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let steps = (left.as_secs_f64() / times[1].as_secs_f64()) as usize;
+        if steps < FEWEST_STEPS {
+            let missing = times[1].mul_f64((FEWEST_STEPS - steps) as f64);
+            return Err(TrainError::BudgetTooSmall {
+                missing_seconds: missing.as_secs_f64().ceil() as u64,
+            });
+        }
+        Ok(steps)
+    }
+}

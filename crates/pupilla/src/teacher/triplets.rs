@@ -1,0 +1,93 @@
+//! Cutting training data for a teacher out of any natural images: an anchor, the same place
+//! shifted, brightened and with noise, and (another row of the batch) a place in another image.
+//!
+//! Instead of single patches, windows are cut: a window larger than p holds many patches, whose
+//! descriptors cost a tenth when computed convolutionally. A window of p pixels is the published
+//! procedure, one patch each.
+
+use std::borrow::Cow;
+
+use pupilla_core::image::Image;
+use pupilla_core::image::resize::Resize;
+use rand::{Rng, RngExt};
+
+use crate::input::{Border, Window};
+use crate::random::normal;
+use crate::teacher::TeacherConfig;
+
+/// Appends an anchor window to `anchors` and its positive to `positives`, each
+/// `[3, window, window]`, normalised.
+pub(crate) fn cut(
+    image: &Image,
+    config: &TeacherConfig,
+    random: &mut impl Rng,
+    anchors: &mut Vec<f32>,
+    positives: &mut Vec<f32>,
+) {
+    let side = config.window;
+    let [smallest, largest] = config.resized_sides();
+    let resized = Resize::Square(random.random_range(smallest..=largest)).apply(image);
+    let free = resized.width() - side;
+    let top = random.random_range(0..=free) as isize;
+    let left = random.random_range(0..=free) as isize;
+    let reach = config.translation as i64;
+    let down = random.random_range(-reach..=reach) as isize;
+    let right = random.random_range(-reach..=reach) as isize;
+    let brightness = 1.0 + config.brightness * (2.0 * random.random::<f32>() - 1.0);
+    let grey = random.random::<f32>() < config.grey_probability;
+
+    let resized = if grey { Cow::Owned(to_grey(&resized)) } else { resized };
+    let anchor = Window {
+        top,
+        left,
+        height: side,
+        width: side,
+    };
+    anchor.read(&resized, Border::Reflect, anchors);
+    let shifted = Window {
+        top: top + down,
+        left: left + right,
+        ..anchor
+    };
+    let altered = alter(&resized, shifted, brightness, config.noise, random);
+    let whole = Window {
+        top: 0,
+        left: 0,
+        ..anchor
+    };
+    whole.read(&altered, Border::Reflect, positives);
+}
+
+/// The image's pixels under a window, brightened and with Gaussian noise, clamped to `[0, 1]`.
+fn alter(image: &Image, window: Window, brightness: f32, noise: f32, random: &mut impl Rng) -> Image {
+    let fold = |at: isize, size: usize| {
+        Border::Reflect
+            .source(at, size)
+            .expect("a reflected place is always inside")
+    };
+    let mut pixels = Vec::with_capacity(window.height * window.width * 3);
+    for row in 0..window.height {
+        let row = fold(window.top + row as isize, image.height());
+        for column in 0..window.width {
+            let column = fold(window.left + column as isize, image.width());
+            pixels.extend(
+                image
+                    .pixel(row, column)
+                    .map(|value| (value * brightness + noise * normal(random)).clamp(0.0, 1.0)),
+            );
+        }
+    }
+    Image::new(window.width, window.height, pixels)
+}
+
+/// Luma of ITU-R BT.601 in all three channels.
+fn to_grey(image: &Image) -> Image {
+    let pixels = image
+        .pixels()
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .flat_map(|[red, green, blue]| [0.299 * red + 0.587 * green + 0.114 * blue; 3])
+        .collect();
+    Image::new(image.width(), image.height(), pixels)
+}

@@ -1,0 +1,351 @@
+//! The file of a teacher or a trained detector: safetensors (numbers, never code), with everything
+//! about them as a JSON manifest in its metadata.
+//!
+//! Files are untrusted: size, header, format, version, shapes and every number are checked before
+//! use. `docs/model-file.md` describes the format.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use pupilla_core::atomic_file::{self, WriteError};
+
+/// Version of the format that this program writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The metadata key of the manifest.
+const MANIFEST_KEY: &str = "pupilla";
+
+/// Larger files are refused before they are read; three scales of large ensembles stay far below.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// A file of weights could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightFileError {
+    /// The file could not be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is larger than any that this program writes.
+    #[error("{} has {bytes} bytes, more than the {MAX_FILE_BYTES} a model may have: it is not a Pupilla file", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// It is not safetensors, or cut off.
+    #[error("{} is not a Pupilla file, or it is cut off: {source}", path.display())]
+    NotSafetensors {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        source: safetensors::SafeTensorError,
+    },
+    /// A safetensors file of another program.
+    #[error("{} is a safetensors file without a Pupilla manifest: give a file written by `pupilla train` or `pupilla teacher train`", path.display())]
+    NoManifest {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by a program with another format.
+    #[error("{} has format version {found} (written by {program}); this program reads version {FORMAT_VERSION}: use that program, or train again", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The program that wrote it.
+        program: String,
+    },
+    /// A teacher where a model was expected, or the other way round.
+    #[error("{} holds a {found}, not a {expected}", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: String,
+        /// What was asked for.
+        expected: &'static str,
+    },
+    /// The manifest lacks something or contradicts itself.
+    #[error("the manifest of {} is not valid: {reason}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Tensors are missing, misshapen or not finite: all of them in one message.
+    #[error("the weights of {} are not usable: {}", path.display(), problems.join("; "))]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+        /// One sentence a tensor.
+        problems: Vec<String>,
+    },
+}
+
+/// What every manifest begins with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileHeader {
+    /// What the file holds: `"teacher"` or `"student-teacher"`.
+    pub kind: String,
+    /// [`FORMAT_VERSION`] of the program that wrote it.
+    pub format_version: u32,
+    /// The program that wrote it, with its version.
+    pub program: String,
+}
+
+impl FileHeader {
+    /// The header of a file written now.
+    pub(crate) fn new(kind: &str) -> Self {
+        Self {
+            kind: kind.to_string(),
+            format_version: FORMAT_VERSION,
+            program: concat!("pupilla ", env!("CARGO_PKG_VERSION")).to_string(),
+        }
+    }
+}
+
+/// How numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// As they are.
+    Full,
+    /// Rounded to 16 bits: half the size, for shipped teachers.
+    Half,
+}
+
+/// A named array on its way into a file.
+pub(crate) struct NamedTensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+    pub precision: Precision,
+}
+
+/// Writes a manifest and its tensors; the file appears whole or not at all.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(crate) fn write(
+    path: &Path,
+    manifest: &impl Serialize,
+    tensors: Vec<NamedTensor>,
+) -> Result<(), WriteError> {
+    let failed = |error: String| WriteError {
+        path: path.to_path_buf(),
+        source: std::io::Error::other(error),
+    };
+    let manifest = serde_json::to_string(manifest).map_err(|error| failed(error.to_string()))?;
+    let stored: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|tensor| {
+            let (dtype, bytes) = match tensor.precision {
+                Precision::Full => (
+                    Dtype::F32,
+                    tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                ),
+                Precision::Half => (
+                    Dtype::F16,
+                    tensor
+                        .values
+                        .iter()
+                        .flat_map(|&value| f16::from_f32(value).to_le_bytes())
+                        .collect(),
+                ),
+            };
+            (tensor.name, tensor.shape, dtype, bytes)
+        })
+        .collect();
+    let mut views = Vec::with_capacity(stored.len());
+    for (name, shape, dtype, bytes) in &stored {
+        let view = TensorView::new(*dtype, shape.clone(), bytes)
+            .map_err(|error| failed(error.to_string()))?;
+        views.push((name.as_str(), view));
+    }
+    // One key alone: a map of several would come out in any order.
+    let metadata = HashMap::from([(MANIFEST_KEY.to_string(), manifest)]);
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|error| failed(error.to_string()))?;
+    atomic_file::write(path, |file| file.write_all(&bytes))
+}
+
+/// An opened file: its manifest, and tensors to be taken by name and shape.
+pub(crate) struct WeightFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    manifest: String,
+    header: FileHeader,
+}
+
+impl WeightFile {
+    /// Reads a file and checks that it is one of ours, of this format version.
+    pub fn open(path: &Path) -> Result<Self, WeightFileError> {
+        let read = |source| WeightFileError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let metadata = std::fs::metadata(path).map_err(read)?;
+        if metadata.is_dir() {
+            return Err(read(std::io::Error::other("it is a folder, not a file")));
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(WeightFileError::TooLarge {
+                path: path.to_path_buf(),
+                bytes: metadata.len(),
+            });
+        }
+        Self::parse(path, std::fs::read(path).map_err(read)?)
+    }
+
+    /// The same for bytes that are in memory; `path` names them in errors.
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, WeightFileError> {
+        let path = path.to_path_buf();
+        let manifest = {
+            let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|source| {
+                WeightFileError::NotSafetensors {
+                    path: path.clone(),
+                    source,
+                }
+            })?;
+            metadata
+                .metadata()
+                .as_ref()
+                .and_then(|entries| entries.get(MANIFEST_KEY).cloned())
+        };
+        let Some(manifest) = manifest else {
+            return Err(WeightFileError::NoManifest { path });
+        };
+        let header: FileHeader =
+            serde_json::from_str(&manifest).map_err(|error| WeightFileError::Manifest {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        if header.format_version != FORMAT_VERSION {
+            return Err(WeightFileError::Version {
+                path,
+                found: header.format_version,
+                program: header.program,
+            });
+        }
+        Ok(Self {
+            path,
+            bytes,
+            manifest,
+            header,
+        })
+    }
+
+    /// What the file holds.
+    pub fn kind(&self) -> &str {
+        &self.header.kind
+    }
+
+    /// The manifest, once it is clear that the file holds what was asked for.
+    pub fn manifest<M: DeserializeOwned>(&self, kind: &'static str) -> Result<M, WeightFileError> {
+        if self.header.kind != kind {
+            return Err(WeightFileError::Kind {
+                path: self.path.clone(),
+                found: self.header.kind.clone(),
+                expected: kind,
+            });
+        }
+        serde_json::from_str(&self.manifest).map_err(|error| self.invalid(error.to_string()))
+    }
+
+    /// The manifest as it stands in the file.
+    pub fn manifest_json(&self) -> &str {
+        &self.manifest
+    }
+
+    /// An error about the manifest of this file.
+    pub fn invalid(&self, reason: impl Into<String>) -> WeightFileError {
+        WeightFileError::Manifest {
+            path: self.path.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The values of the named tensors, in the order asked for, all checked; no other tensor may
+    /// be in the file.
+    pub fn tensors(
+        &self,
+        wanted: &[(String, Vec<usize>)],
+    ) -> Result<Vec<Vec<f32>>, WeightFileError> {
+        let file =
+            SafeTensors::deserialize(&self.bytes).map_err(|source| WeightFileError::NotSafetensors {
+                path: self.path.clone(),
+                source,
+            })?;
+        let mut problems = Vec::new();
+        let mut values = Vec::with_capacity(wanted.len());
+        for (name, shape) in wanted {
+            match file.tensor(name) {
+                Err(_) => problems.push(format!("{name} is missing")),
+                Ok(view) if view.shape() != shape => problems.push(format!(
+                    "{name} has shape {:?} instead of {shape:?}",
+                    view.shape()
+                )),
+                Ok(view) => match numbers(&view) {
+                    None => problems.push(format!("{name} is stored as {:?}", view.dtype())),
+                    Some(numbers) if numbers.iter().any(|value| !value.is_finite()) => {
+                        problems.push(format!("{name} holds NaN or infinity"));
+                    }
+                    Some(numbers) => values.push(numbers),
+                },
+            }
+        }
+        let mut extra: Vec<_> = file
+            .names()
+            .into_iter()
+            .filter(|name| !wanted.iter().any(|(known, _)| known == name))
+            .collect();
+        extra.sort_unstable();
+        problems.extend(extra.into_iter().map(|name| format!("{name} does not belong here")));
+        if problems.is_empty() {
+            Ok(values)
+        } else {
+            Err(WeightFileError::Tensors {
+                path: self.path.clone(),
+                problems,
+            })
+        }
+    }
+}
+
+/// The numbers of a 32-bit or 16-bit tensor.
+fn numbers(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    match view.dtype() {
+        Dtype::F32 => Some(
+            view.data()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect(),
+        ),
+        Dtype::F16 => {
+            let halves: Vec<f16> = view
+                .data()
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|bytes| f16::from_le_bytes(*bytes))
+                .collect();
+            Some(halves.to_f32_vec())
+        }
+        _ => None,
+    }
+}

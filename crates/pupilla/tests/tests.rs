@@ -1,0 +1,3 @@
+//! All integration tests in one binary: the framework is linked once.
+
+mod patch_network;
