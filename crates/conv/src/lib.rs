@@ -1,1 +1,119 @@
-//! Convolution on the CPU.
+//! Convolution on the CPU: plain slices in, plain slices out.
+//!
+//! The four passes of a valid two-dimensional convolution ([`Conv2d`]), `f32`, NCHW: [`forward`], [`input_gradient`],
+//! [`weight_gradient`] and [`bias_gradient`]. The crate knows no deep-learning framework.
+//!
+//! # Threads and reproducibility
+//! Work is spread over the current rayon pool. The same input gives the same bytes as long as the number of threads
+//! is the same.
+
+mod disjoint;
+mod lowered;
+mod shape;
+
+use rayon::prelude::*;
+
+pub use shape::{Conv2d, ShapeError};
+
+/// Computes the output of a convolution, overwriting `output`. Shapes as in [`Conv2d`].
+///
+/// # Panics
+/// When the length of a slice is not the one that the shape demands.
+pub fn forward(
+    shape: &Conv2d,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    output: &mut [f32],
+) {
+    check_len("input", input, shape.input_len());
+    check_len("weight", weight, shape.weight_len());
+    if let Some(bias) = bias {
+        check_len("bias", bias, shape.out_channels);
+    }
+    check_len("output", output, shape.output_len());
+    lowered::forward(shape, input, weight, bias, output);
+}
+
+/// Computes the gradient with respect to the input, overwriting `input_gradient`. `output_gradient` has the shape of
+/// the output, `input_gradient` that of the input.
+///
+/// # Panics
+/// When the length of a slice is not the one that the shape demands.
+pub fn input_gradient(
+    shape: &Conv2d,
+    output_gradient: &[f32],
+    weight: &[f32],
+    input_gradient: &mut [f32],
+) {
+    check_len("output gradient", output_gradient, shape.output_len());
+    check_len("weight", weight, shape.weight_len());
+    check_len("input gradient", input_gradient, shape.input_len());
+    lowered::input_gradient(shape, output_gradient, weight, input_gradient);
+}
+
+/// Computes the gradient with respect to the weight, summed over the batch, overwriting `weight_gradient`.
+///
+/// # Panics
+/// When the length of a slice is not the one that the shape demands.
+pub fn weight_gradient(
+    shape: &Conv2d,
+    input: &[f32],
+    output_gradient: &[f32],
+    weight_gradient: &mut [f32],
+) {
+    check_len("input", input, shape.input_len());
+    check_len("output gradient", output_gradient, shape.output_len());
+    check_len("weight gradient", weight_gradient, shape.weight_len());
+    lowered::weight_gradient(shape, input, output_gradient, weight_gradient);
+}
+
+/// Computes the gradient with respect to the bias, summed over the batch and the pixels, overwriting `bias_gradient`
+/// (`[out_channels]`).
+///
+/// # Panics
+/// When the length of a slice is not the one that the shape demands.
+pub fn bias_gradient(shape: &Conv2d, output_gradient: &[f32], bias_gradient: &mut [f32]) {
+    check_len("output gradient", output_gradient, shape.output_len());
+    check_len("bias gradient", bias_gradient, shape.out_channels);
+    let area = shape.output_area();
+    bias_gradient
+        .par_iter_mut()
+        .enumerate()
+        .for_each(|(channel, sum)| {
+            *sum = output_gradient
+                .chunks_exact(area)
+                .skip(channel)
+                .step_by(shape.out_channels)
+                .map(plane_sum)
+                .sum::<f64>() as f32;
+        });
+}
+
+/// The sum of a plane: eight running `f32` sums over short runs, the runs summed in `f64`.
+fn plane_sum(plane: &[f32]) -> f64 {
+    plane
+        .chunks(256)
+        .map(|run| {
+            let mut sums = [0.0f32; 8];
+            let chunks = run.chunks_exact(8);
+            let rest: f64 = chunks.remainder().iter().copied().map(f64::from).sum();
+            for chunk in chunks {
+                for (sum, value) in sums.iter_mut().zip(chunk) {
+                    *sum += value;
+                }
+            }
+            rest + sums.into_iter().map(f64::from).sum::<f64>()
+        })
+        .sum()
+}
+
+#[track_caller]
+fn check_len(name: &str, slice: &[f32], expected: usize) {
+    assert_eq!(
+        slice.len(),
+        expected,
+        "the {name} has {} elements where the shape of the convolution demands {expected}",
+        slice.len()
+    );
+}

@@ -1,0 +1,45 @@
+//! One output slice written by several threads.
+
+use std::marker::PhantomData;
+
+/// A mutable slice that threads share to write elements that no other thread touches.
+///
+/// The channels of an output lie `height × width` apart, so the part that one thread computes is seldom one contiguous
+/// sub-slice, and `split_at_mut` cannot describe it.
+#[derive(Clone, Copy)]
+pub(crate) struct Disjoint<'a> {
+    start: *mut f32,
+    len: usize,
+    slice: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the only access is `part`, whose caller promises that no two living parts overlap; `f32` is `Send`.
+unsafe impl Send for Disjoint<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Disjoint<'_> {}
+
+impl<'a> Disjoint<'a> {
+    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+        Self {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            slice: PhantomData,
+        }
+    }
+
+    /// The elements `offset..offset + len`. Panics when they are not within the slice.
+    ///
+    /// # Safety
+    /// No other part that contains one of these elements is alive, on any thread.
+    #[inline]
+    #[allow(clippy::mut_from_ref)] // The caller promises what the borrow checker cannot see.
+    pub(crate) unsafe fn part(&self, offset: usize, len: usize) -> &mut [f32] {
+        assert!(
+            offset <= self.len && len <= self.len - offset,
+            "elements {offset}..{offset}+{len} of {}",
+            self.len
+        );
+        // SAFETY: in bounds by the assertion, exclusive by the caller's promise, alive for `'a`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), len) }
+    }
+}
