@@ -314,7 +314,7 @@ fn rgb<T: Copy>(values: &[T], channels: usize, convert: impl Fn(T) -> f32) -> Ve
 /// As [`read`], but the values of a floating-point image are not looked at.
 pub fn decode(path: &Path, limits: &Limits) -> Result<DynamicImage, ReadError> {
     let bytes = file_bytes(path, limits)?;
-    let mut opened = open(path, Cursor::new(bytes.as_slice()), limits)?;
+    let mut opened = open(path, Box::new(Cursor::new(bytes.as_slice())), limits)?;
     let orientation = opened
         .decoder
         .orientation()
@@ -342,7 +342,7 @@ pub fn size(path: &Path) -> Result<(usize, usize), ReadError> {
     use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     let limits = Limits::default();
     let (file, _) = regular_file(path, &limits)?;
-    let mut opened = open(path, BufReader::new(file), &limits)?;
+    let mut opened = open(path, Box::new(BufReader::new(file)), &limits)?;
     let (width, height) = opened.decoder.dimensions();
     let orientation = opened
         .decoder
@@ -385,6 +385,11 @@ fn file_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
+/// Bytes of an image: behind a pointer, so that the decoders are compiled once and not for each source.
+trait Content: BufRead + Seek {}
+
+impl<T: BufRead + Seek> Content for T {}
+
 struct Opened<'a> {
     format: ImageFormat,
     decoder: Box<dyn ImageDecoder + 'a>,
@@ -393,7 +398,7 @@ struct Opened<'a> {
 /// Recognises the format, reads the header and checks the size against `limits`.
 fn open<'a>(
     path: &Path,
-    content: impl BufRead + Seek + 'a,
+    content: Box<dyn Content + 'a>,
     limits: &Limits,
 ) -> Result<Opened<'a>, ReadError> {
     let place = |source| ReadError::decoding(path, source);

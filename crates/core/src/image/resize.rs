@@ -132,6 +132,15 @@ impl Resize {
         }
         Cow::Owned(resize_image(image, width, height))
     }
+
+    /// [`apply`](Self::apply) to an image that is not needed afterwards.
+    pub fn apply_owned(&self, image: Image) -> Image {
+        let resized = match self.apply(&image) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(resized) => Some(resized),
+        };
+        resized.unwrap_or(image)
+    }
 }
 
 /// `image` at `width` × `height`: bilinear, antialiased, values within `[0, 1]`.
@@ -140,25 +149,24 @@ impl Resize {
 /// If a side is 0: a programming error.
 pub fn resize_image(image: &Image, width: usize, height: usize) -> Image {
     let mut pixels = vec![0.0f32; width * height * 3];
-    let source = fir::images::ImageRef::new(
+    // The typed form, so that the compiler makes the code of this one pixel type only.
+    let source = fir::images::TypedImageRef::<fir::pixels::F32x3>::from_buffer(
         image.width() as u32,
         image.height() as u32,
         bytemuck::cast_slice(image.pixels()),
-        fir::PixelType::F32x3,
     )
     .expect("an image is [height, width, 3]");
-    let mut target = fir::images::Image::from_slice_u8(
+    let mut target = fir::images::TypedImage::<fir::pixels::F32x3>::from_buffer(
         width as u32,
         height as u32,
         bytemuck::cast_slice_mut(&mut pixels),
-        fir::PixelType::F32x3,
     )
     .expect("allocated for [height, width, 3]");
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
     fir::Resizer::new()
-        .resize(&source, &mut target, &options)
-        .expect("both sides are F32x3");
+        .resize_typed(&source, &mut target, &options)
+        .expect("the whole image lies within itself");
     for value in &mut pixels {
         *value = value.clamp(0.0, 1.0);
     }
