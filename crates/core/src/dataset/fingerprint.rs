@@ -1,0 +1,130 @@
+//! A fingerprint of files, to tell later whether a model has seen exactly these.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+/// A file could not be read for its fingerprint.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: {source}", path.display())]
+pub struct FingerprintError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// SHA-256, in hexadecimal digits, over names (relative to `root`, "/" between folders) and contents
+/// of files: for each file, in the order of these names, the length of its name (eight bytes, little
+/// endian), the name, and the SHA-256 of its content.
+///
+/// The same files give the same digits wherever `root` lies and in whichever order they are given.
+/// A path outside `root` counts with all its components.
+///
+/// # Errors
+/// [`FingerprintError`] for the first file, in the order of the names, that cannot be read.
+pub fn fingerprint(paths: &[PathBuf], root: &Path) -> Result<String, FingerprintError> {
+    let mut files: Vec<(Vec<u8>, &PathBuf)> = paths
+        .iter()
+        .map(|path| (relative_name(path, root), path))
+        .collect();
+    files.sort();
+    // All are tried, so that the error named is the first and not the quickest.
+    let digests: Vec<_> = files.par_iter().map(|(_, path)| digest(path)).collect();
+    let mut whole = Sha256::new();
+    for ((name, _), digest) in files.iter().zip(digests) {
+        whole.update((name.len() as u64).to_le_bytes());
+        whole.update(name);
+        whole.update(digest?);
+    }
+    Ok(hexadecimal(&whole.finalize()))
+}
+
+fn relative_name(path: &Path, root: &Path) -> Vec<u8> {
+    let relative = path.strip_prefix(root).unwrap_or(path);
+    let parts: Vec<&[u8]> = relative
+        .iter()
+        .map(|part| part.as_encoded_bytes())
+        .collect();
+    parts.join(b"/".as_slice())
+}
+
+fn digest(path: &Path) -> Result<[u8; 32], FingerprintError> {
+    let place = |source| FingerprintError {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut file = File::open(path).map_err(place)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hash.finalize().into()),
+            Ok(count) => hash.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(place(error)),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(contents: &[(&str, &[u8])]) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let root = tempfile::tempdir().unwrap();
+        let paths = contents
+            .iter()
+            .map(|(name, content)| {
+                let path = root.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, content).unwrap();
+                path
+            })
+            .collect();
+        (root, paths)
+    }
+
+    #[test]
+    fn names_and_contents_decide_and_place_and_order_do_not() {
+        let (root, mut paths) = files(&[("a/x", b"1"), ("b", b"23")]);
+        let one = fingerprint(&paths, root.path()).unwrap();
+        paths.reverse();
+        assert_eq!(fingerprint(&paths, root.path()).unwrap(), one);
+        let (other, paths) = files(&[("a/x", b"1"), ("b", b"23")]);
+        assert_eq!(fingerprint(&paths, other.path()).unwrap(), one);
+        for changed in [
+            [("a/x", b"2".as_slice()), ("b", b"23")],
+            [("a/y", b"1"), ("b", b"23")],
+            [("a/x", b"12"), ("b", b"3")],
+        ] {
+            let (root, paths) = files(&changed);
+            assert_ne!(fingerprint(&paths, root.path()).unwrap(), one);
+        }
+    }
+
+    /// `(printf '\1\0\0\0\0\0\0\0a'; printf abc | sha256sum | xxd -r -p) | sha256sum`
+    #[test]
+    fn it_is_what_its_definition_says() {
+        let (root, paths) = files(&[("a", b"abc")]);
+        assert_eq!(fingerprint(&paths, root.path()).unwrap(), ORACLE);
+    }
+
+    const ORACLE: &str = "fbc8c3f8d68f32a07078401639f4592e56423197062b2a80ca4d84712e59b0b9";
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let (root, mut paths) = files(&[("z", b"1")]);
+        paths.push(root.path().join("m"));
+        paths.push(root.path().join("n"));
+        let error = fingerprint(&paths, root.path()).unwrap_err();
+        assert!(error.path.ends_with("m"));
+    }
+}
