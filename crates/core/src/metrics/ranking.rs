@@ -273,3 +273,212 @@ impl<'a> Ranking<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::anomaly_map::AnomalyMap;
+    use crate::mask::Mask;
+    use crate::metrics::PixelScores;
+    use proptest::prelude::*;
+
+    type Images = Vec<(AnomalyMap, Mask)>;
+
+    fn ranked(images: &[(AnomalyMap, Mask)]) -> RankedPixels {
+        let mut pixels = PixelScores::new();
+        for (map, mask) in images {
+            pixels.add(map, mask).unwrap();
+        }
+        pixels.rank()
+    }
+
+    fn row(scores: &[f32], defect: &[u8]) -> (AnomalyMap, Mask) {
+        let defect = defect.iter().map(|&d| d > 0).collect();
+        (
+            AnomalyMap::new(scores.len(), 1, scores.to_vec()),
+            Mask::new(scores.len(), 1, defect),
+        )
+    }
+
+    /// The slow obvious twin: threshold everything anew at every distinct score and count.
+    fn slow_curve(images: &Images) -> Option<Vec<CurvePoint>> {
+        let mut thresholds: Vec<f32> = images
+            .iter()
+            .flat_map(|(map, _)| map.scores().iter().copied())
+            .collect();
+        thresholds.sort_by(|a, b| b.total_cmp(a));
+        thresholds.dedup();
+        let labels: Vec<_> = images.iter().map(|(_, mask)| mask.regions()).collect();
+        let regions: usize = labels.iter().map(|labels| labels.areas.len()).sum();
+        let defects: usize = labels.iter().flat_map(|labels| &labels.areas).sum();
+        let pixels: usize = labels.iter().map(|labels| labels.labels.len()).sum();
+        if regions == 0 || defects == pixels {
+            return None;
+        }
+        let mut points = vec![CurvePoint {
+            threshold: f32::INFINITY,
+            fpr: 0.0,
+            tpr: 0.0,
+            pro: 0.0,
+        }];
+        for threshold in thresholds {
+            let (mut false_positives, mut true_positives, mut overlap) = (0, 0, 0.0);
+            for ((map, _), labels) in images.iter().zip(&labels) {
+                let mut found = vec![0; labels.areas.len()];
+                for (&score, &label) in map.scores().iter().zip(&labels.labels) {
+                    match label {
+                        _ if score < threshold => {}
+                        0 => false_positives += 1,
+                        label => found[label as usize - 1] += 1,
+                    }
+                }
+                for (&found, &area) in found.iter().zip(&labels.areas) {
+                    true_positives += found;
+                    overlap += f64::from(found) / area as f64;
+                }
+            }
+            points.push(CurvePoint {
+                threshold,
+                fpr: f64::from(false_positives) / (pixels - defects) as f64,
+                tpr: f64::from(true_positives) / defects as f64,
+                pro: overlap / regions as f64,
+            });
+        }
+        Some(points)
+    }
+
+    /// The area under straight lines between `points`, from 0 to `limit`.
+    fn area(points: &[CurvePoint], limit: f64, height: impl Fn(&CurvePoint) -> f64) -> f64 {
+        let pieces = points.windows(2).map(|pair| {
+            let (x0, mut x1) = (pair[0].fpr, pair[1].fpr);
+            let (y0, mut y1) = (height(&pair[0]), height(&pair[1]));
+            if x0 >= limit {
+                return 0.0;
+            }
+            if x1 > limit {
+                y1 = y0 + (y1 - y0) * (limit - x0) / (x1 - x0);
+                x1 = limit;
+            }
+            (x1 - x0) * (y0 + y1) / 2.0
+        });
+        pieces.sum::<f64>() / limit
+    }
+
+    fn close(found: Option<f64>, expected: Option<f64>) -> bool {
+        match (found, expected) {
+            (Some(found), Some(expected)) => (found - expected).abs() < 1e-12,
+            (found, expected) => found.is_none() && expected.is_none(),
+        }
+    }
+
+    #[test]
+    fn by_hand() {
+        // A region of 1 pixel found first, one of 2 found at a half after 1 of 4 negatives.
+        let images = [row(
+            &[9.0, 1.0, 5.0, 2.0, 7.0, 1.0, 1.0],
+            &[1, 0, 1, 1, 0, 0, 0],
+        )];
+        let pixels = ranked(&images);
+        let ranking = Ranking::new([&pixels]);
+        // PRO is 1/2 up to FPR 1/4, then 1.
+        assert!(close(ranking.au_pro(1.0), Some(0.125 + 0.75)));
+        assert!(close(ranking.au_pro(0.25), Some(0.5)));
+        assert!(close(ranking.auroc(), Some(10.0 / 12.0)));
+        let areas: Vec<u32> = ranking
+            .au_pro_of_regions(0.5)
+            .unwrap()
+            .iter()
+            .map(|region| region.area)
+            .collect();
+        assert_eq!(areas, [1, 2]);
+        for limit in [0.0, -1.0, 1.5, f64::NAN] {
+            assert_eq!(ranking.au_pro(limit), None);
+        }
+    }
+
+    #[test]
+    fn a_region_counts_once_however_large() {
+        let mut scores = vec![0.0; 1000];
+        scores[0] = 1.0;
+        let mut defect = vec![1; 1000];
+        defect[1] = 0;
+        let pixels = ranked(&[row(&scores, &defect)]);
+        // The single pixel is found at once, the other 998 are tied with the only negative.
+        assert!(close(Ranking::new([&pixels]).au_pro(1.0), Some(0.75)));
+    }
+
+    #[test]
+    fn undefined_without_a_region_or_a_negative() {
+        let good = ranked(&[row(&[1.0, 2.0], &[0, 0])]);
+        let all = ranked(&[row(&[1.0, 2.0], &[1, 1])]);
+        let nothing = ranked(&[]);
+        for pixels in [&good, &all, &nothing] {
+            let ranking = Ranking::new([pixels]);
+            assert_eq!(ranking.au_pro(0.3), None);
+            assert_eq!(ranking.auroc(), None);
+            assert_eq!(ranking.curve(0.0), None);
+        }
+        assert!(Ranking::new([&good, &all]).au_pro(0.3).is_some());
+    }
+
+    #[test]
+    fn nothing_is_added_with_a_nan() {
+        let mut pixels = PixelScores::new();
+        let (map, mask) = row(&[0.0, 1.0, f32::NAN], &[0, 1, 0]);
+        let error = pixels.add(&map, &mask).unwrap_err();
+        assert_eq!((error.row, error.column), (0, 2));
+        assert_eq!(pixels.regions(), 0);
+        assert!(pixels.rank().normal.is_empty());
+    }
+
+    prop_compose! {
+        /// An image of up to 8x8 with few distinct scores, so that ties abound.
+        fn image()(width in 1_usize..8, height in 1_usize..8)(
+            pixels in prop::collection::vec((-3_i8..3, 0_u8..10), width * height),
+            width in Just(width),
+            height in Just(height),
+            share in 0_u8..8,
+        ) -> (AnomalyMap, Mask) {
+            let scores = pixels.iter().map(|pixel| f32::from(pixel.0) / 3.0).collect();
+            let defect = pixels.iter().map(|pixel| pixel.1 < share).collect();
+            (AnomalyMap::new(width, height, scores), Mask::new(width, height, defect))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_slow_twin(
+            images in prop::collection::vec(image(), 1..4),
+            split in 0_usize..4,
+            limit in prop_oneof![Just(0.3), Just(0.05), Just(1.0), 0.01_f64..1.0],
+        ) {
+            // Two parts taken together are the same as one.
+            let (left, right) = images.split_at(split.min(images.len()));
+            let parts = [ranked(left), ranked(right)];
+            let ranking = Ranking::new(&parts);
+            let slow = slow_curve(&images);
+            let expected = slow.as_ref().map(|points| area(points, limit, |point| point.pro));
+            prop_assert!(close(ranking.au_pro(limit), expected));
+            let expected = slow.as_ref().map(|points| area(points, 1.0, |point| point.tpr));
+            prop_assert!(close(ranking.auroc(), expected));
+
+            let curve = ranking.curve(0.0);
+            prop_assert_eq!(curve.is_some(), slow.is_some());
+            if let (Some(curve), Some(slow)) = (curve, slow) {
+                let same = |limit: f64| (area(&curve, limit, |p| p.pro) - area(&slow, limit, |p| p.pro)).abs();
+                prop_assert!(same(1.0) < 1e-12 && same(limit) < 1e-12);
+                // Every point is what thresholding there gives.
+                for point in &curve[1..] {
+                    let twin = slow.iter().find(|twin| twin.threshold == point.threshold).unwrap();
+                    prop_assert!((twin.fpr - point.fpr).abs() < 1e-12);
+                    prop_assert!((twin.tpr - point.tpr).abs() < 1e-12);
+                    prop_assert!((twin.pro - point.pro).abs() < 1e-12);
+                }
+                let thin = ranking.curve(0.25).unwrap();
+                prop_assert!(thin.len() <= 3 * 4 + 2);
+                prop_assert_eq!(thin[0], curve[0]);
+                prop_assert_eq!(thin.last(), curve.last());
+            }
+        }
+    }
+}
