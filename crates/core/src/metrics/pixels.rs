@@ -22,6 +22,24 @@ pub struct NotFinite {
     pub score: f32,
 }
 
+impl NotFinite {
+    /// An error for the first NaN or infinity in `map`, if there is one.
+    ///
+    /// # Errors
+    /// [`NotFinite`] with its place.
+    pub fn check(map: &AnomalyMap) -> Result<(), Self> {
+        let scores = map.scores();
+        match scores.iter().position(|score| !score.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Self {
+                row: at / map.width(),
+                column: at % map.width(),
+                score: scores[at],
+            }),
+        }
+    }
+}
+
 /// The scored pixels of any number of images, added one after another; 4 bytes are kept for a
 /// good pixel, 8 for a defective one.
 #[derive(Clone, Debug, Default)]
@@ -53,15 +71,8 @@ impl PixelScores {
             (mask.width(), mask.height()),
             "a mask has the size of its map"
         );
-        let scores = map.scores();
-        if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
-            return Err(NotFinite {
-                row: at / map.width(),
-                column: at % map.width(),
-                score: scores[at],
-            });
-        }
-        let keys = scores.iter().map(|&score| key::from_score(score));
+        NotFinite::check(map)?;
+        let keys = map.scores().iter().map(|&score| key::from_score(score));
         if mask.is_blank() {
             self.normal.extend(keys);
             return Ok(());
