@@ -1,1 +1,356 @@
-//! To come.
+//! The result of testing a detector on a data set, and how it is gathered image by image.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::anomaly_map::AnomalyMap;
+use crate::mask::Mask;
+use crate::metrics::{NotFinite, PixelScores, RankedPixels, Ranking, auroc};
+
+/// How well anomaly maps find the defects of a test set. Measures are in `[0, 1]`, higher is
+/// better; `None` (JSON `null`) where one is undefined.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Area under the per-region-overlap curve up to [`fpr_limit`](Self::fpr_limit), over all
+    /// images; undefined without a region or without a normal pixel.
+    pub au_pro: Option<f64>,
+    /// Area under the ROC curve of all pixels; undefined without a defective or a normal one.
+    pub pixel_auroc: Option<f64>,
+    /// Area under the ROC curve of the images' scores (the maximum of each map); undefined without
+    /// a defective or a good image.
+    pub image_auroc: Option<f64>,
+    /// The same for each defect type against the good images, by name.
+    pub per_defect: BTreeMap<String, DefectEvaluation>,
+    /// The images tested, good and defective.
+    pub images: usize,
+    /// The connected regions (8-connected) of all masks.
+    pub regions: usize,
+    /// Mean time to score an image, in seconds, if the caller measured it.
+    pub seconds_per_image: Option<f64>,
+    /// The false-positive rate up to which AU-PRO was integrated.
+    pub fpr_limit: f64,
+    /// Mask pixels above this value (of 255) counted as defective.
+    pub mask_threshold: u8,
+    /// Things a person should know before trusting the figures, each with the image it concerns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Every image in the order of its adding; empty it to keep it out of the JSON.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_image: Vec<ImageEvaluation>,
+}
+
+/// [`Evaluation`] of one defect type: its images together with **all good images**, and no other
+/// defect's, so that a pixel AUROC or AU-PRO has the same meaning for a type as for the whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DefectEvaluation {
+    /// The images of this type (without the good ones).
+    pub images: usize,
+    /// The connected regions in their masks.
+    pub regions: usize,
+    /// AU-PRO over this type's regions; negatives are the normal pixels of its images and of the
+    /// good ones.
+    pub au_pro: Option<f64>,
+    /// Pixel AUROC over the same pixels.
+    pub pixel_auroc: Option<f64>,
+    /// Image AUROC of this type's images against the good ones.
+    pub image_auroc: Option<f64>,
+}
+
+/// One image of the test set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageEvaluation {
+    /// The image, as it was named to [`Evaluator::add`].
+    pub path: String,
+    /// Its defect type; `None` (JSON `null`) for a good image.
+    pub defect: Option<String>,
+    /// The maximum of its map; higher is more anomalous.
+    pub score: f32,
+}
+
+/// Why a test set could not be evaluated.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EvaluationError {
+    /// The false-positive-rate limit is not in `(0, 1]`.
+    #[error("the false-positive-rate limit is {0}; it must be above 0 and at most 1")]
+    FprLimit(f64),
+    /// A map has a NaN or an infinite score.
+    #[error("the anomaly map of {image} is not finite: {source}")]
+    NotFinite {
+        /// The image.
+        image: String,
+        /// Where.
+        source: NotFinite,
+    },
+    /// A map and the mask it is compared with differ in size.
+    #[error(
+        "{image}: the anomaly map is {}x{} pixels, the mask {}x{}",
+        map_size.0, map_size.1, mask_size.0, mask_size.1
+    )]
+    Size {
+        /// The image.
+        image: String,
+        /// Width and height of the map.
+        map_size: (usize, usize),
+        /// Width and height of the mask.
+        mask_size: (usize, usize),
+    },
+    /// An image said to be good came with a mask that marks a defect.
+    #[error("{image} is a good image, but its mask marks {pixels} pixels as defective")]
+    GoodImageWithDefect {
+        /// The image.
+        image: String,
+        /// The defective pixels of its mask.
+        pixels: usize,
+    },
+}
+
+/// The images of one defect type, or the good ones.
+#[derive(Debug, Default)]
+struct Group {
+    pixels: PixelScores,
+    scores: Vec<f32>,
+}
+
+/// Gathers an [`Evaluation`] image by image; keeps 4 bytes a normal and 8 bytes a defective pixel.
+#[derive(Debug)]
+pub struct Evaluator {
+    fpr_limit: f64,
+    mask_threshold: u8,
+    good: Group,
+    defects: BTreeMap<String, Group>,
+    warnings: Vec<String>,
+    per_image: Vec<ImageEvaluation>,
+}
+
+impl Evaluator {
+    /// An evaluator that integrates PRO up to `fpr_limit` (usually 0.3). `mask_threshold` is what
+    /// the masks were read with ([`Mask::read`]); it is only recorded here.
+    ///
+    /// # Errors
+    /// [`EvaluationError::FprLimit`] unless `fpr_limit` is in `(0, 1]`.
+    pub fn new(fpr_limit: f64, mask_threshold: u8) -> Result<Self, EvaluationError> {
+        if !(fpr_limit > 0.0 && fpr_limit <= 1.0) {
+            return Err(EvaluationError::FprLimit(fpr_limit));
+        }
+        Ok(Self {
+            fpr_limit,
+            mask_threshold,
+            good: Group::default(),
+            defects: BTreeMap::new(),
+            warnings: Vec::new(),
+            per_image: Vec::new(),
+        })
+    }
+
+    /// Adds a test image: its name, its defect type (`None` for a good image), its anomaly map at
+    /// the image's size, and its mask ([`Mask::good`] for a good image).
+    ///
+    /// A defective image with a blank mask is taken, with a warning: the image counts as
+    /// defective, its pixels as normal, as in MVTec's evaluation.
+    ///
+    /// # Errors
+    /// [`EvaluationError`] if the map is not finite, the sizes differ, or a good image's mask marks
+    /// a defect; the image is not added then.
+    pub fn add(
+        &mut self,
+        image: &str,
+        defect: Option<&str>,
+        map: &AnomalyMap,
+        mask: &Mask,
+    ) -> Result<(), EvaluationError> {
+        let map_size = (map.width(), map.height());
+        let mask_size = (mask.width(), mask.height());
+        if map_size != mask_size {
+            return Err(EvaluationError::Size {
+                image: image.to_owned(),
+                map_size,
+                mask_size,
+            });
+        }
+        let blank = mask.is_blank();
+        if defect.is_none() && !blank {
+            return Err(EvaluationError::GoodImageWithDefect {
+                image: image.to_owned(),
+                pixels: mask.defect().iter().filter(|&&defect| defect).count(),
+            });
+        }
+        let group = match defect {
+            None => &mut self.good,
+            Some(kind) => self.defects.entry(kind.to_owned()).or_default(),
+        };
+        group
+            .pixels
+            .add(map, mask)
+            .map_err(|source| EvaluationError::NotFinite {
+                image: image.to_owned(),
+                source,
+            })?;
+        let score = map.image_score();
+        group.scores.push(score);
+        if let Some(kind) = defect
+            && blank
+        {
+            self.warnings.push(format!(
+                "{image}: its mask has no pixel above {}; the image counts as defective ({kind}), \
+                 its pixels as normal",
+                self.mask_threshold
+            ));
+        }
+        self.per_image.push(ImageEvaluation {
+            path: image.to_owned(),
+            defect: defect.map(str::to_owned),
+            score,
+        });
+        Ok(())
+    }
+
+    /// The images added so far.
+    pub fn images(&self) -> usize {
+        self.per_image.len()
+    }
+
+    /// Computes every measure. [`Evaluation::seconds_per_image`] is left to the caller.
+    pub fn finish(self) -> Evaluation {
+        let good = self.good.pixels.rank();
+        let defects: Vec<(String, RankedPixels, Vec<f32>)> = self
+            .defects
+            .into_iter()
+            // A type whose only image was refused.
+            .filter(|(_, group)| !group.scores.is_empty())
+            .map(|(kind, group)| (kind, group.pixels.rank(), group.scores))
+            .collect();
+        let everything = Ranking::new(defects.iter().map(|defect| &defect.1).chain([&good]));
+        let per_defect = defects.iter().map(|(kind, pixels, scores)| {
+            let ranking = Ranking::new([pixels, &good]);
+            let measures = DefectEvaluation {
+                images: scores.len(),
+                regions: ranking.regions(),
+                au_pro: ranking.au_pro(self.fpr_limit),
+                pixel_auroc: ranking.auroc(),
+                image_auroc: image_auroc(scores, &self.good.scores),
+            };
+            (kind.clone(), measures)
+        });
+        let defective: Vec<f32> = defects
+            .iter()
+            .flat_map(|defect| defect.2.iter().copied())
+            .collect();
+        Evaluation {
+            au_pro: everything.au_pro(self.fpr_limit),
+            pixel_auroc: everything.auroc(),
+            image_auroc: image_auroc(&defective, &self.good.scores),
+            per_defect: per_defect.collect(),
+            images: self.per_image.len(),
+            regions: everything.regions(),
+            seconds_per_image: None,
+            fpr_limit: self.fpr_limit,
+            mask_threshold: self.mask_threshold,
+            warnings: self.warnings,
+            per_image: self.per_image,
+        }
+    }
+}
+
+/// AUROC of the scores of defective images against those of good ones.
+fn image_auroc(defective: &[f32], good: &[f32]) -> Option<f64> {
+    let scores = [defective, good].concat();
+    let mut labels = vec![true; defective.len()];
+    labels.resize(scores.len(), false);
+    auroc(&scores, &labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(scores: &[f32]) -> AnomalyMap {
+        AnomalyMap::new(scores.len(), 1, scores.to_vec())
+    }
+
+    fn mask(defect: &[u8]) -> Mask {
+        Mask::new(defect.len(), 1, defect.iter().map(|&d| d > 0).collect())
+    }
+
+    #[test]
+    fn types_are_measured_against_the_good_images_only() {
+        let mut evaluator = Evaluator::new(1.0, 0).unwrap();
+        let mut add = |image: &str, defect, scores: &[f32], truth: &[u8]| {
+            evaluator
+                .add(image, defect, &map(scores), &mask(truth))
+                .unwrap();
+        };
+        add("good/0", None, &[1.0, 2.0, 1.0, 0.0], &[0, 0, 0, 0]);
+        add(
+            "crack/0",
+            Some("crack"),
+            &[9.0, 8.0, 0.0, 0.0],
+            &[1, 1, 0, 0],
+        );
+        // The hole is missed, and its image has a false alarm that no crack is beaten by.
+        add(
+            "hole/0",
+            Some("hole"),
+            &[7.0, 0.0, -1.0, 0.0],
+            &[0, 0, 1, 0],
+        );
+        add("hole/1", Some("hole"), &[0.0, 0.0, 0.0, 0.0], &[0, 0, 0, 0]);
+        let result = evaluator.finish();
+        let crack = &result.per_defect["crack"];
+        assert_eq!((crack.images, crack.regions), (1, 1));
+        assert_eq!(crack.au_pro, Some(1.0));
+        assert_eq!(crack.pixel_auroc, Some(1.0));
+        assert_eq!(crack.image_auroc, Some(1.0));
+        let hole = &result.per_defect["hole"];
+        assert_eq!((hole.images, hole.regions), (2, 1));
+        assert_eq!(hole.au_pro, Some(0.0));
+        assert_eq!(hole.image_auroc, Some(0.5));
+        assert_eq!((result.images, result.regions), (4, 2));
+        assert_eq!(result.au_pro, Some(0.5));
+        assert_eq!(result.image_auroc, Some(2.0 / 3.0));
+        assert_eq!(result.warnings.len(), 1);
+        assert!(result.warnings[0].starts_with("hole/1"));
+    }
+
+    #[test]
+    fn the_json_keeps_its_keys_and_null() {
+        let mut evaluator = Evaluator::new(0.3, 127).unwrap();
+        evaluator
+            .add("a.png", Some("crack"), &map(&[0.5]), &mask(&[1]))
+            .unwrap();
+        let mut result = evaluator.finish();
+        result.per_image.clear();
+        let json = serde_json::to_string(&result).unwrap();
+        assert_eq!(
+            json,
+            r#"{"au_pro":null,"pixel_auroc":null,"image_auroc":null,"per_defect":{"crack":{"images":1,"regions":1,"au_pro":null,"pixel_auroc":null,"image_auroc":null}},"images":1,"regions":1,"seconds_per_image":null,"fpr_limit":0.3,"mask_threshold":127}"#
+        );
+        assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), result);
+    }
+
+    #[test]
+    fn bad_input_names_the_image_and_is_not_added() {
+        for limit in [0.0, -0.1, 1.1, f64::NAN] {
+            assert!(Evaluator::new(limit, 0).is_err());
+        }
+        let mut evaluator = Evaluator::new(0.3, 0).unwrap();
+        let errors = [
+            evaluator.add("a", Some("hole"), &map(&[0.0, f32::NAN]), &mask(&[1, 0])),
+            evaluator.add("b", None, &map(&[f32::INFINITY]), &mask(&[0])),
+            evaluator.add("c", None, &map(&[0.0]), &mask(&[0, 0])),
+            evaluator.add("d", None, &map(&[0.0]), &mask(&[1])),
+        ];
+        let texts = errors.map(|result| result.unwrap_err().to_string());
+        assert_eq!(
+            texts,
+            [
+                "the anomaly map of a is not finite: the score at row 0, column 1 is NaN",
+                "the anomaly map of b is not finite: the score at row 0, column 0 is inf",
+                "c: the anomaly map is 1x1 pixels, the mask 2x1",
+                "d is a good image, but its mask marks 1 pixels as defective",
+            ]
+        );
+        assert_eq!(evaluator.images(), 0);
+        assert!(evaluator.finish().per_defect.is_empty());
+    }
+}

@@ -1,1 +1,346 @@
-//! To come.
+//! Ground-truth masks: which pixels of an image are defective, and their connected regions.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use ::image::metadata::Orientation;
+use ::image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+
+use crate::anomaly_map::AnomalyMap;
+
+/// The longest side of a mask that [`Mask::read`] accepts, in pixels.
+pub const MAX_SIDE: u32 = 32_768;
+
+/// The most memory that decoding a mask may take, in bytes.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Why a mask could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MaskError {
+    /// The file could not be opened or read.
+    #[error("cannot read the mask {}: {source}", path.display())]
+    Read {
+        /// The mask.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not an image that can be decoded: another format, truncated, or too large.
+    #[error("cannot decode the mask {}: {source}", path.display())]
+    Decode {
+        /// The mask.
+        path: PathBuf,
+        /// What the decoder said.
+        source: ImageError,
+    },
+    /// The file holds floating-point pixels, which have no agreed "above 0".
+    #[error("the mask {} has floating-point pixels; save it with 8 or 16 bits", path.display())]
+    Float {
+        /// The mask.
+        path: PathBuf,
+    },
+    /// A mask must have exactly the size of its image: resizing it would change the metrics.
+    #[error(
+        "the mask {} is {}x{} pixels, but its image {} is {}x{}",
+        mask.display(), mask_size.0, mask_size.1, image.display(), image_size.0, image_size.1
+    )]
+    Size {
+        /// The mask.
+        mask: PathBuf,
+        /// Width and height of the mask.
+        mask_size: (usize, usize),
+        /// The image it belongs to.
+        image: PathBuf,
+        /// Width and height of the image.
+        image_size: (usize, usize),
+    },
+}
+
+/// For every pixel of an image, whether it is defective: `[height, width]`, row-major.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    width: usize,
+    height: usize,
+    defect: Vec<bool>,
+}
+
+impl Mask {
+    /// Wraps `defect`, `[height, width]` in row-major order.
+    ///
+    /// # Panics
+    /// If a side is 0 or `defect.len() != width * height`: a programming error.
+    pub fn new(width: usize, height: usize, defect: Vec<bool>) -> Self {
+        assert!(width > 0 && height > 0, "a mask has at least one pixel");
+        assert_eq!(defect.len(), width * height, "[height, width]");
+        Self {
+            width,
+            height,
+            defect,
+        }
+    }
+
+    /// The mask of a good image: no pixel is defective.
+    ///
+    /// # Panics
+    /// If a side is 0.
+    pub fn good(width: usize, height: usize) -> Self {
+        Self::new(width, height, vec![false; width * height])
+    }
+
+    /// The pixels of `map` that score at least `threshold`.
+    pub fn at_least(map: &AnomalyMap, threshold: f32) -> Self {
+        let defect = map.scores().iter().map(|&score| score >= threshold);
+        Self::new(map.width(), map.height(), defect.collect())
+    }
+
+    /// Reads a mask from a grey, colour or palette image of 8 or 16 bits.
+    ///
+    /// A pixel is defective where its value lies **above** `threshold`, on a scale of 0 to 255: 0
+    /// takes every pixel that is not black, as MVTec's evaluation does. A 16-bit value counts as
+    /// value / 257, unrounded; of a colour (a palette's entry too) the largest of red, green and
+    /// blue counts; alpha does not.
+    ///
+    /// # Errors
+    /// [`MaskError`] if the file cannot be read or decoded, is larger than [`MAX_SIDE`], or has
+    /// floating-point pixels.
+    pub fn read(path: &Path, threshold: u8) -> Result<Self, MaskError> {
+        let read = |source| MaskError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let decode = |source| match source {
+            ImageError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
+                read(source)
+            }
+            source => MaskError::Decode {
+                path: path.to_path_buf(),
+                source,
+            },
+        };
+        let file = File::open(path).map_err(read)?;
+        let mut reader = ImageReader::new(BufReader::new(file))
+            .with_guessed_format()
+            .map_err(read)?;
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(MAX_SIDE);
+        limits.max_image_height = Some(MAX_SIDE);
+        limits.max_alloc = Some(MAX_BYTES);
+        reader.limits(limits.clone());
+        let mut decoder = reader.into_decoder().map_err(decode)?;
+        limits.reserve(decoder.total_bytes()).map_err(decode)?;
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let mut image = DynamicImage::from_decoder(decoder).map_err(decode)?;
+        image.apply_orientation(orientation);
+        let defect = defect_pixels(&image, threshold).ok_or_else(|| MaskError::Float {
+            path: path.to_path_buf(),
+        })?;
+        Ok(Self::new(
+            image.width() as usize,
+            image.height() as usize,
+            defect,
+        ))
+    }
+
+    /// [`Mask::read`] for the mask of a certain image, which must have its size.
+    ///
+    /// # Errors
+    /// As [`Mask::read`], and [`MaskError::Size`] if `image_size` (width, height) is another.
+    pub fn read_for(
+        path: &Path,
+        threshold: u8,
+        image: &Path,
+        image_size: (usize, usize),
+    ) -> Result<Self, MaskError> {
+        let mask = Self::read(path, threshold)?;
+        if (mask.width, mask.height) == image_size {
+            Ok(mask)
+        } else {
+            Err(MaskError::Size {
+                mask: path.to_path_buf(),
+                mask_size: (mask.width, mask.height),
+                image: image.to_path_buf(),
+                image_size,
+            })
+        }
+    }
+
+    /// Width in pixels, at least 1.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels, at least 1.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Whether each pixel is defective, `[height, width]`.
+    pub fn defect(&self) -> &[bool] {
+        &self.defect
+    }
+
+    /// Whether the pixel at a row and a column is defective.
+    pub fn is_defect(&self, row: usize, column: usize) -> bool {
+        self.defect[row * self.width + column]
+    }
+
+    /// Whether no pixel is defective.
+    pub fn is_blank(&self) -> bool {
+        !self.defect.contains(&true)
+    }
+
+    /// The connected components of the defective pixels; pixels that touch at a corner are
+    /// connected (8-connectivity, the convention of MVTec's evaluation).
+    ///
+    /// Regions are numbered from 1 in the order of their first pixels, row by row.
+    pub fn regions(&self) -> Regions {
+        let (width, height) = (self.width, self.height);
+        let mut labels = vec![0_u32; self.defect.len()];
+        let mut areas = Vec::new();
+        let mut waiting = Vec::new();
+        for first in 0..self.defect.len() {
+            if !self.defect[first] || labels[first] != 0 {
+                continue;
+            }
+            let label = areas.len() as u32 + 1;
+            let mut area = 0;
+            labels[first] = label;
+            waiting.push(first);
+            while let Some(at) = waiting.pop() {
+                area += 1;
+                let (row, column) = (at / width, at % width);
+                for row in row.saturating_sub(1)..=(row + 1).min(height - 1) {
+                    for column in column.saturating_sub(1)..=(column + 1).min(width - 1) {
+                        let next = row * width + column;
+                        if self.defect[next] && labels[next] == 0 {
+                            labels[next] = label;
+                            waiting.push(next);
+                        }
+                    }
+                }
+            }
+            areas.push(area);
+        }
+        Regions { labels, areas }
+    }
+}
+
+/// The connected regions of a [`Mask`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Regions {
+    /// The region of each pixel, `[height, width]`: 0 where there is none, else from 1.
+    pub labels: Vec<u32>,
+    /// The number of pixels of each region: region `n` is at `n - 1`, and has at least one.
+    pub areas: Vec<usize>,
+}
+
+/// Whether each pixel's largest colour lies above `threshold` (of 255); `None` for floats.
+fn defect_pixels(image: &DynamicImage, threshold: u8) -> Option<Vec<bool>> {
+    fn above<T: Copy + PartialOrd>(
+        values: &[T],
+        channels: usize,
+        colours: usize,
+        limit: T,
+    ) -> Vec<bool> {
+        let pixels = values.chunks_exact(channels);
+        pixels
+            .map(|pixel| pixel[..colours].iter().any(|&value| value > limit))
+            .collect()
+    }
+    let deep = u16::from(threshold) * 257;
+    match image {
+        DynamicImage::ImageLuma8(image) => Some(above(image, 1, 1, threshold)),
+        DynamicImage::ImageLumaA8(image) => Some(above(image, 2, 1, threshold)),
+        DynamicImage::ImageRgb8(image) => Some(above(image, 3, 3, threshold)),
+        DynamicImage::ImageRgba8(image) => Some(above(image, 4, 3, threshold)),
+        DynamicImage::ImageLuma16(image) => Some(above(image, 1, 1, deep)),
+        DynamicImage::ImageLumaA16(image) => Some(above(image, 2, 1, deep)),
+        DynamicImage::ImageRgb16(image) => Some(above(image, 3, 3, deep)),
+        DynamicImage::ImageRgba16(image) => Some(above(image, 4, 3, deep)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
+
+    fn drawn(rows: &[&str]) -> Mask {
+        let defect = rows.iter().flat_map(|row| row.bytes().map(|b| b == b'#'));
+        Mask::new(rows[0].len(), rows.len(), defect.collect())
+    }
+
+    #[test]
+    fn corners_connect_and_borders_do_not_wrap() {
+        let regions = drawn(&[
+            "#..#", //
+            ".#..", //
+            "...#", //
+            "#..#",
+        ])
+        .regions();
+        assert_eq!(regions.areas, [2, 1, 2, 1]);
+        assert_eq!(
+            regions.labels,
+            [1, 0, 0, 2, 0, 1, 0, 0, 0, 0, 0, 3, 4, 0, 0, 3]
+        );
+        assert!(Mask::good(3, 2).is_blank());
+        assert!(Mask::good(3, 2).regions().areas.is_empty());
+    }
+
+    #[test]
+    fn a_large_region_needs_no_recursion() {
+        let mask = Mask::new(1500, 1500, vec![true; 1500 * 1500]);
+        assert_eq!(mask.regions().areas, [1500 * 1500]);
+    }
+
+    #[test]
+    fn every_depth_and_colour_is_read_by_the_same_rule() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        GrayImage::from_vec(4, 1, vec![0, 1, 127, 255])
+            .unwrap()
+            .save(path("grey8.png"))
+            .unwrap();
+        ImageBuffer::<Luma<u16>, _>::from_vec(4, 1, vec![0_u16, 1, 127 * 257, 127 * 257 + 1])
+            .unwrap()
+            .save(path("grey16.png"))
+            .unwrap();
+        let mut colour = RgbImage::new(4, 1);
+        colour.put_pixel(1, 0, Rgb([0, 0, 1]));
+        colour.put_pixel(2, 0, Rgb([127, 0, 0]));
+        colour.put_pixel(3, 0, Rgb([0, 128, 0]));
+        colour.save(path("colour.png")).unwrap();
+        for name in ["grey8.png", "grey16.png", "colour.png"] {
+            let any = Mask::read(&path(name), 0).unwrap();
+            assert_eq!(any.defect(), [false, true, true, true], "{name}");
+            let half = Mask::read(&path(name), 127).unwrap();
+            assert_eq!(half.defect(), [false, false, false, true], "{name}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("000_mask.png");
+        assert!(matches!(Mask::read(&path, 0), Err(MaskError::Read { .. })));
+        std::fs::write(&path, b"").unwrap();
+        let empty = Mask::read(&path, 0).unwrap_err();
+        assert!(matches!(empty, MaskError::Decode { .. }), "{empty:?}");
+        GrayImage::new(30, 20).save(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let image = Path::new("test/crack/000.png");
+        assert!(Mask::read_for(&path, 0, image, (30, 20)).is_ok());
+        let size = Mask::read_for(&path, 0, image, (30, 21)).unwrap_err();
+        let text = size.to_string();
+        assert!(
+            text.contains("000_mask.png is 30x20") && text.ends_with("crack/000.png is 30x21"),
+            "{text}"
+        );
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let cut = Mask::read(&path, 0).unwrap_err();
+        assert!(cut.to_string().contains("000_mask.png"), "{cut}");
+    }
+}

@@ -1,0 +1,123 @@
+//! The pixels of many anomaly maps, kept small enough for whole data sets.
+//!
+//! Which negatives lie between two defective pixels is all that the curves depend on, so that a
+//! good pixel is kept as its score alone (4 bytes) and a defective one with its region (8 bytes):
+//! 70 million pixels take 280 MB, and sorting them, in place, is most of the work.
+
+use rayon::slice::ParallelSliceMut;
+
+use super::key;
+use crate::anomaly_map::AnomalyMap;
+use crate::mask::Mask;
+
+/// A score that is NaN or infinite has no rank.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("the score at row {row}, column {column} is {score}")]
+pub struct NotFinite {
+    /// Row of the first such score, from 0.
+    pub row: usize,
+    /// Its column, from 0.
+    pub column: usize,
+    /// The score itself.
+    pub score: f32,
+}
+
+impl NotFinite {
+    /// An error for the first NaN or infinity in `map`, if there is one.
+    ///
+    /// # Errors
+    /// [`NotFinite`] with its place.
+    pub fn check(map: &AnomalyMap) -> Result<(), Self> {
+        let scores = map.scores();
+        match scores.iter().position(|score| !score.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Self {
+                row: at / map.width(),
+                column: at % map.width(),
+                score: scores[at],
+            }),
+        }
+    }
+}
+
+/// The scored pixels of any number of images, added one after another; 4 bytes are kept for a
+/// good pixel, 8 for a defective one.
+#[derive(Clone, Debug, Default)]
+pub struct PixelScores {
+    /// The keys of the pixels in no defect.
+    normal: Vec<u32>,
+    /// Key and region (from 0) of each defective pixel: `key << 32 | region`.
+    defect: Vec<u64>,
+    /// The number of pixels of each region.
+    areas: Vec<u32>,
+}
+
+impl PixelScores {
+    /// No pixels yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds every pixel of an image; a component of `mask` (8-connected) becomes a region.
+    ///
+    /// # Errors
+    /// [`NotFinite`] if the map holds NaN or infinity; nothing is added then.
+    ///
+    /// # Panics
+    /// If map and mask differ in size: check it where the files are known.
+    pub fn add(&mut self, map: &AnomalyMap, mask: &Mask) -> Result<(), NotFinite> {
+        assert_eq!(
+            (map.width(), map.height()),
+            (mask.width(), mask.height()),
+            "a mask has the size of its map"
+        );
+        NotFinite::check(map)?;
+        let keys = map.scores().iter().map(|&score| key::from_score(score));
+        if mask.is_blank() {
+            self.normal.extend(keys);
+            return Ok(());
+        }
+        let regions = mask.regions();
+        let first = self.areas.len() as u64;
+        for (key, &label) in keys.zip(&regions.labels) {
+            match label {
+                0 => self.normal.push(key),
+                label => {
+                    let region = first + u64::from(label) - 1;
+                    self.defect.push(u64::from(key) << 32 | region);
+                }
+            }
+        }
+        self.areas
+            .extend(regions.areas.iter().map(|&area| area as u32));
+        Ok(())
+    }
+
+    /// The number of regions so far.
+    pub fn regions(&self) -> usize {
+        self.areas.len()
+    }
+
+    /// Sorts the pixels, in place and on all threads; the result does not depend on their number.
+    pub fn rank(mut self) -> RankedPixels {
+        self.normal.par_sort_unstable();
+        self.defect.par_sort_unstable();
+        RankedPixels {
+            normal: self.normal,
+            defect: self.defect,
+            areas: self.areas,
+        }
+    }
+}
+
+/// The pixels of [`PixelScores`] in ascending order of their scores: what a
+/// [`Ranking`](super::Ranking) measures.
+#[derive(Clone, Debug)]
+pub struct RankedPixels {
+    /// Ascending keys of the pixels in no defect.
+    pub(super) normal: Vec<u32>,
+    /// Ascending `key << 32 | region`.
+    pub(super) defect: Vec<u64>,
+    /// The number of pixels of each region.
+    pub(super) areas: Vec<u32>,
+}
