@@ -1,1 +1,67 @@
-fn main() {}
+//! The program `pupilla`: arguments → one library call → output.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod output;
+mod progress;
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use arguments::{Arguments, Command, TeacherCommand};
+use progress::Progress;
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough (`pupilla inspect … | head`) is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .context("cannot start the worker threads")?;
+    }
+    let mut progress = Progress::new(arguments.progress)?;
+    match arguments.command {
+        Command::Train(train) => commands::train::run(&train, &mut progress),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect, &mut progress),
+        Command::Eval(eval) => commands::eval::run(&eval, &mut progress),
+        Command::Teacher(teacher) => match teacher.command {
+            TeacherCommand::Train(train) => commands::teacher::train(&train, &mut progress),
+        },
+        Command::Info(info) => commands::info::run(&info),
+        Command::Demo(demo) => commands::demo::run(&demo, &mut progress),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A setting out of its range is a matter of usage, like an unknown option.
+fn is_usage(error: &anyhow::Error) -> bool {
+    use pupilla::error::TrainError;
+    use pupilla::student_teacher::FitFilesError;
+    let train = error
+        .downcast_ref::<TrainError>()
+        .or_else(|| match error.downcast_ref::<FitFilesError>() {
+            Some(FitFilesError::Train(error)) => Some(error),
+            _ => None,
+        });
+    matches!(train, Some(TrainError::Setting { .. }))
+}

@@ -19,3 +19,4 @@ pub mod metrics;
 pub mod observer;
 pub mod sheet;
 pub mod synthetic;
+pub mod test_run;

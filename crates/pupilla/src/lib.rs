@@ -11,6 +11,7 @@ mod convolution;
 mod device;
 pub mod error;
 pub mod input;
+pub mod manifest;
 mod network_weights;
 mod optimizer;
 pub mod patch_network;

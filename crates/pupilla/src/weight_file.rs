@@ -265,11 +265,6 @@ impl WeightFile {
         serde_json::from_str(&self.manifest).map_err(|error| self.invalid(error.to_string()))
     }
 
-    /// The manifest as it stands in the file.
-    pub fn manifest_json(&self) -> &str {
-        &self.manifest
-    }
-
     /// An error about the manifest of this file.
     pub fn invalid(&self, reason: impl Into<String>) -> WeightFileError {
         WeightFileError::Manifest {

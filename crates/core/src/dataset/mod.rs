@@ -14,7 +14,6 @@
 //! and folders where files are expected are passed over.
 
 mod fingerprint;
-mod load;
 mod split;
 
 use std::collections::BTreeMap;
@@ -23,7 +22,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use fingerprint::{FingerprintError, fingerprint};
-pub use load::{LoadError, read_all};
 pub use split::{Split, SplitError, split};
 
 use crate::image::read::has_image_extension;
@@ -156,6 +154,19 @@ impl Dataset {
     /// # Errors
     /// [`DatasetError`], one variant for each thing that can be wrong with the folder.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
+        let mut dataset = Self::open_good(path)?;
+        // Without `train`, `test` has been refused.
+        if path.join("test").is_dir() {
+            dataset.test = test_images(path)?;
+        }
+        Ok(dataset)
+    }
+
+    /// Finds the good images alone; a test part is not looked at, and need not be complete.
+    ///
+    /// # Errors
+    /// [`DatasetError`], where the good images are concerned.
+    pub fn open_good(path: &Path) -> Result<Self, DatasetError> {
         let here = list(path)?;
         let good = if here.has_folder("train") {
             training_images(path)?
@@ -166,19 +177,13 @@ impl Dataset {
         } else if here.images.is_empty() {
             return Err(explain_no_images(path, &here));
         } else {
-            here.images.clone()
-        };
-        // Without `train`, `test` has been refused above.
-        let test = if here.has_folder("test") {
-            test_images(path)?
-        } else {
-            Vec::new()
+            here.images
         };
         Ok(Self {
             name: name_of(path),
             root: path.to_path_buf(),
             good,
-            test,
+            test: Vec::new(),
         })
     }
 

@@ -1,14 +1,16 @@
 //! The method of the paper: an ensemble of students regresses a teacher's descriptors on good
 //! images; where it fails, or disagrees, there is a defect.
 //!
-//! [`config`] → [`training`] (of one [`scale`]) → [`detector`] → [`model_file`].
+//! [`config`] → training (scale by scale) → [`detector`] → [`model_file`].
 
 pub mod config;
 pub mod detector;
 pub mod model_file;
+mod from_files;
 mod scale;
 mod training;
 
-pub use config::{Length, Paper, Quick, StudentTeacherConfig, Training};
+pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};
+pub use from_files::{FitFilesError, VALIDATION_SHARE, fit_files};
 pub use detector::{Sampling, StudentTeacher};
 pub use model_file::{DataManifest, ModelManifest, ScaleManifest, ValidationManifest};

@@ -130,9 +130,12 @@ impl StudentTeacher {
     /// # Errors
     /// If the file is not a whole, valid model of this format version.
     pub fn load(path: &Path) -> Result<Self, WeightFileError> {
-        let file = WeightFile::open(path)?;
+        Self::from_file(&WeightFile::open(path)?)
+    }
+
+    pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
         let manifest: ModelManifest = file.manifest(KIND)?;
-        check(&file, &manifest)?;
+        check(file, &manifest)?;
         let students = manifest.settings.students;
         let names: Vec<_> = manifest
             .scales

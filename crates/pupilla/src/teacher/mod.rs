@@ -234,7 +234,7 @@ impl Teacher {
         Self::from_file(&WeightFile::open(path)?, &device::cpu())
     }
 
-    fn from_file(file: &WeightFile, device: &Device) -> Result<Self, WeightFileError> {
+    pub(crate) fn from_file(file: &WeightFile, device: &Device) -> Result<Self, WeightFileError> {
         let manifest: TeacherManifest = file.manifest(KIND)?;
         check_width(file, &manifest.config.network)?;
         let network = network_weights::read(file, KIND, &manifest.config.network, device)?;

@@ -1,0 +1,305 @@
+//! Every verb and option of the command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pupilla::input::Border;
+use pupilla::receptive_field::ReceptiveField;
+use pupilla_core::image::resize::Resize;
+
+/// Finds defects in images of manufactured parts after seeing good parts only.
+///
+/// Try `pupilla demo` first: it makes a small data set, trains, evaluates, and leaves a page of
+/// pictures. Then: `pupilla train GOOD_IMAGES --out part.pupilla`, and
+/// `pupilla inspect part.pupilla NEW_IMAGES --out heatmaps`.
+#[derive(Debug, Parser)]
+#[command(name = "pupilla", version, max_term_width = 100)]
+pub struct Arguments {
+    /// How long work reports itself, on standard error [default: a bar in a terminal, else none]
+    #[arg(long, global = true, value_enum)]
+    pub progress: Option<ProgressStyle>,
+    /// Number of worker threads [default: one for each core]
+    #[arg(long, global = true)]
+    pub threads: Option<NonZeroUsize>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressStyle {
+    /// A bar with the remaining time
+    Bar,
+    /// One JSON object a line
+    Json,
+    /// Nothing but warnings
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Learn what good parts look like, from good images alone
+    Train(Train),
+    /// Score images and draw where they differ from good parts
+    Inspect(Inspect),
+    /// Measure a model on a data set with labelled defects
+    Eval(Eval),
+    /// Work with teachers, the networks that students learn from
+    Teacher(Teacher),
+    /// Show everything that a model or teacher file says about itself
+    Info(Info),
+    /// Do the whole job on built-in data: make, train, evaluate, show
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    /// A data set in the MVTec AD layout (its train/good is used), or a folder of good images
+    pub data: PathBuf,
+    /// The model file to write
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Patch sizes to look at, each with a teacher and students of its own: of 17, 33, 65
+    #[arg(long, value_delimiter = ',', default_value = "33")]
+    pub scales: Vec<ReceptiveField>,
+    /// Number of students for each scale
+    #[arg(long, default_value_t = 3)]
+    pub students: usize,
+    /// How to train: quickly on random windows, or exactly as published (days on a CPU)
+    #[arg(long, value_enum, default_value_t = Preset::Quick)]
+    pub preset: Preset,
+    /// Optimiser steps for each scale (quick preset); the same number repeats a run to the byte
+    #[arg(long, conflicts_with = "budget")]
+    pub steps: Option<NonZeroUsize>,
+    /// Time for the whole training, as 90s, 10m or 1h (quick preset)
+    #[arg(long)]
+    pub budget: Option<Budget>,
+    /// Passes over the images (paper preset) [default: 100]
+    #[arg(long)]
+    pub epochs: Option<NonZeroUsize>,
+    /// Largest learning rate [default: 0.001 quick, 0.0001 paper]
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Side of the random windows in pixels (quick preset) [default: 49, 129, 161 for 17, 33, 65]
+    #[arg(long)]
+    pub window: Option<usize>,
+    /// Windows in a step (quick preset) [default: 4]
+    #[arg(long)]
+    pub windows: Option<usize>,
+    /// How to resize images: a number (to a square), keep:N (longer side N), or none
+    #[arg(long, default_value = "256")]
+    pub resize: Resize,
+    /// What to assume beyond an image's edge: reflect, replicate or zero
+    #[arg(long, default_value_t = Border::Reflect)]
+    pub border: Border,
+    /// Teacher files to use instead of the built-in ones, one for each scale at most
+    #[arg(long = "teacher")]
+    pub teachers: Vec<PathBuf>,
+    /// Seed of everything random: the validation split, the windows, the students' first weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Report unreadable images and go on without them
+    #[arg(long)]
+    pub skip_unreadable: bool,
+    /// Print a summary as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    Quick,
+    Paper,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A model file, written by `pupilla train`
+    pub model: PathBuf,
+    /// Images, or folders of images
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Write a heatmap (PNG) and the raw map (32-bit float TIFF) of each image into this folder
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Images that score above this are called defective [default: the model's, the highest score
+    /// of a good validation image]
+    #[arg(long, allow_negative_numbers = true)]
+    pub threshold: Option<f32>,
+    /// Compute descriptors at every pixel instead of on a grid: slower, the published method
+    #[arg(long)]
+    pub dense: bool,
+    /// Report unreadable images and go on without them
+    #[arg(long)]
+    pub skip_unreadable: bool,
+    /// Print the results as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// A model file, written by `pupilla train`
+    pub model: PathBuf,
+    /// A data set in the MVTec AD layout, with a test part and masks
+    pub data: PathBuf,
+    /// Write every anomaly map as 32-bit float TIFF into this folder, in MVTec's layout
+    #[arg(long)]
+    pub maps: Option<PathBuf>,
+    /// Write a page and a picture of images, masks and heatmaps into this folder
+    #[arg(long)]
+    pub pictures: Option<PathBuf>,
+    /// Images of each kind on the page
+    #[arg(long, default_value_t = 12)]
+    pub pictures_per_kind: usize,
+    /// Mask pixels above this value (0 to 254) are defective
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
+    pub mask_threshold: u8,
+    /// False-positive rate up to which AU-PRO is integrated
+    #[arg(long, default_value_t = 0.3, value_parser = rate)]
+    pub fpr_limit: f64,
+    /// Compute descriptors at every pixel instead of on a grid: slower, the published method
+    #[arg(long)]
+    pub dense: bool,
+    /// Report unreadable images and go on without them
+    #[arg(long)]
+    pub skip_unreadable: bool,
+    /// Print the results as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Teacher {
+    #[command(subcommand)]
+    pub command: TeacherCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TeacherCommand {
+    /// Train a teacher on any natural images
+    Train(TeacherTrain),
+}
+
+#[derive(Debug, Args)]
+pub struct TeacherTrain {
+    /// A folder of images of anything: the more varied, the better
+    pub images: PathBuf,
+    /// The patch size: 17, 33 or 65
+    #[arg(long)]
+    pub scale: ReceptiveField,
+    /// The teacher file to write
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Optimiser steps [default: 600]
+    #[arg(long)]
+    pub steps: Option<NonZeroUsize>,
+    /// Images in a step [default: 12]
+    #[arg(long)]
+    pub images_per_step: Option<usize>,
+    /// Side of the windows cut from the images; the patch size itself is the published procedure
+    #[arg(long)]
+    pub window: Option<usize>,
+    /// Largest learning rate [default: 0.001]
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Weight of the triplet loss [default: 1]
+    #[arg(long)]
+    pub triplet_weight: Option<f64>,
+    /// Weight of the compactness loss [default: 0.1]
+    #[arg(long)]
+    pub compactness_weight: Option<f64>,
+    /// Use the signed sum of correlations, as printed in the paper, instead of their squares
+    #[arg(long)]
+    pub signed_compactness: bool,
+    /// Margin of the triplet loss [default: 1]
+    #[arg(long)]
+    pub margin: Option<f64>,
+    /// What the images are and under which terms, for the teacher's manifest
+    #[arg(long, default_value = "not stated")]
+    pub data_terms: String,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Report unreadable images and go on without them
+    #[arg(long)]
+    pub skip_unreadable: bool,
+    /// Print the teacher's manifest as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Info {
+    /// A model or teacher file
+    pub file: PathBuf,
+    /// Print the manifest as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// The folder to write data, models and pictures into
+    #[arg(long, default_value = "pupilla-demo")]
+    pub out: PathBuf,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print the evaluation as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+/// A time budget in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget(pub u64);
+
+impl FromStr for Budget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a time: write it as 90s, 10m or 1h");
+        let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        match number.checked_mul(seconds) {
+            Some(seconds @ 1..=31_536_000) => Ok(Self(seconds)),
+            _ => Err(format!("{text:?} is out of range: from 1s to a year")),
+        }
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
+        _ => Err("a false-positive rate lies above 0 and is at most 1".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn budgets_have_a_unit_and_a_range() {
+        assert_eq!("90s".parse(), Ok(Budget(90)));
+        assert_eq!("10m".parse(), Ok(Budget(600)));
+        assert_eq!("1h".parse(), Ok(Budget(3600)));
+        for wrong in ["", "10", "m", "-1m", "0s", "1d", "99999999999999999999h", "9999999h", "1é"] {
+            assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+        }
+    }
+}

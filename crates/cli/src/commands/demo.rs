@@ -1,0 +1,1 @@
+//! `pupilla demo`.

@@ -1,0 +1,130 @@
+//! `pupilla eval`: how well a model finds the labelled defects of a data set.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use pupilla::student_teacher::StudentTeacher;
+use pupilla_core::dataset::{Dataset, TestImage};
+use pupilla_core::evaluation::Evaluation;
+use pupilla_core::map_file;
+use pupilla_core::sheet::{Sheet, SheetRow};
+use pupilla_core::test_run::{self, TestError, TestSettings};
+
+use crate::arguments::Eval;
+use crate::commands::inspect::{load, scale};
+use crate::output;
+use crate::progress::Progress;
+
+pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
+    let model = load(&eval.model, eval.dense)?;
+    let dataset = Dataset::open(&eval.data)?;
+    for folder in [&eval.maps, &eval.pictures].into_iter().flatten() {
+        output::folder(folder)?;
+    }
+    let settings = TestSettings {
+        fpr_limit: eval.fpr_limit,
+        mask_threshold: eval.mask_threshold,
+        skip_unreadable: eval.skip_unreadable,
+    };
+    let mut sheet = Sheet::new(scale(model.manifest().validation.threshold))
+        .rows_per_kind(if eval.pictures.is_some() { eval.pictures_per_kind } else { 0 });
+    let evaluation = evaluate(&model, &dataset, &settings, eval.maps.as_deref(), &mut sheet, progress)?;
+
+    let json = eval.json.as_deref();
+    print(&evaluation, json)?;
+    if let Some(folder) = &eval.pictures {
+        write_pictures(&sheet, folder, &dataset.name, &evaluation)?;
+        output::line(json, format_args!("wrote {}", folder.join("index.html").display()))?;
+    }
+    if let Some(target) = json {
+        output::json(target, &evaluation)?;
+    }
+    Ok(())
+}
+
+/// Tests a model; maps go to a folder in MVTec's layout if there is one, pictures to the sheet.
+pub fn evaluate(
+    model: &StudentTeacher,
+    dataset: &Dataset,
+    settings: &TestSettings,
+    maps: Option<&Path>,
+    sheet: &mut Sheet,
+    progress: &mut Progress,
+) -> Result<Evaluation, TestError> {
+    test_run::run(model, dataset, settings, progress, &mut |tested| {
+        if let Some(folder) = maps {
+            let path = map_path(folder, &dataset.name, tested.test);
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent).map_err(|source| {
+                    pupilla_core::atomic_file::WriteError {
+                        path: parent.to_path_buf(),
+                        source,
+                    }
+                })?;
+            }
+            map_file::write(&path, tested.map)?;
+        }
+        sheet.add(&SheetRow {
+            name: tested.name,
+            defect: tested.test.defect.as_deref(),
+            score: tested.map.image_score(),
+            image: tested.image,
+            mask: tested.mask,
+            map: tested.map,
+        })?;
+        Ok(())
+    })
+}
+
+/// `FOLDER/<category>/test/<defect or good>/<name>.tiff`, where MVTec's evaluation looks for it.
+fn map_path(folder: &Path, category: &str, test: &TestImage) -> PathBuf {
+    let kind = test.defect.as_deref().unwrap_or("good");
+    let file = test.path.file_stem().unwrap_or(test.path.as_os_str());
+    let mut name = file.to_os_string();
+    name.push(".tiff");
+    folder.join(category).join("test").join(kind).join(name)
+}
+
+/// The page and the picture of a sheet.
+pub fn write_pictures(
+    sheet: &Sheet,
+    folder: &Path,
+    title: &str,
+    evaluation: &Evaluation,
+) -> anyhow::Result<()> {
+    sheet
+        .write_html(&folder.join("index.html"), title, evaluation)
+        .context("cannot write the page")?;
+    sheet
+        .write_contact_sheet(&folder.join("sheet.png"), 2, 160, 4)
+        .context("cannot write the picture")?;
+    Ok(())
+}
+
+/// The figures as a table for people.
+pub fn print(evaluation: &Evaluation, json: Option<&Path>) -> anyhow::Result<()> {
+    let row = |name: &str, images: usize, regions: usize, measures: [Option<f64>; 3]| {
+        let [au_pro, pixel, image] = measures.map(output::measure);
+        output::line(
+            json,
+            format_args!("{name:20} {images:>7} {regions:>8} {au_pro:>10} {pixel:>12} {image:>12}"),
+        )
+    };
+    output::line(
+        json,
+        format_args!(
+            "{:20} {:>7} {:>8} {:>10} {:>12} {:>12}",
+            "", "images", "regions", "AU-PRO", "pixel AUROC", "image AUROC"
+        ),
+    )?;
+    for (name, defect) in &evaluation.per_defect {
+        let measures = [defect.au_pro, defect.pixel_auroc, defect.image_auroc];
+        row(name, defect.images, defect.regions, measures)?;
+    }
+    let measures = [evaluation.au_pro, evaluation.pixel_auroc, evaluation.image_auroc];
+    row("all", evaluation.images, evaluation.regions, measures)?;
+    if let Some(seconds) = evaluation.seconds_per_image {
+        output::line(json, format_args!("{seconds:.3} s an image"))?;
+    }
+    Ok(())
+}

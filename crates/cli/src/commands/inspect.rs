@@ -1,0 +1,174 @@
+//! `pupilla inspect`: images in; scores, verdicts and heatmaps out.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use pupilla::student_teacher::{Sampling, StudentTeacher};
+use pupilla_core::dataset::images_in;
+use pupilla_core::detector::Detector;
+use pupilla_core::heatmap::{self, Heatmap};
+use pupilla_core::image::read;
+use pupilla_core::map_file;
+use pupilla_core::observer::Observer;
+use serde::Serialize;
+
+use crate::arguments::Inspect;
+use crate::output;
+use crate::progress::Progress;
+
+/// Everything `inspect` found.
+#[derive(Debug, Serialize)]
+struct Inspection {
+    /// Images that score above this are called defective.
+    threshold: f32,
+    images: Vec<Inspected>,
+    /// Images that could not be read, if they were to be skipped.
+    skipped: Vec<PathBuf>,
+}
+
+/// One image.
+#[derive(Debug, Serialize)]
+struct Inspected {
+    path: PathBuf,
+    /// Maximum of the anomaly map; higher is more anomalous.
+    score: f32,
+    /// Whether the score lies above the threshold.
+    defective: bool,
+    heatmap: Option<PathBuf>,
+    map: Option<PathBuf>,
+}
+
+pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
+    let model = load(&inspect.model, inspect.dense)?;
+    let images = images(&inspect.images)?;
+    let names = inspect.out.as_ref().map(|_| names(&images)).transpose()?;
+    if let Some(out) = &inspect.out {
+        output::folder(out)?;
+    }
+    let json = inspect.json.as_deref();
+    let mut inspection = Inspection {
+        threshold: inspect.threshold.unwrap_or(model.manifest().validation.threshold),
+        images: Vec::with_capacity(images.len()),
+        skipped: Vec::new(),
+    };
+    let heatmap = scale(inspection.threshold);
+    progress.start("inspecting", images.len() as u64);
+    for (index, path) in images.iter().enumerate() {
+        if progress.stop_requested() {
+            bail!("stopped on request after {index} of {} images", images.len());
+        }
+        let image = match read::read(path) {
+            Ok(image) => image,
+            Err(error) if inspect.skip_unreadable => {
+                progress.skipped(path, &error.to_string());
+                inspection.skipped.push(path.clone());
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let map = model
+            .anomaly_map(&image)
+            .with_context(|| path.display().to_string())?;
+        let mut inspected = Inspected {
+            path: path.clone(),
+            score: map.image_score(),
+            defective: map.image_score() > inspection.threshold,
+            heatmap: None,
+            map: None,
+        };
+        if let (Some(out), Some(names)) = (&inspect.out, &names) {
+            let picture = out.join(format!("{}_heatmap.png", names[index]));
+            heatmap::write_png(&picture, &heatmap.overlay(&image, &map)?)?;
+            let raw = out.join(format!("{}_map.tiff", names[index]));
+            map_file::write(&raw, &map)?;
+            inspected.heatmap = Some(picture);
+            inspected.map = Some(raw);
+        }
+        output::line(
+            json,
+            format_args!(
+                "{:>9.3}  {:9}  {}",
+                inspected.score,
+                if inspected.defective { "DEFECTIVE" } else { "good" },
+                path.display()
+            ),
+        )?;
+        inspection.images.push(inspected);
+        progress.advance(index as u64 + 1, None);
+    }
+    progress.finish();
+    if inspection.images.is_empty() {
+        bail!("none of the {} images can be read", images.len());
+    }
+    let defective = inspection.images.iter().filter(|image| image.defective).count();
+    output::line(
+        json,
+        format_args!(
+            "{defective} of {} images score above the threshold {:.3}",
+            inspection.images.len(),
+            inspection.threshold
+        ),
+    )?;
+    if let Some(target) = json {
+        output::json(target, &inspection)?;
+    }
+    Ok(())
+}
+
+/// A model, looking where it was told to.
+pub fn load(path: &Path, dense: bool) -> anyhow::Result<StudentTeacher> {
+    let sampling = if dense { Sampling::Dense } else { Sampling::Grid };
+    Ok(StudentTeacher::load(path)?.with_sampling(sampling))
+}
+
+/// Colours that mean the same in every picture: none up to half the threshold, strongest from twice
+/// the threshold on.
+pub fn scale(threshold: f32) -> Heatmap {
+    let unit = threshold.abs().max(1.0);
+    Heatmap {
+        low: threshold - 0.5 * unit,
+        high: threshold + unit,
+    }
+}
+
+/// The images named, and those in the folders named.
+fn images(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            all.extend(images_in(path)?);
+        } else {
+            all.push(path.clone());
+        }
+    }
+    Ok(all)
+}
+
+/// A name for each image's results: its file name without extension, with it where two would be
+/// equal.
+fn names(images: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    let part = |part: Option<&std::ffi::OsStr>| part.map(OsString::from).unwrap_or_default();
+    let mut stems: BTreeMap<OsString, usize> = BTreeMap::new();
+    for path in images {
+        *stems.entry(part(path.file_stem())).or_default() += 1;
+    }
+    let mut taken: BTreeMap<String, &Path> = BTreeMap::new();
+    let mut names = Vec::with_capacity(images.len());
+    for path in images {
+        let stem = part(path.file_stem());
+        let name = if stems[&stem] > 1 { part(path.file_name()) } else { stem };
+        let name = name.to_string_lossy().into_owned();
+        if let Some(other) = taken.insert(name.clone(), path) {
+            bail!(
+                "{} and {} would write the same files into --out: inspect them one after the other, \
+                 with two folders",
+                other.display(),
+                path.display()
+            );
+        }
+        names.push(name);
+    }
+    Ok(names)
+}

@@ -1,0 +1,8 @@
+//! One room a verb.
+
+pub mod demo;
+pub mod eval;
+pub mod info;
+pub mod inspect;
+pub mod teacher;
+pub mod train;

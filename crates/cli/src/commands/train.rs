@@ -1,0 +1,139 @@
+//! `pupilla train`: good images in, a model file out.
+
+use anyhow::{Context, bail};
+use pupilla::receptive_field::ReceptiveField;
+use pupilla::student_teacher::{
+    Length, Paper, Quick, Settings, StudentTeacherConfig, Training, fit_files,
+};
+use pupilla::teacher::Teacher;
+use pupilla_core::dataset::Dataset;
+
+use crate::arguments::{Preset, Train};
+use crate::output;
+use crate::progress::Progress;
+
+pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
+    let config = StudentTeacherConfig {
+        teachers: teachers(train)?,
+        settings: Settings {
+            students: train.students,
+            resize: train.resize,
+            border: train.border,
+            training: training(train)?,
+            seed: train.seed,
+        },
+    };
+    config.check()?;
+    let dataset = Dataset::open_good(&train.data)?;
+    output::check_writable(&train.out)?;
+    let model = fit_files(&config, &dataset, train.skip_unreadable, progress)?;
+    model.save(&train.out)?;
+
+    let manifest = model.manifest();
+    let json = train.json.as_deref();
+    for scale in &manifest.scales {
+        output::line(
+            json,
+            format_args!(
+                "p = {}: {} steps, training loss {:.4}, validation loss {:.4}",
+                scale.network.receptive_field,
+                scale.steps,
+                scale.training_loss,
+                scale.validation_loss
+            ),
+        )?;
+    }
+    output::line(
+        json,
+        format_args!(
+            "{} good images learned, {} kept back for validation (highest score {:.3})",
+            manifest.training_images,
+            manifest.validation.scores.len(),
+            manifest.validation.threshold
+        ),
+    )?;
+    output::line(json, format_args!("wrote {}", train.out.display()))?;
+    if let Some(target) = json {
+        output::json(target, manifest)?;
+    }
+    Ok(())
+}
+
+fn training(train: &Train) -> anyhow::Result<Training> {
+    match train.preset {
+        Preset::Quick => {
+            if train.epochs.is_some() {
+                bail!("--epochs belongs to --preset paper; the quick preset has --steps and --budget");
+            }
+            let default = Quick::default();
+            let length = match (train.steps, train.budget) {
+                (Some(steps), _) => Length::Steps(steps.get()),
+                (None, Some(budget)) => Length::Budget(budget.0),
+                (None, None) => default.length,
+            };
+            Ok(Training::Quick(Quick {
+                length,
+                windows: train.windows.unwrap_or(default.windows),
+                window: train.window.or(default.window),
+                learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
+                ..default
+            }))
+        }
+        Preset::Paper => {
+            let quick_only = [
+                ("--steps", train.steps.is_some()),
+                ("--budget", train.budget.is_some()),
+                ("--window", train.window.is_some()),
+                ("--windows", train.windows.is_some()),
+            ];
+            if let Some((name, _)) = quick_only.iter().find(|(_, given)| *given) {
+                bail!("{name} belongs to --preset quick; the paper preset has --epochs");
+            }
+            let default = Paper::default();
+            Ok(Training::Paper(Paper {
+                epochs: train.epochs.map_or(default.epochs, |epochs| epochs.get()),
+                learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
+                ..default
+            }))
+        }
+    }
+}
+
+/// The teacher of each scale: from the files given, else built in.
+fn teachers(train: &Train) -> anyhow::Result<Vec<Teacher>> {
+    let mut given = Vec::new();
+    for path in &train.teachers {
+        let teacher = Teacher::load(path)?;
+        let field = teacher.receptive_field();
+        if !train.scales.contains(&field) {
+            bail!(
+                "{} is a teacher for p = {field}, which is not among the scales: add it to --scales",
+                path.display()
+            );
+        }
+        if given.iter().any(|other: &Teacher| other.receptive_field() == field) {
+            bail!("two teachers for p = {field}: give one");
+        }
+        given.push(teacher);
+    }
+    train
+        .scales
+        .iter()
+        .map(|&field| {
+            match given.iter().find(|teacher| teacher.receptive_field() == field) {
+                Some(teacher) => Ok(teacher.clone()),
+                None => built_in(field),
+            }
+        })
+        .collect()
+}
+
+/// The teacher that comes with the program.
+pub fn built_in(field: ReceptiveField) -> anyhow::Result<Teacher> {
+    Teacher::built_in(field)?.with_context(|| {
+        format!(
+            "there is no built-in teacher for p = {field}: train one with `pupilla teacher train \
+             IMAGES --scale {field} --out teacher-{field}.safetensors` and give it with --teacher"
+        )
+    })
+}

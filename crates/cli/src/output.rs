@@ -1,0 +1,59 @@
+//! Where results go: text for people on standard output, JSON where it is asked for.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use pupilla_core::atomic_file;
+use serde::Serialize;
+
+/// Writes `value` as JSON to a file, or to standard output for `-`.
+pub fn json(target: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    text.push('\n');
+    if is_stdout(target) {
+        io::stdout().lock().write_all(text.as_bytes())?;
+    } else {
+        atomic_file::write_bytes(target, text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes a line for people, unless standard output carries JSON.
+pub fn line(json: Option<&Path>, text: impl std::fmt::Display) -> anyhow::Result<()> {
+    if !json.is_some_and(is_stdout) {
+        writeln!(io::stdout().lock(), "{text}")?;
+    }
+    Ok(())
+}
+
+fn is_stdout(target: &Path) -> bool {
+    target == Path::new("-")
+}
+
+/// Fails now if a file could not be written there after hours of work.
+pub fn check_writable(path: &Path) -> anyhow::Result<()> {
+    if path.is_dir() {
+        anyhow::bail!("{} is a folder: give the name of a file", path.display());
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    tempfile::Builder::new()
+        .prefix(".pupilla-")
+        .suffix(".tmp")
+        .tempfile_in(folder)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
+}
+
+/// Makes a folder for results.
+pub fn folder(path: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// A measure in `[0, 1]`, or that it is undefined.
+pub fn measure(value: Option<f64>) -> String {
+    value.map_or_else(|| "undefined".to_string(), |value| format!("{value:.4}"))
+}

@@ -1,0 +1,134 @@
+//! What a person (or a program) sees of long work, and how both stop it.
+
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
+use pupilla_core::observer::Observer;
+use serde_json::json;
+
+use crate::arguments::ProgressStyle;
+
+/// Shows work on standard error, and ends it at Ctrl-C or SIGTERM.
+pub struct Progress {
+    style: ProgressStyle,
+    bar: Option<ProgressBar>,
+    stage: String,
+    total: u64,
+    stopped: Arc<AtomicBool>,
+    /// Files that were left out.
+    pub skipped: usize,
+}
+
+impl Progress {
+    /// Starts listening for Ctrl-C: the first asks for an orderly stop, a second ends at once.
+    pub fn new(style: Option<ProgressStyle>) -> anyhow::Result<Self> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stopped);
+        ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(1);
+            }
+        })
+        .context("cannot listen for Ctrl-C")?;
+        let default = if stderr().is_terminal() {
+            ProgressStyle::Bar
+        } else {
+            ProgressStyle::None
+        };
+        Ok(Self {
+            style: style.unwrap_or(default),
+            bar: None,
+            stage: String::new(),
+            total: 0,
+            stopped,
+            skipped: 0,
+        })
+    }
+
+    fn say(&self, text: &str, event: &serde_json::Value) {
+        match (self.style, &self.bar) {
+            (ProgressStyle::Json, _) => eprintln!("{event}"),
+            (_, Some(bar)) => bar.suspend(|| eprintln!("{text}")),
+            (_, None) => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn start(&mut self, stage: &str, total: u64) {
+        self.stage = stage.to_string();
+        self.total = total;
+        match self.style {
+            ProgressStyle::None => {}
+            ProgressStyle::Json => {
+                eprintln!("{}", json!({"event": "start", "stage": stage, "total": total}));
+            }
+            ProgressStyle::Bar => {
+                // Asked for by name, the bar is drawn into a pipe or a file too.
+                let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+                let template = "{msg:>32} {bar:32} {pos}/{len}  {elapsed} elapsed, {eta} left {prefix}";
+                if let Ok(style) = BarStyle::with_template(template) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+                bar.set_message(stage.to_string());
+                bar.enable_steady_tick(Duration::from_millis(500));
+                self.bar = Some(bar);
+            }
+        }
+    }
+
+    fn advance(&mut self, done: u64, loss: Option<f64>) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            if let Some(loss) = loss {
+                bar.set_prefix(format!(" loss {loss:.4}"));
+            }
+        } else if self.style == ProgressStyle::Json {
+            let event = json!({
+                "event": "progress", "stage": self.stage,
+                "done": done, "total": self.total, "loss": loss,
+            });
+            eprintln!("{event}");
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish();
+        } else if self.style == ProgressStyle::Json {
+            eprintln!("{}", json!({"event": "finish", "stage": self.stage}));
+        }
+    }
+
+    fn warn(&mut self, warning: &str) {
+        self.say(
+            &format!("warning: {warning}"),
+            &json!({"event": "warning", "text": warning}),
+        );
+    }
+
+    fn skipped(&mut self, path: &Path, reason: &str) {
+        self.skipped += 1;
+        self.say(
+            &format!("skipped: {reason}"),
+            &json!({"event": "skipped", "path": path, "reason": reason}),
+        );
+    }
+
+    fn stop_requested(&mut self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.abandon();
+        }
+    }
+}

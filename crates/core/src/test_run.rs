@@ -1,0 +1,164 @@
+//! Running a detector over the test part of a data set.
+
+use std::time::{Duration, Instant};
+
+use crate::anomaly_map::AnomalyMap;
+use crate::atomic_file::WriteError;
+use crate::dataset::{Dataset, DatasetError, TestImage};
+use crate::detector::Detector;
+use crate::evaluation::{Evaluation, EvaluationError, Evaluator};
+use crate::heatmap::SizeMismatch;
+use crate::image::Image;
+use crate::image::read::{self, ReadError};
+use crate::mask::{Mask, MaskError};
+use crate::observer::Observer;
+
+/// How to test.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TestSettings {
+    /// The false-positive rate up to which AU-PRO is integrated (0.3).
+    pub fpr_limit: f64,
+    /// Mask pixels above this value (of 255) are defective (0, as in MVTec's evaluation).
+    pub mask_threshold: u8,
+    /// Leave unreadable images out, and tell the observer, instead of failing.
+    pub skip_unreadable: bool,
+}
+
+impl Default for TestSettings {
+    fn default() -> Self {
+        Self {
+            fpr_limit: 0.3,
+            mask_threshold: 0,
+            skip_unreadable: false,
+        }
+    }
+}
+
+/// A data set could not be tested.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TestError {
+    /// The data set has no test part.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// An image cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A mask cannot be read, or does not fit its image.
+    #[error(transparent)]
+    Mask(#[from] MaskError),
+    /// The detector refused an image.
+    #[error("{image}: {source}")]
+    Detector {
+        /// The image.
+        image: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A map cannot be evaluated.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+    /// What was made of an image cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A picture could not be put together.
+    #[error(transparent)]
+    Picture(#[from] SizeMismatch),
+    /// Not one test image could be read.
+    #[error("none of the {0} test images can be read")]
+    NoneReadable(usize),
+    /// The observer asked to stop.
+    #[error("stopped on request")]
+    Stopped,
+}
+
+/// A test image with all that is known about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tested<'a> {
+    /// Its files and label.
+    pub test: &'a TestImage,
+    /// Its name for people: `<defect>/<file>`.
+    pub name: &'a str,
+    /// The image.
+    pub image: &'a Image,
+    /// Its ground truth.
+    pub mask: &'a Mask,
+    /// What the detector says.
+    pub map: &'a AnomalyMap,
+}
+
+/// Scores every test image of `dataset`, shows each to `each`, and evaluates.
+///
+/// `seconds_per_image` of the result is the mean time from decoded image to map.
+///
+/// # Errors
+/// [`TestError`]; the first one ends the run.
+pub fn run<D: Detector>(
+    detector: &D,
+    dataset: &Dataset,
+    settings: &TestSettings,
+    observer: &mut dyn Observer,
+    each: &mut dyn FnMut(&Tested<'_>) -> Result<(), TestError>,
+) -> Result<Evaluation, TestError> {
+    let tests = dataset.require_test()?;
+    let mut evaluator = Evaluator::new(settings.fpr_limit, settings.mask_threshold)?;
+    let mut time = Duration::ZERO;
+    observer.start(&format!("testing {}", dataset.name), tests.len() as u64);
+    for (done, test) in tests.iter().enumerate() {
+        if observer.stop_requested() {
+            return Err(TestError::Stopped);
+        }
+        match read::read(&test.path) {
+            Err(error) if settings.skip_unreadable => {
+                observer.skipped(&test.path, &error.to_string());
+            }
+            Err(error) => return Err(error.into()),
+            Ok(image) => {
+                let name = display_name(test);
+                let mask = match &test.mask {
+                    None => Mask::good(image.width(), image.height()),
+                    Some(path) => Mask::read_for(
+                        path,
+                        settings.mask_threshold,
+                        &test.path,
+                        (image.width(), image.height()),
+                    )?,
+                };
+                let start = Instant::now();
+                let map = detector
+                    .anomaly_map(&image)
+                    .map_err(|error| TestError::Detector {
+                        image: test.path.display().to_string(),
+                        source: Box::new(error),
+                    })?;
+                time += start.elapsed();
+                evaluator.add(&name, test.defect.as_deref(), &map, &mask)?;
+                each(&Tested {
+                    test,
+                    name: &name,
+                    image: &image,
+                    mask: &mask,
+                    map: &map,
+                })?;
+            }
+        }
+        observer.advance(done as u64 + 1, None);
+    }
+    observer.finish();
+    let images = evaluator.images();
+    if images == 0 {
+        return Err(TestError::NoneReadable(tests.len()));
+    }
+    let mut evaluation = evaluator.finish();
+    evaluation.seconds_per_image = Some(time.as_secs_f64() / images as f64);
+    for warning in &evaluation.warnings {
+        observer.warn(warning);
+    }
+    Ok(evaluation)
+}
+
+fn display_name(test: &TestImage) -> String {
+    let file = test.path.file_name().unwrap_or(test.path.as_os_str());
+    let kind = test.defect.as_deref().unwrap_or("good");
+    format!("{kind}/{}", file.to_string_lossy())
+}
