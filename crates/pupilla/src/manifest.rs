@@ -29,6 +29,6 @@ pub fn read(path: &Path) -> Result<Manifest, WeightFileError> {
         Ok(Manifest::Teacher(Box::new(teacher.manifest)))
     } else {
         let model = StudentTeacher::from_file(&file)?;
-        Ok(Manifest::StudentTeacher(Box::new(model.manifest)))
+        Ok(Manifest::StudentTeacher(Box::new(model.manifest().clone())))
     }
 }

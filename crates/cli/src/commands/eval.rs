@@ -28,7 +28,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     };
     let mut sheet = Sheet::new(scale(model.manifest().validation.threshold))
         .rows_per_kind(if eval.pictures.is_some() { eval.pictures_per_kind } else { 0 });
-    let evaluation = evaluate(&model, &dataset, &settings, eval.maps.as_deref(), &mut sheet, progress)?;
+    let evaluation = evaluate(&model, &dataset, &settings, eval.maps.as_deref(), None, &mut sheet, progress)?;
 
     let json = eval.json.as_deref();
     print(&evaluation, json)?;
@@ -42,12 +42,14 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tests a model; maps go to a folder in MVTec's layout if there is one, pictures to the sheet.
+/// Tests a model; maps go to a folder in MVTec's layout if there is one, pictures to the sheet,
+/// where `category` stands before the names if it shows several.
 pub fn evaluate(
     model: &StudentTeacher,
     dataset: &Dataset,
     settings: &TestSettings,
     maps: Option<&Path>,
+    category: Option<&str>,
     sheet: &mut Sheet,
     progress: &mut Progress,
 ) -> Result<Evaluation, TestError> {
@@ -64,9 +66,13 @@ pub fn evaluate(
             }
             map_file::write(&path, tested.map)?;
         }
+        let in_category = |name: &str| match category {
+            Some(category) => format!("{category}/{name}"),
+            None => name.to_string(),
+        };
         sheet.add(&SheetRow {
-            name: tested.name,
-            defect: tested.test.defect.as_deref(),
+            name: &in_category(tested.name),
+            defect: tested.test.defect.as_deref().map(in_category).as_deref(),
             score: tested.map.image_score(),
             image: tested.image,
             mask: tested.mask,
