@@ -1,0 +1,288 @@
+//! Fitting and using a whole detector, on small images that train in seconds.
+
+use pupilla::error::{ScoreError, TrainError};
+use pupilla::receptive_field::ReceptiveField;
+use pupilla::student_teacher::{
+    Length, Paper, Quick, Sampling, Settings, StudentTeacher, StudentTeacherConfig, Training,
+};
+use pupilla::teacher::{Teacher, TeacherConfig};
+use pupilla_core::detector::{Detector, Fit};
+use pupilla_core::image::Image;
+use pupilla_core::image::resize::Resize;
+use pupilla_core::observer::{Observer, Silent};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Diagonal stripes of a random phase, with a little noise.
+pub fn striped(width: usize, height: usize, seed: u64) -> Image {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let phase: f32 = random.random_range(0.0..6.0);
+    let mut pixels = Vec::new();
+    for row in 0..height {
+        for column in 0..width {
+            let wave = 0.5 + 0.3 * ((row + column) as f32 * 0.6 + phase).sin();
+            let value = wave + random.random_range(-0.03..0.03);
+            pixels.extend([value, 0.8 * value, 0.6 * value]);
+        }
+    }
+    Image::new(width, height, pixels)
+}
+
+/// A patch of another pattern in a good image.
+pub fn with_defect(image: &Image, top: usize, left: usize, side: usize) -> Image {
+    let mut pixels = image.pixels().to_vec();
+    for row in top..top + side {
+        for column in left..left + side {
+            let at = (row * image.width() + column) * 3;
+            let value = if (row / 3 + column / 3) % 2 == 0 { 0.95 } else { 0.05 };
+            pixels[at..at + 3].fill(value);
+        }
+    }
+    Image::new(image.width(), image.height(), pixels)
+}
+
+pub fn images(count: usize, width: usize, height: usize) -> Vec<Image> {
+    (0..count as u64).map(|seed| striped(width, height, seed)).collect()
+}
+
+/// A teacher of any patch size with (nearly) random weights.
+pub fn teacher(field: ReceptiveField) -> Teacher {
+    let config = TeacherConfig {
+        steps: 2,
+        images_per_step: 2,
+        window: field.side(),
+        held_out: 0.0,
+        ..TeacherConfig::new(field)
+    };
+    pupilla::teacher::train(&config, &images(2, 80, 80), "stripes", None, &mut Silent).unwrap()
+}
+
+pub fn config(field: ReceptiveField, steps: usize) -> StudentTeacherConfig {
+    StudentTeacherConfig {
+        teachers: vec![teacher(field)],
+        settings: Settings {
+            students: 2,
+            resize: Resize::None,
+            training: Training::Quick(Quick {
+                length: Length::Steps(steps),
+                windows: 2,
+                window: Some(field.side() + 2 * field.pooling_stride()),
+                ..Quick::default()
+            }),
+            ..Settings::default()
+        },
+    }
+}
+
+pub fn fitted(config: &StudentTeacherConfig, width: usize, height: usize) -> StudentTeacher {
+    let all = images(6, width, height);
+    config.fit(&all[..4].to_vec(), &all[4..].to_vec(), &mut Silent).unwrap()
+}
+
+#[test]
+fn a_defect_stands_out_from_good_images() {
+    let model = fitted(&config(ReceptiveField::P33, 25), 64, 61);
+    let good = striped(64, 61, 77);
+    let bad = with_defect(&good, 24, 30, 12);
+    let [good, bad] = [good, bad].map(|image| model.anomaly_map(&image).unwrap());
+    assert_eq!((bad.width(), bad.height()), (64, 61));
+    assert!(
+        bad.image_score() > 2.0 * good.image_score().max(model.manifest().validation.threshold),
+        "{} against {} and {}",
+        bad.image_score(),
+        good.image_score(),
+        model.manifest().validation.threshold
+    );
+    // The highest score stands in the defect.
+    let scores = bad.scores().iter().enumerate();
+    let (at, _) = scores.max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
+    let (row, column) = (at / 64, at % 64);
+    assert!((20..40).contains(&row) && (26..46).contains(&column), "{row}, {column}");
+}
+
+#[test]
+fn the_grid_has_the_dense_scores_at_its_points() {
+    for field in [ReceptiveField::P17, ReceptiveField::P33, ReceptiveField::P65] {
+        let side = field.side() + 12;
+        let model = fitted(&config(field, 2), side + 3, side);
+        let image = with_defect(&striped(side + 3, side, 9), 5, 5, 9);
+        let grid = model.clone().with_sampling(Sampling::Grid).anomaly_map(&image).unwrap();
+        let dense = model.with_sampling(Sampling::Dense).anomaly_map(&image).unwrap();
+        let stride = Sampling::Grid.stride(field);
+        for row in (0..side).step_by(stride) {
+            for column in (0..side + 3).step_by(stride) {
+                let at = row * (side + 3) + column;
+                let (a, b) = (grid.scores()[at], dense.scores()[at]);
+                assert!((a - b).abs() < 2e-3 * b.abs().max(1.0), "p = {field}: {a} and {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_do_not_show() {
+    // Wider than a tile: two tiles side by side, and the same pixels in the middle of one.
+    let model = fitted(&config(ReceptiveField::P33, 2), 64, 48);
+    let wide = striped(400, 40, 3);
+    let start = 280;
+    let part = |image: &Image, from: usize, width: usize| {
+        let mut pixels = Vec::new();
+        for row in 0..image.height() {
+            let at = (row * image.width() + from) * 3;
+            pixels.extend_from_slice(&image.pixels()[at..at + width * 3]);
+        }
+        Image::new(width, image.height(), pixels)
+    };
+    let cut = part(&wide, start, 120);
+    let whole = model.anomaly_map(&wide).unwrap();
+    let alone = model.anomaly_map(&cut).unwrap();
+    for row in 0..40 {
+        // Away from the cut's own borders, around the seam at 320.
+        for column in 20..100 {
+            let a = whole.scores()[row * 400 + start + column];
+            let b = alone.scores()[row * 120 + column];
+            assert!((a - b).abs() < 2e-3 * b.abs().max(1.0), "{row}, {column}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(ReceptiveField::P33, 4);
+    let [first, second] = ["first", "second"].map(|name| {
+        let path = folder.path().join(name);
+        fitted(&config, 50, 44).save(&path).unwrap();
+        std::fs::read(path).unwrap()
+    });
+    assert!(first == second, "two runs with one seed differ");
+    let mut other = config.clone();
+    other.settings.seed = 1;
+    let path = folder.path().join("other");
+    fitted(&other, 50, 44).save(&path).unwrap();
+    assert!(std::fs::read(path).unwrap() != first, "another seed must differ");
+}
+
+#[test]
+fn the_paper_preset_trains_on_whole_images() {
+    let mut config = config(ReceptiveField::P33, 1);
+    config.settings.training = Training::Paper(Paper {
+        epochs: 2,
+        ..Paper::default()
+    });
+    let model = fitted(&config, 36, 34);
+    assert_eq!(model.manifest().scales[0].steps, 8);
+    assert_eq!(model.manifest().sampling, Sampling::Dense);
+    let map = model.anomaly_map(&striped(36, 34, 8)).unwrap();
+    assert_eq!((map.width(), map.height()), (36, 34));
+}
+
+#[test]
+fn several_scales_are_the_mean_of_each() {
+    let fields = [ReceptiveField::P17, ReceptiveField::P33];
+    let teachers: Vec<_> = fields.iter().map(|&field| teacher(field)).collect();
+    let of = |teachers: &[Teacher]| {
+        let mut config = config(ReceptiveField::P33, 2);
+        config.teachers = teachers.to_vec();
+        fitted(&config, 44, 40).anomaly_map(&striped(44, 40, 5)).unwrap()
+    };
+    let both = of(&teachers);
+    let alone = [of(&teachers[..1]), of(&teachers[1..])];
+    for (at, &score) in both.scores().iter().enumerate() {
+        let mean = (alone[0].scores()[at] + alone[1].scores()[at]) / 2.0;
+        assert!((score - mean).abs() < 1e-4 * mean.abs().max(1.0), "{score} and {mean}");
+    }
+}
+
+#[test]
+fn a_budget_records_the_steps_it_afforded() {
+    let mut config = config(ReceptiveField::P33, 1);
+    let Training::Quick(quick) = &mut config.settings.training else {
+        unreachable!()
+    };
+    quick.length = Length::Budget(4);
+    let model = fitted(&config, 44, 40);
+    assert!(model.manifest().scales[0].steps >= 20);
+    assert_eq!(model.manifest().settings, config.settings);
+}
+
+#[test]
+fn small_images_are_refused_with_their_size() {
+    let config = config(ReceptiveField::P33, 1);
+    let all = images(4, 40, 40);
+    let mut mixed = all[..3].to_vec();
+    mixed.push(striped(32, 100, 1));
+    let error = config.fit(&mixed, &all, &mut Silent).unwrap_err();
+    assert!(error.to_string().contains("32×100"), "{error}");
+    let model = fitted(&config, 40, 40);
+    assert!(matches!(
+        model.anomaly_map(&striped(20, 20, 0)),
+        Err(ScoreError::TooSmall { width: 20, height: 20, .. })
+    ));
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let good = config(ReceptiveField::P33, 1);
+    let all = images(3, 40, 40);
+    let change: [(&str, fn(&mut StudentTeacherConfig)); 5] = [
+        ("students", |config| config.settings.students = 0),
+        ("scales", |config| config.teachers.clear()),
+        ("scales", |config| {
+            let again = config.teachers[0].clone();
+            config.teachers.push(again);
+        }),
+        ("learning rate", |config| {
+            config.settings.training = Training::Paper(Paper {
+                learning_rate: f64::NAN,
+                ..Paper::default()
+            });
+        }),
+        ("window", |config| {
+            config.settings.training = Training::Quick(Quick {
+                window: Some(20),
+                ..Quick::default()
+            });
+        }),
+    ];
+    for (name, change) in change {
+        let mut config = good.clone();
+        change(&mut config);
+        match config.fit(&all, &all, &mut Silent) {
+            Err(TrainError::Setting { setting, .. }) => assert_eq!(setting, name),
+            other => panic!("{name}: {:?}", other.err()),
+        }
+    }
+}
+
+#[test]
+fn a_wild_learning_rate_is_named_and_not_saved() {
+    let mut config = config(ReceptiveField::P33, 40);
+    let Training::Quick(quick) = &mut config.settings.training else {
+        unreachable!()
+    };
+    quick.learning_rate = 1.0;
+    let all = images(4, 40, 40);
+    // Either it diverges and says so, or it survives with a finite loss; never a NaN in a model.
+    match config.fit(&all, &all, &mut Silent) {
+        Err(error) => assert!(matches!(error, TrainError::Diverged { .. }), "{error}"),
+        Ok(model) => assert!(model.manifest().scales[0].validation_loss.is_finite()),
+    }
+}
+
+#[test]
+fn an_observer_can_stop_training() {
+    struct Impatient(u32);
+    impl Observer for Impatient {
+        fn stop_requested(&mut self) -> bool {
+            self.0 += 1;
+            self.0 > 8
+        }
+    }
+    let all = images(4, 40, 40);
+    let config = config(ReceptiveField::P33, 1000);
+    assert!(matches!(
+        config.fit(&all, &all, &mut Impatient(0)),
+        Err(TrainError::Stopped)
+    ));
+}
