@@ -52,10 +52,10 @@ pub fn write(
         .map_err(|error| place(error.error))
 }
 
-/// [`write`] for bytes that are already there.
+/// [`write()`] for bytes that are already there.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     write(path, |file| file.write_all(bytes))
 }

@@ -4,7 +4,8 @@
 //! by 255 and 16-bit values by 65 535; a palette is looked up; grey becomes three equal channels;
 //! **an alpha channel is ignored** (never blended: what lies under a transparent pixel is read as it
 //! is stored); an EXIF or TIFF orientation is applied; colour profiles are ignored. CMYK is converted
-//! to RGB. Of a TIFF with several pages the first is read.
+//! to RGB. Of a TIFF with several pages the first is read; a TIFF with a palette or with grey 32-bit
+//! values is refused.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -762,6 +763,71 @@ mod tests {
         animated.extend(&whole[33..]);
         let path = folder.file("animated.png", &animated);
         assert!(matches!(read(&path), Err(ReadError::Animated { .. })));
+    }
+
+    #[test]
+    fn an_animated_webp_is_refused_too() {
+        let folder = Folder::new();
+        let still = encoded(photo(2, 2), ImageFormat::WebP);
+        // Everything behind RIFF, the length and WEBP is one chunk: the frame's pixels.
+        let pixels = &still[12..];
+        let mut body = b"WEBPVP8X\x0A\0\0\0\x02\0\0\0\x01\0\0\x01\0\0".to_vec();
+        body.extend(b"ANIM\x06\0\0\0\0\0\0\0\0\0");
+        for _ in 0..2 {
+            body.extend(b"ANMF");
+            body.extend((16 + pixels.len() as u32).to_le_bytes());
+            body.extend(b"\0\0\0\0\0\0\x01\0\0\x01\0\0\x0A\0\0\0");
+            body.extend(pixels);
+        }
+        let bytes = [b"RIFF", (body.len() as u32).to_le_bytes().as_slice(), &body].concat();
+        let path = folder.file("animated.webp", &bytes);
+        let error = read(&path).unwrap_err();
+        assert!(matches!(error, ReadError::Animated { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_cmyk_jpeg_becomes_rgb() {
+        let folder = Folder::new();
+        // 8×8, four components without subsampling, every coefficient 0: all values are 128. Each
+        // Huffman table has one code, "0": "no difference" for DC, "end of block" for AC.
+        let mut bytes = vec![0xFF, 0xD8];
+        let mut segment = |marker: u8, content: &[u8]| {
+            bytes.extend([0xFF, marker]);
+            bytes.extend((content.len() as u16 + 2).to_be_bytes());
+            bytes.extend(content);
+        };
+        segment(0xEE, b"Adobe\0\x64\0\0\0\0\0");
+        segment(0xDB, &[[0].as_slice(), &[1; 64]].concat());
+        let components = [1, 2, 3, 4].map(|id| [id, 0x11, 0]).concat();
+        segment(0xC0, &[[8, 0, 8, 0, 8, 4].as_slice(), &components].concat());
+        for table in [0x00, 0x10] {
+            segment(0xC4, &[[table, 1].as_slice(), &[0; 15], &[0]].concat());
+        }
+        let components = [1, 2, 3, 4].map(|id| [id, 0]).concat();
+        segment(0xDA, &[[4].as_slice(), &components, &[0, 63, 0]].concat());
+        bytes.extend([0x00, 0xFF, 0xD9]);
+        let image = read(&folder.file("cmyk.jpg", &bytes)).unwrap();
+        assert_eq!((image.width(), image.height()), (8, 8));
+        // Half the ink of each of three colours, and half black.
+        let [red, green, blue] = image.pixel(4, 4);
+        assert!(
+            (red - 0.25).abs() < 0.01 && red == green && green == blue,
+            "{red}"
+        );
+    }
+
+    #[test]
+    fn a_grey_float_tiff_is_refused_with_advice() {
+        let folder = Folder::new();
+        let mut bytes = Cursor::new(Vec::new());
+        tiff::encoder::TiffEncoder::new(&mut bytes)
+            .unwrap()
+            .write_image::<tiff::encoder::colortype::Gray32Float>(2, 1, &[0.0, 1.0])
+            .unwrap();
+        let path = folder.file("map.tif", bytes.get_ref());
+        let error = read(&path).unwrap_err();
+        assert!(matches!(error, ReadError::Unsupported { .. }), "{error}");
+        assert!(error.to_string().contains("convert it"));
     }
 
     #[test]

@@ -267,8 +267,8 @@ impl Flaw {
             _ => {
                 let place = scene.free_place(random, 8.0);
                 Self::FaintSpot {
-                    edge: Blob::new(random, place, (6.0, 8.5), 0.12),
-                    strength: random.between(0.11, 0.15),
+                    edge: Blob::new(random, place, (7.0, 9.0), 0.10),
+                    strength: random.between(0.13, 0.17),
                 }
             }
         }

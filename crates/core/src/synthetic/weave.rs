@@ -203,8 +203,8 @@ impl Flaw {
                 key: random.key(),
             },
             _ => Self::FaintSpot {
-                edge: Blob::new(random, place, (6.0, 8.5), 0.12),
-                strength: random.between(0.13, 0.17),
+                edge: Blob::new(random, place, (7.5, 9.2), 0.10),
+                strength: random.between(0.24, 0.29),
             },
         }
     }
@@ -280,9 +280,9 @@ impl Flaw {
                 Some(tint(rgb, factors))
             }
             Self::FaintSpot { edge, strength } => {
-                let soft = 1.0 - step(0.55, 1.0, edge.reach(x, y));
+                let soft = 1.0 - step(0.65, 1.0, edge.reach(x, y));
                 (soft > 0.08).then(|| {
-                    let factors = [1.0, 1.05, 1.1].map(|share| 1.0 - share * strength * soft);
+                    let factors = [0.85, 1.0, 1.25].map(|share| 1.0 - share * strength * soft);
                     tint(rgb, factors)
                 })
             }
