@@ -1,7 +1,8 @@
 //! Times every layer of the three patch networks, each pass: `cargo bench -p pupilla-conv [-- FILTER]`.
 //!
 //! Prints the fastest and the median time of a few runs, the rate in GFLOP/s *of the direct algorithm*, and that rate's
-//! share of the measured peak of this thread count (above 100 % where Cook–Toom saves more than it wastes).
+//! share of the measured peak of this thread count (above 100 % where Cook–Toom saves more than it wastes). The last column is
+//! the smallest processor time of all threads together, which other processes on the machine disturb less (Linux only).
 
 #[path = "../examples/passes/mod.rs"]
 mod passes;
@@ -32,7 +33,7 @@ const LAYERS: &[(&str, [usize; 4], usize, usize)] = &[
     ("patch 4x4 256-128", [64, 256, 4, 4], 128, 4),
 ];
 
-const RUNS: usize = 5;
+const RUNS: usize = 9;
 
 fn main() {
     let filters: Vec<String> = std::env::args()
@@ -45,8 +46,8 @@ fn main() {
         rayon::current_num_threads()
     );
     println!(
-        "{:<24}{:<17}{:>9}{:>9}{:>9}{:>7}",
-        "layer", "pass", "min ms", "med ms", "GFLOP/s", "peak"
+        "{:<24}{:<17}{:>9}{:>9}{:>9}{:>7}{:>9}",
+        "layer", "pass", "min ms", "med ms", "GFLOP/s", "peak", "cpu ms"
     );
     for (name, input, out_channels, kernel) in LAYERS {
         let shape = Conv2d::new(*input, *out_channels, [*kernel; 2]).unwrap();
@@ -59,21 +60,38 @@ fn main() {
             }
             let problem = problem.get_or_insert_with(|| Problem::new(shape));
             problem.run(pass);
+            let mut cpu = f64::INFINITY;
             let mut times: Vec<f64> = (0..RUNS)
                 .map(|_| {
+                    let before = cpu_time();
                     let start = Instant::now();
                     problem.run(pass);
-                    start.elapsed().as_secs_f64()
+                    let elapsed = start.elapsed().as_secs_f64();
+                    cpu = cpu.min(cpu_time() - before);
+                    elapsed
                 })
                 .collect();
             times.sort_by(f64::total_cmp);
             let rate = shape.flops() as f64 / times[0] / 1e9;
             println!(
-                "{name:<24}{pass:<17}{:>9.2}{:>9.2}{rate:>9.0}{:>6.0}%",
+                "{name:<24}{pass:<17}{:>9.2}{:>9.2}{rate:>9.0}{:>6.0}%{:>9.2}",
                 times[0] * 1e3,
                 times[RUNS / 2] * 1e3,
-                100.0 * rate / peak
+                100.0 * rate / peak,
+                cpu * 1e3
             );
         }
     }
+}
+
+/// Seconds that the threads of this process have spent on a processor.
+fn cpu_time() -> f64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return f64::NAN;
+    };
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok())
+        .filter_map(|stat| stat.split(' ').next()?.parse::<f64>().ok())
+        .sum::<f64>()
+        / 1e9
 }

@@ -5,6 +5,9 @@ use crate::simd::Isa;
 /// Vectors in the rows of the largest register tile.
 pub(crate) const ROW_VECTORS: usize = 3;
 
+/// Floats of a cache line.
+pub(crate) const LINE: usize = 16;
+
 /// Operands of `product[j][row] (+)= Σ_k left[k][row] · right[k][j]`, for `vectors · LANES` rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
@@ -21,6 +24,8 @@ pub(crate) struct Tile {
     pub(crate) product_stride: usize,
     /// Whether to add to the product or to overwrite it.
     pub(crate) add: bool,
+    /// What the next tile will read: a cache line is fetched ahead, at each of the two pointers, for each `k`.
+    pub(crate) next: [*const f32; 2],
 }
 
 impl Tile {
@@ -55,7 +60,12 @@ impl Tile {
             let mut sums = [[I::splat(0.0); M]; N];
             let mut left = self.left;
             let mut right = self.right;
+            let [mut next_left, mut next_right] = self.next;
             for _ in 0..self.inner {
+                I::prefetch(next_left);
+                I::prefetch(next_right);
+                next_left = next_left.wrapping_add(LINE);
+                next_right = next_right.wrapping_add(LINE);
                 let mut rows = [I::splat(0.0); M];
                 for (m, row) in rows.iter_mut().enumerate() {
                     *row = I::load(left.add(m * I::LANES));

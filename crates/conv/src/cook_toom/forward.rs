@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     disjoint::Disjoint,
-    product::{ROW_VECTORS, Tile},
+    product::{LINE, ROW_VECTORS, Tile},
     simd::{Isa, Kernel, Level, dispatch},
     workspace::Buffer,
 };
@@ -40,7 +40,7 @@ pub(crate) fn convolve<const R: usize>(
     output: &mut [f32],
 ) {
     let tiles = Tiles::new(batch, size.map(|size| size + 2 * border + 1 - R));
-    let packed = pack::<R>(level, weight);
+    let packed = pack::<R>(level, weight, CHUNK / level.columns());
     let vectors = tiles.count().div_ceil(level.lanes());
     let per_block = vectors
         .div_ceil(rayon::current_num_threads())
@@ -142,26 +142,35 @@ impl<const R: usize> Kernel for Block<'_, R> {
                 }
             }
 
-            let panels_per_chunk = chunk / I::COLUMNS;
+            let mut right = self.packed.values.as_ptr();
             let mut first_panel = 0;
             while first_panel < self.packed.panels {
-                let panels = panels_per_chunk.min(self.packed.panels - first_panel);
+                let panels = self
+                    .packed
+                    .panels_per_chunk
+                    .min(self.packed.panels - first_panel);
                 for point in 0..n * n {
+                    let left = sources.add(point * source_stride);
                     for panel in 0..panels {
-                        let right = (point * self.packed.panels + first_panel + panel)
-                            * self.packed.panel_stride;
+                        let next_right = right.wrapping_add(self.packed.panel_stride);
                         Tile {
                             inner: from,
-                            left: sources.add(point * source_stride),
+                            left,
                             left_stride: lanes,
-                            right: self.packed.values.as_ptr().add(right),
+                            right,
                             right_strides: [I::COLUMNS, 1],
                             product: products
                                 .add(point * product_stride + panel * I::COLUMNS * lanes),
                             product_stride: lanes,
                             add: false,
+                            // Half of these lines lie behind the next panel: the ones after it.
+                            next: [
+                                left.wrapping_add(source_stride + panel * from * LINE),
+                                next_right,
+                            ],
                         }
                         .multiply::<I>(vectors, I::COLUMNS);
+                        right = next_right;
                     }
                 }
                 let first = first_panel * I::COLUMNS;

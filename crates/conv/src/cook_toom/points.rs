@@ -10,8 +10,16 @@ pub(crate) const MAX: usize = 9;
 /// A transform of up to nine values into up to nine.
 pub(crate) type Matrix = [[f32; MAX]; MAX];
 
-/// The positive points of the pairs, most harmless first.
-const PAIRS: [f64; 4] = [1.0, 0.5, 2.0, 0.75];
+/// The positive points of the pairs for `n` points, of those tried the ones with the smallest rms error of F(4×4, r×r).
+const fn pairs(n: usize) -> [f64; 4] {
+    match n {
+        5 => [0.5, 1.25, 0.0, 0.0],
+        6 => [0.625, 1.5, 0.0, 0.0],
+        7 => [0.25, 1.0, 1.6, 0.0],
+        8 => [0.5, 1.0, 2.0, 0.0],
+        _ => [0.25, 2.0 / 3.0, 1.25, 2.0],
+    }
+}
 
 /// The finite points: 0 if there is an odd number of them, then ±a for each pair.
 const fn finite(n: usize) -> [f64; MAX] {
@@ -19,8 +27,8 @@ const fn finite(n: usize) -> [f64; MAX] {
     let first = (n - 1) % 2;
     let mut pair = 0;
     while first + 2 * pair < n - 1 {
-        points[first + 2 * pair] = PAIRS[pair];
-        points[first + 2 * pair + 1] = -PAIRS[pair];
+        points[first + 2 * pair] = pairs(n)[pair];
+        points[first + 2 * pair + 1] = -pairs(n)[pair];
         pair += 1;
     }
     points

@@ -242,6 +242,7 @@ impl<const R: usize> Kernel for PointRow<'_, R> {
                                 product: self.sums.pointer(place, reach),
                                 product_stride: self.out_stride,
                                 add: start > 0,
+                                next: [left; 2],
                             }
                             .multiply::<I>(panel_vectors, columns);
                             channel += columns;

@@ -23,14 +23,20 @@ pub(crate) struct Weight<'a> {
     pub(crate) reversed: bool,
 }
 
-/// Transformed weights, `[points, panels, from, COLUMNS]`, with `COLUMNS` result channels side by side in a panel.
+/// Transformed weights in the order of their use: `[chunks, points, panels of the chunk, from, COLUMNS]`, with `COLUMNS`
+/// result channels side by side in a panel.
 pub(crate) struct Packed {
     pub(crate) values: Buffer,
     pub(crate) panels: usize,
+    pub(crate) panels_per_chunk: usize,
     pub(crate) panel_stride: usize,
 }
 
-pub(crate) fn pack<const R: usize>(level: Level, weight: Weight<'_>) -> Packed {
+pub(crate) fn pack<const R: usize>(
+    level: Level,
+    weight: Weight<'_>,
+    panels_per_chunk: usize,
+) -> Packed {
     let columns = level.columns();
     let panels = weight.to.div_ceil(columns);
     let panel_stride = (weight.from * columns).next_multiple_of(level.lanes());
@@ -46,6 +52,7 @@ pub(crate) fn pack<const R: usize>(level: Level, weight: Weight<'_>) -> Packed {
                     weight,
                     panel,
                     panels,
+                    panels_per_chunk,
                     panel_stride,
                     target,
                 },
@@ -55,6 +62,7 @@ pub(crate) fn pack<const R: usize>(level: Level, weight: Weight<'_>) -> Packed {
     Packed {
         values,
         panels,
+        panels_per_chunk,
         panel_stride,
     }
 }
@@ -63,6 +71,7 @@ struct PackPanel<'a, const R: usize> {
     weight: Weight<'a>,
     panel: usize,
     panels: usize,
+    panels_per_chunk: usize,
     panel_stride: usize,
     target: Disjoint<'a>,
 }
@@ -79,6 +88,9 @@ impl<const R: usize> Kernel for PackPanel<'_, R> {
             to,
             reversed,
         } = self.weight;
+        let in_chunk = self.panel % self.panels_per_chunk;
+        let first_panel = self.panel - in_chunk;
+        let panels = self.panels_per_chunk.min(self.panels - first_panel);
         let mut taps = [0.0f32; MAX * MAX * 16];
         let mut start = 0;
         while start < self.panel_stride {
@@ -128,7 +140,8 @@ impl<const R: usize> Kernel for PackPanel<'_, R> {
                     let mut column = 0;
                     while column < n {
                         let point = row * n + column;
-                        let place = (point * self.panels + self.panel) * self.panel_stride + start;
+                        let panel = first_panel * n * n + point * panels + in_chunk;
+                        let place = panel * self.panel_stride + start;
                         I::store(self.target.part(place, I::LANES).as_mut_ptr(), y[column]);
                         column += 1;
                     }

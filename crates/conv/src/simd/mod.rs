@@ -35,9 +35,11 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Asks for a cache line that need not exist.
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const f32) {}
     /// `[a0 b0 a1 b1 …]`, in two vectors.
     unsafe fn interleave(a: Self::V, b: Self::V) -> [Self::V; 2];
     /// The inverse of [`Isa::interleave`]: elements at even and at odd places.
