@@ -42,4 +42,17 @@ impl<'a> Disjoint<'a> {
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise, alive for `'a`.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), len) }
     }
+
+    /// A pointer to the element `offset`, from which `reach` elements are within the slice. Panics when they are not.
+    ///
+    /// Using it is sound as long as no other thread touches the elements that are read or written through it.
+    #[inline]
+    pub(crate) fn pointer(&self, offset: usize, reach: usize) -> *mut f32 {
+        assert!(
+            offset <= self.len && reach <= self.len - offset,
+            "elements {offset}..{offset}+{reach} of {}",
+            self.len
+        );
+        self.start.wrapping_add(offset)
+    }
 }

@@ -7,13 +7,21 @@
 //! Work is spread over the current rayon pool. The same input gives the same bytes as long as the number of threads
 //! is the same.
 
+mod algorithm;
+mod cook_toom;
 mod disjoint;
 mod lowered;
+mod peak;
+mod product;
 mod shape;
+mod simd;
+mod workspace;
 
 use rayon::prelude::*;
 
+pub use peak::measured_peak;
 pub use shape::{Conv2d, ShapeError};
+pub use workspace::release_workspaces;
 
 /// Computes the output of a convolution, overwriting `output`. Shapes as in [`Conv2d`].
 ///
@@ -32,7 +40,7 @@ pub fn forward(
         check_len("bias", bias, shape.out_channels);
     }
     check_len("output", output, shape.output_len());
-    lowered::forward(shape, input, weight, bias, output);
+    algorithm::forward(shape, input, weight, bias, output);
 }
 
 /// Computes the gradient with respect to the input, overwriting `input_gradient`. `output_gradient` has the shape of
@@ -49,7 +57,7 @@ pub fn input_gradient(
     check_len("output gradient", output_gradient, shape.output_len());
     check_len("weight", weight, shape.weight_len());
     check_len("input gradient", input_gradient, shape.input_len());
-    lowered::input_gradient(shape, output_gradient, weight, input_gradient);
+    algorithm::input_gradient(shape, output_gradient, weight, input_gradient);
 }
 
 /// Computes the gradient with respect to the weight, summed over the batch, overwriting `weight_gradient`.
@@ -65,7 +73,7 @@ pub fn weight_gradient(
     check_len("input", input, shape.input_len());
     check_len("output gradient", output_gradient, shape.output_len());
     check_len("weight gradient", weight_gradient, shape.weight_len());
-    lowered::weight_gradient(shape, input, output_gradient, weight_gradient);
+    algorithm::weight_gradient(shape, input, output_gradient, weight_gradient);
 }
 
 /// Computes the gradient with respect to the bias, summed over the batch and the pixels, overwriting `bias_gradient`

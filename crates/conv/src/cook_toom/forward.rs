@@ -1,0 +1,262 @@
+//! The output, and with reversed weights the input gradient, by F(4×4, R×R).
+//!
+//! Each task takes a block of tiles through the whole computation: it transforms them for all input channels, then, a
+//! chunk of output channels at a time, multiplies at every point and transforms the products back, so that they
+//! never leave the cache.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    TILE, Tiles,
+    input::{Planes, gather, lane_stride, scratch_len, transform_row},
+    points::MAX,
+    transform::{Input, Output, from_points},
+    weights::{Packed, Weight, pack},
+};
+use crate::{
+    disjoint::Disjoint,
+    product::{LINE, ROW_VECTORS, Tile},
+    simd::{Isa, Kernel, Level, dispatch},
+    workspace::Buffer,
+};
+
+/// Output channels that are multiplied before their products are transformed back.
+const CHUNK: usize = 32;
+
+/// Floats by which the starts of two points' matrices differ beyond their size, lest all points share a cache set.
+const SKEW: usize = 16;
+
+/// Convolves `[batch, weight.from, size]` with a border of zeros into `[batch, weight.to, size + 2·border − R + 1]`.
+pub(crate) fn convolve<const R: usize>(
+    level: Level,
+    batch: usize,
+    input: &[f32],
+    size: [usize; 2],
+    border: usize,
+    weight: Weight<'_>,
+    bias: Option<&[f32]>,
+    output: &mut [f32],
+) {
+    let tiles = Tiles::new(batch, size.map(|size| size + 2 * border + 1 - R));
+    let packed = pack::<R>(level, weight, CHUNK / level.columns());
+    let vectors = tiles.count().div_ceil(level.lanes());
+    let per_block = vectors
+        .div_ceil(rayon::current_num_threads())
+        .clamp(1, ROW_VECTORS);
+    let output = Disjoint::new(output);
+    (0..vectors.div_ceil(per_block))
+        .into_par_iter()
+        .for_each(|block| {
+            let start = block * per_block * level.lanes();
+            let end = (start + per_block * level.lanes()).min(tiles.count());
+            // SAFETY: `level` is available, and every tile belongs to one block.
+            unsafe {
+                dispatch(
+                    level,
+                    Block::<R> {
+                        tiles,
+                        range: start..end,
+                        input,
+                        size,
+                        border,
+                        weight,
+                        packed: &packed,
+                        bias,
+                        output,
+                    },
+                );
+            }
+        });
+}
+
+struct Block<'a, const R: usize> {
+    tiles: Tiles,
+    range: Range<usize>,
+    input: &'a [f32],
+    size: [usize; 2],
+    border: usize,
+    weight: Weight<'a>,
+    packed: &'a Packed,
+    bias: Option<&'a [f32]>,
+    output: Disjoint<'a>,
+}
+
+impl<const R: usize> Kernel for Block<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let n = R + 3;
+        let Weight { from, to, .. } = self.weight;
+        let count = self.range.len();
+        let vectors = count.div_ceil(I::LANES);
+        let lanes = vectors * I::LANES;
+        let source_stride = from * lanes + SKEW;
+        let chunk = to.next_multiple_of(I::COLUMNS).min(CHUNK);
+        let product_stride = chunk * lanes + SKEW;
+        let [height, width] = self.size;
+        let [rows, columns] = self.tiles.size;
+
+        let sources_len = n * n * source_stride;
+        let products_len = n * n * product_stride;
+        let mut buffer =
+            Buffer::new(sources_len + products_len + scratch_len(count).max(TILE * TILE * lanes));
+        let sources = buffer.as_mut_ptr();
+        let products = sources.wrapping_add(sources_len);
+        let scratch = products.wrapping_add(products_len);
+
+        // SAFETY: `dispatch` runs us where `I` exists. The three regions of the buffer are as long as the strides imply.
+        // The output's parts are rows of tiles of this block alone.
+        unsafe {
+            for channel in 0..from {
+                let planes = Planes {
+                    values: self.input,
+                    image_stride: from * height * width,
+                    offset: channel * height * width,
+                    size: self.size,
+                    border: self.border,
+                };
+                let gathered =
+                    gather::<I, Input<R>>(planes, &self.tiles, self.range.clone(), None, scratch);
+                let stride = lane_stride(count);
+                let mut row = 0;
+                while row < n {
+                    let mut vector = 0;
+                    while vector < vectors {
+                        let lane = vector * I::LANES;
+                        let y = transform_row::<I, Input<R>>(
+                            gathered.add(row * MAX * stride + lane),
+                            stride,
+                        );
+                        let mut column = 0;
+                        while column < n {
+                            let place = (row * n + column) * source_stride + channel * lanes + lane;
+                            I::store(sources.add(place), y[column]);
+                            column += 1;
+                        }
+                        vector += 1;
+                    }
+                    row += 1;
+                }
+            }
+
+            let mut right = self.packed.values.as_ptr();
+            let mut first_panel = 0;
+            while first_panel < self.packed.panels {
+                let panels = self
+                    .packed
+                    .panels_per_chunk
+                    .min(self.packed.panels - first_panel);
+                for point in 0..n * n {
+                    let left = sources.add(point * source_stride);
+                    for panel in 0..panels {
+                        let next_right = right.wrapping_add(self.packed.panel_stride);
+                        Tile {
+                            inner: from,
+                            left,
+                            left_stride: lanes,
+                            right,
+                            right_strides: [I::COLUMNS, 1],
+                            product: products
+                                .add(point * product_stride + panel * I::COLUMNS * lanes),
+                            product_stride: lanes,
+                            add: false,
+                            // Half of these lines lie behind the next panel: the ones after it.
+                            next: [
+                                left.wrapping_add(source_stride + panel * from * LINE),
+                                next_right,
+                            ],
+                        }
+                        .multiply::<I>(vectors, I::COLUMNS);
+                        right = next_right;
+                    }
+                }
+                let first = first_panel * I::COLUMNS;
+                for channel in first..(first + panels * I::COLUMNS).min(to) {
+                    let bias = self.bias.map_or(0.0, |bias| bias[channel]);
+                    from_products::<I, R>(
+                        products.add((channel - first) * lanes),
+                        product_stride,
+                        vectors,
+                        I::splat(bias),
+                        scratch,
+                    );
+                    let mut tile = self.range.start;
+                    while tile < self.range.end {
+                        let run = self.tiles.run_at(tile, self.range.end);
+                        let x = run.column * TILE;
+                        let len = (run.len * TILE).min(columns - x);
+                        for row in 0..TILE.min(rows - run.row * TILE) {
+                            let y = run.row * TILE + row;
+                            let place = ((run.image * to + channel) * rows + y) * columns + x;
+                            let source =
+                                scratch.add(TILE * (row * lanes + tile - self.range.start));
+                            self.output
+                                .part(place, len)
+                                .copy_from_slice(std::slice::from_raw_parts(source, len));
+                        }
+                        tile += run.len;
+                    }
+                }
+                first_panel += panels;
+            }
+        }
+    }
+}
+
+/// Transforms the products of one channel into pixels: row `r` of all the tiles, side by side, at `pixels + r · 4 · lanes`.
+#[inline(always)]
+unsafe fn from_products<I: Isa, const R: usize>(
+    products: *const f32,
+    point_stride: usize,
+    vectors: usize,
+    bias: I::V,
+    pixels: *mut f32,
+) {
+    let n = R + 3;
+    let lanes = vectors * I::LANES;
+    // SAFETY: the caller's buffers hold `n²` points and 16 pixels for each of `lanes` tiles.
+    unsafe {
+        let mut vector = 0;
+        while vector < vectors {
+            let products = products.add(vector * I::LANES);
+            let mut vertical = [[I::splat(0.0); MAX]; TILE];
+            let mut column = 0;
+            while column < n {
+                let mut x = [I::splat(0.0); MAX];
+                let mut row = 0;
+                while row < n {
+                    x[row] = I::load(products.add((row * n + column) * point_stride));
+                    row += 1;
+                }
+                let y = from_points::<I, Output<R>>(&x);
+                let mut row = 0;
+                while row < TILE {
+                    vertical[row][column] = y[row];
+                    row += 1;
+                }
+                column += 1;
+            }
+            let mut row = 0;
+            while row < TILE {
+                let y = from_points::<I, Output<R>>(&vertical[row]);
+                let line = I::interleave4([
+                    I::add(y[0], bias),
+                    I::add(y[1], bias),
+                    I::add(y[2], bias),
+                    I::add(y[3], bias),
+                ]);
+                let place = TILE * (row * lanes + vector * I::LANES);
+                let mut part = 0;
+                while part < 4 {
+                    I::store(pixels.add(place + part * I::LANES), line[part]);
+                    part += 1;
+                }
+                row += 1;
+            }
+            vector += 1;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! From planes of pixels to tiles: the transforms that read an image (Bᵀ x B and G′ y G′ᵀ).
+//!
+//! A run of neighbouring tiles is transformed vertically first, while its pixels still lie side by side: no shuffles, and
+//! columns that two tiles share are transformed once. Then every 4th column is split off, so that a vector holds the
+//! same column of neighbouring tiles, in the order of the tiles, run after run.
+
+use std::ops::Range;
+
+use super::{
+    TILE, Tiles,
+    points::MAX,
+    transform::{Transform, to_points},
+};
+use crate::simd::Isa;
+
+/// One channel of one batch.
+#[derive(Clone, Copy)]
+pub(super) struct Planes<'a> {
+    pub(super) values: &'a [f32],
+    /// Elements from the channel's plane of one image to that of the next, and to its first one.
+    pub(super) image_stride: usize,
+    pub(super) offset: usize,
+    /// Rows and columns.
+    pub(super) size: [usize; 2],
+    /// Rows and columns of zeros around the plane.
+    pub(super) border: usize,
+}
+
+/// Floats of scratch memory for a block of up to `tiles` tiles.
+pub(super) fn scratch_len(tiles: usize) -> usize {
+    MAX * line_stride(tiles) + MAX * MAX * lane_stride(tiles)
+}
+
+/// Most lanes of any instruction set.
+const MAX_LANES: usize = 16;
+
+fn line_stride(tiles: usize) -> usize {
+    TILE * tiles.next_multiple_of(MAX_LANES) + 4 * MAX_LANES
+}
+
+/// Elements between the columns of transformed tiles: room for the last vector to stick out.
+pub(super) fn lane_stride(tiles: usize) -> usize {
+    tiles.next_multiple_of(MAX_LANES) + MAX_LANES
+}
+
+/// Transforms the tiles `range` vertically and leaves, in `scratch`, vectors of the same place of successive tiles: that of
+/// the row `i` and column `j` of the tile `range.start + t` stands at `result + (i · MAX + j) · lane_stride + t`.
+///
+/// With `only`, just that row of the transform is computed, and stands in the place of row 0.
+///
+/// # Safety
+/// The processor has the instructions of `I`; `scratch` is valid for [`scratch_len`] elements.
+#[inline(always)]
+pub(super) unsafe fn gather<I: Isa, T: Transform>(
+    planes: Planes<'_>,
+    tiles: &Tiles,
+    range: Range<usize>,
+    only: Option<usize>,
+    scratch: *mut f32,
+) -> *const f32 {
+    let line_stride = line_stride(range.len());
+    let lane_stride = lane_stride(range.len());
+    let rows = if only.is_some() { 1 } else { T::ROWS };
+    let [height, width] = planes.size;
+    // SAFETY: columns are read within the planes only (whole vectors where they are known to fit, masked ones
+    // elsewhere). A run of `len` tiles writes less than `4 · len + 8 + LANES` columns of a line and reads, for its last vector of
+    // tiles, less than `4 · (len + LANES) + 12 + LANES`; and it writes less than LANES lanes more than it has tiles: all within the strides.
+    unsafe {
+        let lanes = scratch.add(MAX * line_stride);
+        let mut tile = range.start;
+        while tile < range.end {
+            let run = tiles.run_at(tile, range.end);
+            let image = planes
+                .values
+                .as_ptr()
+                .wrapping_add(run.image * planes.image_stride + planes.offset);
+            let top = (run.row * TILE) as isize - planes.border as isize;
+            let left = (run.column * TILE) as isize - planes.border as isize;
+            let columns = TILE * (run.len - 1) + T::COLUMNS;
+            let mut column = 0;
+            while column < columns {
+                let x = left + column as isize;
+                let whole = x >= 0 && x as usize + I::LANES <= width;
+                let low = if x < 0 { x.unsigned_abs() } else { 0 };
+                let low = if low < I::LANES { low } else { I::LANES };
+                let high = (width as isize - x).clamp(low as isize, I::LANES as isize) as usize;
+                let mut pixels = [I::splat(0.0); MAX];
+                let mut row = 0;
+                while row < T::COLUMNS {
+                    let y = top + row as isize;
+                    if y >= 0 && (y as usize) < height {
+                        let place = image.wrapping_offset(y * width as isize + x);
+                        pixels[row] = if whole {
+                            I::load(place)
+                        } else {
+                            I::load_within(place, low, high)
+                        };
+                    }
+                    row += 1;
+                }
+                if let Some(only) = only {
+                    let mut sum = I::splat(0.0);
+                    let mut row = 0;
+                    while row < T::COLUMNS {
+                        sum = I::mul_add(pixels[row], I::splat(T::MATRIX[only][row]), sum);
+                        row += 1;
+                    }
+                    I::store(scratch.add(column), sum);
+                } else {
+                    let transformed = to_points::<I, T>(&pixels);
+                    let mut row = 0;
+                    while row < T::ROWS {
+                        I::store(scratch.add(row * line_stride + column), transformed[row]);
+                        row += 1;
+                    }
+                }
+                column += I::LANES;
+            }
+            let first = lanes.add(tile - range.start);
+            let mut row = 0;
+            while row < rows {
+                let mut lane = 0;
+                while lane < run.len {
+                    let mut column = 0;
+                    while column < T::COLUMNS {
+                        let line = scratch.add(row * line_stride + TILE * lane + column);
+                        let phases = I::uninterleave4([
+                            I::load(line),
+                            I::load(line.add(I::LANES)),
+                            I::load(line.add(2 * I::LANES)),
+                            I::load(line.add(3 * I::LANES)),
+                        ]);
+                        let mut phase = 0;
+                        while phase < 4 {
+                            if column + phase < T::COLUMNS {
+                                let place = (row * MAX + column + phase) * lane_stride + lane;
+                                I::store(first.add(place), phases[phase]);
+                            }
+                            phase += 1;
+                        }
+                        column += 4;
+                    }
+                    lane += I::LANES;
+                }
+                row += 1;
+            }
+            tile += run.len;
+        }
+        lanes
+    }
+}
+
+/// Transforms one row of gathered tiles horizontally, one vector of them.
+///
+/// # Safety
+/// `row` points to the first column of a vector of tiles within the result of [`gather`] for `tiles` tiles.
+#[inline(always)]
+pub(super) unsafe fn transform_row<I: Isa, T: Transform>(
+    row: *const f32,
+    lane_stride: usize,
+) -> [I::V; MAX] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut columns = [I::splat(0.0); MAX];
+        let mut column = 0;
+        while column < T::COLUMNS {
+            columns[column] = I::load(row.add(column * lane_stride));
+            column += 1;
+        }
+        to_points::<I, T>(&columns)
+    }
+}

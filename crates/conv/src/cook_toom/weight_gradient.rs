@@ -1,0 +1,356 @@
+//! The weight's gradient by F(R×R, 4×4), with the 4×4 tiles of the output gradient as the filters.
+//!
+//! The sums `[points, in_channels, out_channels]` are larger than a cache. A task therefore takes the points of one *row*
+//! (whose vertical transform is a single sum of pixels) and a range of output channels, whose sums fit, and walks over all the
+//! tiles, in order: no task's result depends on how many threads there are.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    Tiles,
+    input::{Planes, gather, lane_stride, scratch_len, transform_row},
+    points::MAX,
+    transform::{FilterGradient, Gradient, Input, from_points},
+};
+use crate::{
+    Conv2d,
+    disjoint::Disjoint,
+    product::{ROW_VECTORS, Tile},
+    simd::{Isa, Kernel, Level, dispatch},
+    workspace::Buffer,
+};
+
+/// Tiles that are transformed before they are multiplied.
+const BLOCK: usize = 64;
+
+/// Floats of the sums that one task keeps (1 MiB).
+const SUMS: usize = 1 << 18;
+
+pub(crate) fn weight_gradient<const R: usize>(
+    level: Level,
+    shape: &Conv2d,
+    input: &[f32],
+    output_gradient: &[f32],
+    weight_gradient: &mut [f32],
+) {
+    let n = R + 3;
+    let threads = rayon::current_num_threads();
+    let lanes = level.lanes();
+    let vectors = shape.out_channels.div_ceil(lanes);
+    // Vectors of output channels for a task: few enough for the sums to stay in the cache and to feed all threads.
+    let largest = (SUMS / (n * shape.in_channels * lanes)).max(1);
+    let mut ranges = vectors.div_ceil(largest);
+    while n * ranges < 4 * threads && !(n * ranges).is_multiple_of(threads) && ranges < vectors {
+        ranges += 1;
+    }
+    let per_range = vectors.div_ceil(ranges);
+    let ranges = vectors.div_ceil(per_range);
+
+    let rows = shape.in_channels.next_multiple_of(4);
+    let out_stride = vectors * lanes;
+    let mut sums = Buffer::new(n * n * rows * out_stride);
+    let shared = Disjoint::new(&mut sums);
+    (0..n * ranges).into_par_iter().for_each(|task| {
+        let vectors =
+            task % ranges * per_range..(task % ranges * per_range + per_range).min(vectors);
+        // SAFETY: `level` is available; each (row of points, range of channels) belongs to one task.
+        unsafe {
+            dispatch(
+                level,
+                PointRow::<R> {
+                    shape,
+                    input,
+                    output_gradient,
+                    row: task / ranges,
+                    vectors,
+                    sums: shared,
+                    rows,
+                    out_stride,
+                },
+            );
+        }
+    });
+
+    let gradient = Disjoint::new(weight_gradient);
+    let sums = &*sums;
+    (0..shape.in_channels).into_par_iter().for_each(|channel| {
+        // SAFETY: `level` is available; each input channel belongs to one task.
+        unsafe {
+            dispatch(
+                level,
+                FromSums::<R> {
+                    shape,
+                    sums,
+                    rows,
+                    out_stride,
+                    channel,
+                    gradient,
+                },
+            );
+        }
+    });
+}
+
+struct PointRow<'a, const R: usize> {
+    shape: &'a Conv2d,
+    input: &'a [f32],
+    output_gradient: &'a [f32],
+    row: usize,
+    vectors: Range<usize>,
+    sums: Disjoint<'a>,
+    rows: usize,
+    out_stride: usize,
+}
+
+impl<const R: usize> Kernel for PointRow<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let n = R + 3;
+        let shape = self.shape;
+        let in_plane = shape.height * shape.width;
+        let out_plane = shape.output_area();
+        let tiles = Tiles::new(shape.batch, shape.output_size());
+        let vectors = self.vectors.len();
+        let channels = vectors * I::LANES;
+        let first_channel = self.vectors.start * I::LANES;
+
+        // input: [n, rows, BLOCK]; output gradient: [n, vectors, BLOCK, LANES], and LANES channels of it before their
+        // transposition: [n, LANES, BLOCK].
+        let block_stride = BLOCK + 16;
+        let inputs_len = n * self.rows * block_stride;
+        let gradients_len = n * BLOCK * channels;
+        let turned_len = n * I::LANES * BLOCK;
+        let mut buffer = Buffer::new(inputs_len + gradients_len + turned_len + scratch_len(BLOCK));
+        let inputs = buffer.as_mut_ptr();
+        let gradients = inputs.wrapping_add(inputs_len);
+        let turned = gradients.wrapping_add(gradients_len);
+        let scratch = turned.wrapping_add(turned_len);
+
+        // SAFETY: `dispatch` runs us where `I` exists. The four regions of the buffer are as long as the strides imply; the
+        // sums belong to this task.
+        unsafe {
+            std::slice::from_raw_parts_mut(inputs, inputs_len).fill(0.0);
+            let mut start = 0;
+            while start < tiles.count() {
+                let range = start..(start + BLOCK).min(tiles.count());
+                let count = range.len();
+                let stride = lane_stride(count);
+                for channel in 0..shape.in_channels {
+                    let planes = Planes {
+                        values: self.input,
+                        image_stride: shape.in_channels * in_plane,
+                        offset: channel * in_plane,
+                        size: [shape.height, shape.width],
+                        border: 0,
+                    };
+                    let row = gather::<I, Input<R>>(
+                        planes,
+                        &tiles,
+                        range.clone(),
+                        Some(self.row),
+                        scratch,
+                    );
+                    let mut lane = 0;
+                    while lane < count {
+                        let y = transform_row::<I, Input<R>>(row.add(lane), stride);
+                        let mut column = 0;
+                        while column < n {
+                            let place = (column * self.rows + channel) * block_stride + lane;
+                            I::store(inputs.add(place), y[column]);
+                            column += 1;
+                        }
+                        lane += I::LANES;
+                    }
+                }
+                for vector in 0..vectors {
+                    for lane_channel in 0..I::LANES {
+                        let channel = first_channel + vector * I::LANES + lane_channel;
+                        if channel >= shape.out_channels {
+                            for column in 0..n {
+                                let place = (column * I::LANES + lane_channel) * BLOCK;
+                                std::slice::from_raw_parts_mut(turned.add(place), BLOCK).fill(0.0);
+                            }
+                            continue;
+                        }
+                        let planes = Planes {
+                            values: self.output_gradient,
+                            image_stride: shape.out_channels * out_plane,
+                            offset: channel * out_plane,
+                            size: shape.output_size(),
+                            border: 0,
+                        };
+                        let row = gather::<I, Gradient<R>>(
+                            planes,
+                            &tiles,
+                            range.clone(),
+                            Some(self.row),
+                            scratch,
+                        );
+                        let mut lane = 0;
+                        while lane < count {
+                            let y = transform_row::<I, Gradient<R>>(row.add(lane), stride);
+                            let mut column = 0;
+                            while column < n {
+                                let place = (column * I::LANES + lane_channel) * BLOCK + lane;
+                                I::store(turned.add(place), y[column]);
+                                column += 1;
+                            }
+                            lane += I::LANES;
+                        }
+                    }
+                    let panel = vector / ROW_VECTORS * ROW_VECTORS;
+                    let panel_width = (vectors - panel).min(ROW_VECTORS) * I::LANES;
+                    for column in 0..n {
+                        let panel_start = (column * vectors + panel) * BLOCK * I::LANES;
+                        let mut lane = 0;
+                        while lane < count {
+                            let place =
+                                panel_start + lane * panel_width + (vector - panel) * I::LANES;
+                            transpose::<I>(
+                                turned.add(column * I::LANES * BLOCK + lane),
+                                BLOCK,
+                                gradients.add(place),
+                                panel_width,
+                            );
+                            lane += I::LANES;
+                        }
+                    }
+                }
+                for column in 0..n {
+                    let point = self.row * n + column;
+                    let mut panel = 0;
+                    while panel < vectors {
+                        let panel_vectors = (vectors - panel).min(ROW_VECTORS);
+                        let left = gradients.add((column * vectors + panel) * BLOCK * I::LANES);
+                        let mut channel = 0;
+                        while channel < self.rows {
+                            let columns = (self.rows - channel).min(I::COLUMNS);
+                            let place = (point * self.rows + channel) * self.out_stride
+                                + first_channel
+                                + panel * I::LANES;
+                            let reach = (columns - 1) * self.out_stride + panel_vectors * I::LANES;
+                            Tile {
+                                inner: count,
+                                left,
+                                left_stride: panel_vectors * I::LANES,
+                                right: inputs.add((column * self.rows + channel) * block_stride),
+                                right_strides: [1, block_stride],
+                                product: self.sums.pointer(place, reach),
+                                product_stride: self.out_stride,
+                                add: start > 0,
+                                next: [left; 2],
+                            }
+                            .multiply::<I>(panel_vectors, columns);
+                            channel += columns;
+                        }
+                        panel += panel_vectors;
+                    }
+                }
+                start += count;
+            }
+        }
+    }
+}
+
+/// Transposes LANES rows of LANES elements by interleaving the first half of the rows with the second, log₂ LANES times.
+#[inline(always)]
+unsafe fn transpose<I: Isa>(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+    // SAFETY: the caller's pointers are valid for LANES rows; LANES is at most 16.
+    unsafe {
+        let mut rows = [I::splat(0.0); 16];
+        let mut row = 0;
+        while row < I::LANES {
+            rows[row] = I::load(from.add(row * from_stride));
+            row += 1;
+        }
+        let mut step = 1;
+        while step < I::LANES {
+            let mut shuffled = rows;
+            let mut row = 0;
+            while row < I::LANES / 2 {
+                let [low, high] = I::interleave(rows[row], rows[row + I::LANES / 2]);
+                shuffled[2 * row] = low;
+                shuffled[2 * row + 1] = high;
+                row += 1;
+            }
+            rows = shuffled;
+            step *= 2;
+        }
+        let mut row = 0;
+        while row < I::LANES {
+            I::store(to.add(row * to_stride), rows[row]);
+            row += 1;
+        }
+    }
+}
+
+/// Transforms the sums of one input channel into its kernels.
+struct FromSums<'a, const R: usize> {
+    shape: &'a Conv2d,
+    sums: &'a [f32],
+    rows: usize,
+    out_stride: usize,
+    channel: usize,
+    gradient: Disjoint<'a>,
+}
+
+impl<const R: usize> Kernel for FromSums<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let n = R + 3;
+        let point_stride = self.rows * self.out_stride;
+        let shape = self.shape;
+        let mut taps = [0.0f32; MAX * MAX * 16];
+        let mut out = 0;
+        while out < shape.out_channels {
+            let sums = &self.sums[self.channel * self.out_stride + out..];
+            assert!(sums.len() >= (n * n - 1) * point_stride + I::LANES);
+            // SAFETY: `dispatch` runs us where `I` exists; loads lie within the sums (asserted), stores within `taps`.
+            unsafe {
+                let mut vertical = [[I::splat(0.0); MAX]; MAX];
+                let mut column = 0;
+                while column < n {
+                    let mut x = [I::splat(0.0); MAX];
+                    let mut row = 0;
+                    while row < n {
+                        x[row] = I::load(sums.as_ptr().add((row * n + column) * point_stride));
+                        row += 1;
+                    }
+                    let y = from_points::<I, FilterGradient<R>>(&x);
+                    let mut row = 0;
+                    while row < R {
+                        vertical[row][column] = y[row];
+                        row += 1;
+                    }
+                    column += 1;
+                }
+                let mut row = 0;
+                while row < R {
+                    let y = from_points::<I, FilterGradient<R>>(&vertical[row]);
+                    let mut column = 0;
+                    while column < R {
+                        let place = (row * R + column) * I::LANES;
+                        I::store(taps.as_mut_ptr().add(place), y[column]);
+                        column += 1;
+                    }
+                    row += 1;
+                }
+            }
+            for lane in 0..I::LANES.min(shape.out_channels - out) {
+                let pair = (out + lane) * shape.in_channels + self.channel;
+                // SAFETY: the kernels of this input channel belong to this task.
+                let kernel = unsafe { self.gradient.part(pair * R * R, R * R) };
+                for (tap, value) in kernel.iter_mut().enumerate() {
+                    *value = taps[tap * I::LANES + lane];
+                }
+            }
+            out += I::LANES;
+        }
+    }
+}
