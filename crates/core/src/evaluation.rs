@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::anomaly_map::AnomalyMap;
@@ -221,30 +222,38 @@ impl Evaluator {
             .map(|(kind, group)| (kind, group.pixels.rank(), group.scores))
             .collect();
         let everything = Ranking::new(defects.iter().map(|defect| &defect.1).chain([&good]));
-        let per_defect = defects.iter().map(|(kind, pixels, scores)| {
-            let ranking = Ranking::new([pixels, &good]);
-            let measures = DefectEvaluation {
-                images: scores.len(),
-                regions: ranking.regions(),
-                au_pro: ranking.au_pro(self.fpr_limit),
-                pixel_auroc: ranking.auroc(),
-                image_auroc: image_auroc(scores, &self.good.scores),
-            };
-            (kind.clone(), measures)
-        });
+        let limit = self.fpr_limit;
+        let measure_types = || -> BTreeMap<String, DefectEvaluation> {
+            let types = defects.par_iter().map(|(kind, pixels, scores)| {
+                let ranking = Ranking::new([pixels, &good]);
+                let measures = DefectEvaluation {
+                    images: scores.len(),
+                    regions: ranking.regions(),
+                    au_pro: ranking.au_pro(limit),
+                    pixel_auroc: ranking.auroc(),
+                    image_auroc: image_auroc(scores, &self.good.scores),
+                };
+                (kind.clone(), measures)
+            });
+            types.collect()
+        };
+        let ((au_pro, pixel_auroc), per_defect) = rayon::join(
+            || rayon::join(|| everything.au_pro(limit), || everything.auroc()),
+            measure_types,
+        );
         let defective: Vec<f32> = defects
             .iter()
             .flat_map(|defect| defect.2.iter().copied())
             .collect();
         Evaluation {
-            au_pro: everything.au_pro(self.fpr_limit),
-            pixel_auroc: everything.auroc(),
+            au_pro,
+            pixel_auroc,
             image_auroc: image_auroc(&defective, &self.good.scores),
-            per_defect: per_defect.collect(),
+            per_defect,
             images: self.per_image.len(),
             regions: everything.regions(),
             seconds_per_image: None,
-            fpr_limit: self.fpr_limit,
+            fpr_limit: limit,
             mask_threshold: self.mask_threshold,
             warnings: self.warnings,
             per_image: self.per_image,

@@ -12,7 +12,10 @@ use crate::image::Image;
 use crate::mask::Mask;
 
 /// How strongly the colours of the highest scores cover the image.
-const MAX_OPACITY: f64 = 0.85;
+const MAX_OPACITY: f64 = 0.75;
+
+/// Where on its scale the colours begin: what is darker could be taken for a shadow in the image.
+const FIRST_COLOR: f64 = 0.25;
 
 /// An image and its map, or an image and its mask, differ in size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,10 +56,11 @@ impl Heatmap {
         }
     }
 
-    /// The colour of a level in `[0, 1]`: from black over violet and orange to light yellow
-    /// ("inferno": even steps for the eye, readable in grey and by the colour-blind).
+    /// The colour of a level in `[0, 1]`: from violet over orange to light yellow ("inferno"
+    /// without its black end: even steps for the eye, readable in grey and by the colour-blind).
     pub fn color(level: f64) -> [u8; 3] {
-        let color = colorous::INFERNO.eval_continuous(level.clamp(0.0, 1.0));
+        let place = FIRST_COLOR + (1.0 - FIRST_COLOR) * level.clamp(0.0, 1.0);
+        let color = colorous::INFERNO.eval_continuous(place);
         [color.r, color.g, color.b]
     }
 
@@ -85,7 +89,7 @@ impl Heatmap {
             let [red, green, blue] = rgb.map(f64::from);
             let grey = 255.0 * (0.299 * red + 0.587 * green + 0.114 * blue);
             let step = self.step(score);
-            // Rises fast, so that the dark end of the scale never just darkens the image.
+            // Rises fast, so that what lies only a little above `low` is seen.
             let opacity = MAX_OPACITY * (step as f64 / 255.0).sqrt();
             *pixel = Rgb(table[step].map(|color| {
                 (grey + (f64::from(color) - grey) * opacity)
@@ -207,7 +211,7 @@ mod tests {
         let at = |x| picture.get_pixel(x, 0).0;
         assert_eq!([at(0), at(1)], [[64; 3]; 2]);
         assert_eq!(at(3), at(4));
-        assert!(at(3)[0] > 220 && at(2) != at(3) && at(2) != at(1));
+        assert!(at(3)[0] > 190 && at(2) != at(3) && at(2) != at(1));
         assert_eq!(scale.colors(&map).get_pixel(4, 0).0, Heatmap::color(1.0));
     }
 

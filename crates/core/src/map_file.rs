@@ -93,7 +93,7 @@ pub fn write(path: &Path, map: &AnomalyMap) -> Result<(), WriteError> {
     })
 }
 
-/// Reads a map that [`write`] or another tool wrote; compressed TIFFs too.
+/// Reads a map that [`write()`] or another tool wrote; compressed TIFFs too.
 ///
 /// # Errors
 /// [`MapFileError`], which names the file, if it cannot be read or decoded, is too large, holds

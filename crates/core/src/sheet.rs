@@ -221,6 +221,7 @@ impl Sheet {
     /// `across` and `cell` are raised to 1 and 16 if they are less, `cell` is at most 320.
     pub fn contact_sheet(&self, across: usize, cell: u32, per_kind: usize) -> RgbImage {
         const GAP: i32 = 6;
+        const GUTTER: i32 = 28;
         const MARGIN: i32 = 16;
         const HEADING: i32 = 30;
         const LABEL: i32 = 18;
@@ -228,7 +229,7 @@ impl Sheet {
         let cell = cell.clamp(16, THUMBNAIL);
         let side = cell as i32;
         let triple = 3 * side + 2 * GAP;
-        let width = 2 * MARGIN + across as i32 * (triple + 2 * GAP) - 2 * GAP;
+        let width = 2 * MARGIN + across as i32 * (triple + GUTTER) - GUTTER;
         // First where everything goes, then a picture of that height.
         let mut headings = Vec::new();
         let mut places = Vec::new();
@@ -243,7 +244,7 @@ impl Sheet {
                     .collect();
                 let tallest = cells.iter().map(|cell| cell[0].height() as i32).max();
                 for (n, (row, cells)) in line.iter().zip(cells).enumerate() {
-                    let left = MARGIN + n as i32 * (triple + 2 * GAP);
+                    let left = MARGIN + n as i32 * (triple + GUTTER);
                     places.push((left, top, *row, cells));
                 }
                 top += LABEL + tallest.unwrap_or(0) + GAP;
@@ -298,7 +299,7 @@ main{max-width:80rem;margin:0 auto;padding:1rem}
 h1{font-size:1.6rem;line-height:1.25;margin:.5rem 0 1rem;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:2rem 0 .6rem;overflow-wrap:anywhere}
 small{color:var(--soft);font-weight:400;font-size:.85rem}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.6rem;margin:0}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(7.5rem,1fr));gap:.6rem;margin:0}
 dl div{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}
 dt{color:var(--soft);font-size:.8rem}
 dd{margin:0;font-size:1.5rem;line-height:1.3;font-weight:600;font-variant-numeric:tabular-nums}
@@ -308,7 +309,8 @@ dd{margin:0;font-size:1.5rem;line-height:1.3;font-weight:600;font-variant-numeri
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.35rem .5rem;text-align:right;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:500;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left;padding-left:0;overflow-wrap:anywhere}
+th:first-child,td:first-child{text-align:left;padding-left:0}
+@media(max-width:30rem){table{font-size:.8rem}th,td{padding:.35rem .25rem}}
 .legend{display:flex;flex-wrap:wrap;align-items:center;gap:.3rem .6rem;color:var(--soft);font-size:.85rem;margin:1.5rem 0 0}
 .legend i{flex:0 1 12rem;min-width:5rem;height:.8rem;border-radius:.4rem}
 .rows{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,34rem),1fr));gap:.8rem}

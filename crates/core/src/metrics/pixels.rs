@@ -2,9 +2,10 @@
 //!
 //! Which negatives lie between two defective pixels is all that the curves depend on, so that a
 //! good pixel is kept as its score alone (4 bytes) and a defective one with its region (8 bytes):
-//! 70 million pixels take 280 MB, and sorting them, in place, is most of the work.
+//! 70 million pixels take 280 MB, and sorting them is most of the work. Integer keys allow a radix
+//! sort, which took 1.4 s of CPU time for 100 million where a comparing sort took 2.4 to 3.3 s.
 
-use rayon::slice::ParallelSliceMut;
+use rdst::RadixSort;
 
 use super::key;
 use crate::anomaly_map::AnomalyMap;
@@ -98,10 +99,11 @@ impl PixelScores {
         self.areas.len()
     }
 
-    /// Sorts the pixels, in place and on all threads; the result does not depend on their number.
+    /// Sorts the pixels, on all threads and nearly in place; the result does not depend on their
+    /// number.
     pub fn rank(mut self) -> RankedPixels {
-        self.normal.par_sort_unstable();
-        self.defect.par_sort_unstable();
+        self.normal.radix_sort_builder().with_low_mem_tuner().sort();
+        self.defect.radix_sort_builder().with_low_mem_tuner().sort();
         RankedPixels {
             normal: self.normal,
             defect: self.defect,
@@ -120,4 +122,32 @@ pub struct RankedPixels {
     pub(super) defect: Vec<u64>,
     /// The number of pixels of each region.
     pub(super) areas: Vec<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_pixels_are_ranked_as_by_a_plain_sort() {
+        // Enough for every path of the radix sort, its parallel ones too.
+        let (width, height) = (1200, 1000);
+        let mut state = 1_u32;
+        let scores = (0..width * height).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from_bits(state & 0xBFFF_FFFF)
+        });
+        let map = AnomalyMap::new(width, height, scores.collect());
+        let defect = (0..width * height).map(|at| at % width % 3 == 0);
+        let mask = Mask::new(width, height, defect.collect());
+        let mut pixels = PixelScores::new();
+        pixels.add(&map, &mask).unwrap();
+        assert_eq!(pixels.regions(), 400);
+        let (mut normal, mut defect) = (pixels.normal.clone(), pixels.defect.clone());
+        normal.sort_unstable();
+        defect.sort_unstable();
+        let ranked = pixels.rank();
+        assert!(ranked.normal == normal && ranked.defect == defect);
+        assert_eq!(ranked.areas, [1000; 400]);
+    }
 }
