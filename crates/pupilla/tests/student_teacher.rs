@@ -195,15 +195,17 @@ fn several_scales_are_the_mean_of_each() {
 }
 
 #[test]
-fn a_budget_records_the_steps_it_afforded() {
+fn a_budget_that_is_over_before_training_is_refused() {
     let mut config = config(ReceptiveField::P33, 1);
     let Training::Quick(quick) = &mut config.settings.training else {
         unreachable!()
     };
-    quick.length = Length::Budget(4);
-    let model = fitted(&config, 44, 40);
-    assert!(model.manifest().scales[0].steps >= 20);
-    assert_eq!(model.manifest().settings, config.settings);
+    quick.length = Length::Budget(0);
+    let all = images(4, 40, 40);
+    match config.fit(&all, &all, &mut Silent) {
+        Err(TrainError::BudgetTooSmall { missing_seconds }) => assert!(missing_seconds >= 1),
+        other => panic!("{:?}", other.err()),
+    }
 }
 
 #[test]

@@ -398,14 +398,33 @@ impl Class<'_> {
             times.push(start.elapsed());
         }
         times.sort_unstable();
-        let left = deadline.saturating_duration_since(Instant::now());
-        let steps = (left.as_secs_f64() / times[1].as_secs_f64()) as usize;
-        if steps < FEWEST_STEPS {
-            let missing = times[1].mul_f64((FEWEST_STEPS - steps) as f64);
-            return Err(TrainError::BudgetTooSmall {
-                missing_seconds: missing.as_secs_f64().ceil() as u64,
-            });
+        steps_within(deadline.saturating_duration_since(Instant::now()), times[1])
+    }
+}
+
+/// How many steps of `each` fit into the time that is `left`.
+fn steps_within(left: Duration, each: Duration) -> Result<usize, TrainError> {
+    let steps = (left.as_secs_f64() / each.as_secs_f64().max(1e-6)) as usize;
+    if steps < FEWEST_STEPS {
+        let missing = each.mul_f64(FEWEST_STEPS as f64).saturating_sub(left);
+        return Err(TrainError::BudgetTooSmall {
+            missing_seconds: missing.as_secs_f64().ceil() as u64,
+        });
+    }
+    Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_becomes_whole_steps_or_says_what_it_lacks() {
+        let seconds = Duration::from_secs;
+        assert_eq!(steps_within(seconds(61), seconds(2)).unwrap(), 30);
+        match steps_within(seconds(10), seconds(2)) {
+            Err(TrainError::BudgetTooSmall { missing_seconds }) => assert_eq!(missing_seconds, 30),
+            other => panic!("{other:?}"),
         }
-        Ok(steps)
     }
 }
