@@ -63,5 +63,5 @@ fn is_usage(error: &anyhow::Error) -> bool {
             Some(FitFilesError::Train(error)) => Some(error),
             _ => None,
         });
-    matches!(train, Some(TrainError::Setting { .. }))
+    matches!(train, Some(TrainError::Setting { .. })) || error.is::<output::Usage>()
 }

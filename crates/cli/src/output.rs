@@ -7,6 +7,18 @@ use anyhow::Context;
 use pupilla_core::atomic_file;
 use serde::Serialize;
 
+/// Options that contradict each other in a way the parser cannot see.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 /// Writes `value` as JSON to a file, or to standard output for `-`.
 pub fn json(target: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("cannot write JSON")?;

@@ -9,7 +9,7 @@ use pupilla::teacher::Teacher;
 use pupilla_core::dataset::Dataset;
 
 use crate::arguments::{Preset, Train};
-use crate::output;
+use crate::output::{self, Usage};
 use crate::progress::Progress;
 
 pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
@@ -63,7 +63,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
     match train.preset {
         Preset::Quick => {
             if train.epochs.is_some() {
-                bail!("--epochs belongs to --preset paper; the quick preset has --steps and --budget");
+                return Err(Usage("--epochs belongs to --preset paper; the quick preset has --steps and --budget".to_string()).into());
             }
             let default = Quick::default();
             let length = match (train.steps, train.budget) {
@@ -87,7 +87,8 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 ("--windows", train.windows.is_some()),
             ];
             if let Some((name, _)) = quick_only.iter().find(|(_, given)| *given) {
-                bail!("{name} belongs to --preset quick; the paper preset has --epochs");
+                let text = format!("{name} belongs to --preset quick; the paper preset has --epochs");
+                return Err(Usage(text).into());
             }
             let default = Paper::default();
             Ok(Training::Paper(Paper {

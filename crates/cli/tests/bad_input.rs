@@ -1,0 +1,222 @@
+//! No panic, no half-written file, a message that names the file and what to do.
+
+use std::fs;
+
+use image::GrayImage;
+
+use crate::data::{
+    SHORT, assert_failure, assert_success, dataset, good, listing, model, run, stderr, text,
+};
+
+/// `train` on a folder into `m.pupilla` beside it.
+fn train(parts: &std::path::Path, more: &[&str]) -> (std::process::Output, std::path::PathBuf) {
+    let out = parts.with_file_name("m.pupilla");
+    let mut arguments = vec!["train", text(parts), "--out", text(&out)];
+    arguments.extend(SHORT);
+    arguments.extend(more);
+    (run(&arguments), out)
+}
+
+#[test]
+fn missing_and_empty_folders() {
+    let (folder, _) = dataset();
+    let (output, out) = train(&folder.path().join("nowhere"), &[]);
+    assert_failure(&output, 1, &["nowhere", "does not exist"]);
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let (output, _) = train(&empty, &[]);
+    assert_failure(&output, 1, &["empty", "no images"]);
+    assert!(!out.exists());
+    let output = run(&["inspect", text(model()), text(&empty)]);
+    assert_failure(&output, 1, &["empty"]);
+}
+
+#[test]
+fn a_data_set_without_train_good() {
+    let (_folder, parts) = dataset();
+    fs::rename(parts.join("train/good"), parts.join("train/fine")).unwrap();
+    let (output, _) = train(&parts, &[]);
+    assert_failure(&output, 1, &["good", "is missing"]);
+    fs::remove_dir_all(parts.join("train")).unwrap();
+    let (output, _) = train(&parts, &[]);
+    assert_failure(&output, 1, &["nothing to learn from"]);
+}
+
+#[test]
+fn one_image_cannot_be_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images");
+    fs::create_dir(&images).unwrap();
+    good(1).save(images.join("only.png")).unwrap();
+    let (output, _) = train(&images, &[]);
+    assert_failure(&output, 1, &["at least 2"]);
+}
+
+#[test]
+fn damaged_images_fail_by_default_and_are_skipped_on_request() {
+    let (_folder, parts) = dataset();
+    let zero = parts.join("train/good/zero.png");
+    fs::write(&zero, b"").unwrap();
+    let whole = fs::read(parts.join("train/good/000.png")).unwrap();
+    fs::write(parts.join("train/good/cut.png"), &whole[..whole.len() / 2]).unwrap();
+    let (output, out) = train(&parts, &[]);
+    assert_failure(&output, 1, &["cut.png"]);
+    assert!(!out.exists());
+    let (output, out) = train(&parts, &["--skip-unreadable"]);
+    assert_success(&output);
+    let said = stderr(&output);
+    assert!(said.contains("cut.png") && said.contains("zero.png"), "{said}");
+    assert!(out.exists());
+
+    fs::write(parts.join("test/square/002.png"), b"").unwrap();
+    fs::copy(
+        parts.join("ground_truth/square/001_mask.png"),
+        parts.join("ground_truth/square/002_mask.png"),
+    )
+    .unwrap();
+    assert_failure(&run(&["eval", text(&out), text(&parts)]), 1, &["002.png", "empty"]);
+    let output = run(&["eval", text(&out), text(&parts), "--skip-unreadable"]);
+    assert_success(&output);
+    assert!(stderr(&output).contains("002.png"));
+    let folder = parts.join("test/square");
+    assert_failure(&run(&["inspect", text(&out), text(&folder)]), 1, &["002.png"]);
+    assert_success(&run(&["inspect", text(&out), text(&folder), "--skip-unreadable"]));
+}
+
+#[test]
+fn images_smaller_than_the_receptive_field() {
+    let (folder, parts) = dataset();
+    let small = image::imageops::thumbnail(&good(1), 20, 20);
+    small.save(parts.join("train/good/small.png")).unwrap();
+    let (output, out) = train(&parts, &[]);
+    assert_failure(&output, 1, &["small.png", "20×20", "33"]);
+    assert!(!out.exists());
+    let image = folder.path().join("tiny.png");
+    small.save(&image).unwrap();
+    let output = run(&["inspect", text(model()), text(&image)]);
+    assert_failure(&output, 1, &["tiny.png", "20×20"]);
+}
+
+#[test]
+fn masks_that_do_not_fit_or_are_missing() {
+    let (_folder, parts) = dataset();
+    let mask = parts.join("ground_truth/square/000_mask.png");
+    GrayImage::new(7, 9).save(&mask).unwrap();
+    let output = run(&["eval", text(model()), text(&parts)]);
+    assert_failure(&output, 1, &["000_mask.png", "000.png", "7x9"]);
+    fs::remove_file(&mask).unwrap();
+    let output = run(&["eval", text(model()), text(&parts)]);
+    assert_failure(&output, 1, &["000.png", "no mask"]);
+    // Training does not look at the test part.
+    let (output, _) = train(&parts, &[]);
+    assert_success(&output);
+}
+
+#[test]
+fn a_blank_mask_is_a_warning() {
+    let (_folder, parts) = dataset();
+    GrayImage::new(40, 40).save(parts.join("ground_truth/square/000_mask.png")).unwrap();
+    let output = run(&["eval", text(model()), text(&parts)]);
+    assert_success(&output);
+    assert!(stderr(&output).contains("square/000.png"), "{}", stderr(&output));
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let (folder, parts) = dataset();
+    let image = parts.join("train/good/000.png");
+    assert_failure(&run(&["inspect", text(&image), text(&image)]), 1, &["000.png", "not a Pupilla file"]);
+    let cut = folder.path().join("cut.pupilla");
+    let whole = fs::read(model()).unwrap();
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    assert_failure(&run(&["eval", text(&cut), text(&parts)]), 1, &["cut.pupilla", "cut off"]);
+    assert_failure(&run(&["info", text(&cut)]), 1, &["cut.pupilla"]);
+    let missing = folder.path().join("missing.pupilla");
+    assert_failure(&run(&["inspect", text(&missing), text(&image)]), 1, &["missing.pupilla"]);
+    let (output, _) = train(&parts, &["--teacher", text(model())]);
+    assert_failure(&output, 1, &["student-teacher", "not a teacher"]);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_found_before_the_work() {
+    let (folder, parts) = dataset();
+    let out = folder.path().join("no such folder/m.pupilla");
+    let output = run(&["train", text(&parts), "--out", text(&out)]);
+    assert_failure(&output, 1, &["no such folder"]);
+    assert_failure(&run(&["train", text(&parts), "--out", text(&parts)]), 1, &["is a folder"]);
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let output = run(&["inspect", text(model()), text(&parts.join("test/good")), "--out", text(&file)]);
+    assert_failure(&output, 1, &["file"]);
+}
+
+#[test]
+fn usage_errors_have_code_2() {
+    let (folder, parts) = dataset();
+    let out = folder.path().join("m.pupilla");
+    for wrong in [
+        vec!["--scales", "34"],
+        vec!["--scales", "33,33"],
+        vec!["--students", "0"],
+        vec!["--budget", "soon"],
+        vec!["--steps", "0"],
+        vec!["--steps", "5", "--budget", "1m"],
+        vec!["--resize", "7"],
+        vec!["--border", "mirror"],
+        vec!["--learning-rate", "0"],
+        vec!["--window", "20"],
+        vec!["--epochs", "3"],
+        vec!["--preset", "paper", "--steps", "3"],
+        vec!["--unheard-of"],
+    ] {
+        let mut arguments = vec!["train", text(&parts), "--out", text(&out)];
+        arguments.extend(&wrong);
+        let output = run(&arguments);
+        assert_failure(&output, 2, &["error"]);
+        assert!(!out.exists(), "{wrong:?}");
+    }
+    assert_failure(&run(&[]), 2, &["Usage"]);
+    assert_failure(&run(&["eval", "a", "b", "--fpr-limit", "0"]), 2, &["fpr-limit"]);
+}
+
+#[test]
+fn a_scale_without_a_built_in_teacher_says_how_to_get_one() {
+    let (_folder, parts) = dataset();
+    let (output, _) = train(&parts, &["--scales", "17,33"]);
+    assert_failure(&output, 1, &["p = 17", "pupilla teacher train", "--teacher"]);
+}
+
+#[test]
+fn results_of_the_same_name_are_not_overwritten() {
+    let (folder, parts) = dataset();
+    let image = parts.join("test/good/000.png");
+    let other = parts.join("test/square/000.png");
+    let out = folder.path().join("out");
+    let output = run(&["inspect", text(model()), text(&image), text(&other), "--out", text(&out)]);
+    assert_failure(&output, 1, &["000.png", "same files"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_and_leaves_nothing() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let (_folder, parts) = dataset();
+    let out = parts.with_file_name("m.pupilla");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pupilla"))
+        .args(["train", text(&parts), "--out", text(&out), "--resize", "none"])
+        .args(["--steps", "1000000", "--progress", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // Training is under way.
+    let training = lines.find(|line| line.as_ref().unwrap().contains("\"training 3 students"));
+    assert!(training.is_some());
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    let last = lines.map(Result::unwrap).last().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(last.contains("stopped on request"), "{last}");
+    assert_eq!(listing(parts.parent().unwrap()), ["parts"]);
+}

@@ -1,0 +1,5 @@
+//! The program as its users run it: what it prints, what it writes, and what bad input gets.
+
+mod bad_input;
+mod data;
+mod workflow;
