@@ -7,11 +7,13 @@
 //! Work is spread over the current rayon pool. The same input gives the same bytes as long as the number of threads
 //! is the same.
 
+mod activation;
 mod algorithm;
 mod cook_toom;
 mod disjoint;
 mod lowered;
 mod peak;
+mod pool;
 mod product;
 mod shape;
 mod simd;
@@ -19,7 +21,9 @@ mod workspace;
 
 use rayon::prelude::*;
 
+pub use activation::leaky_relu_gradient;
 pub use peak::measured_peak;
+pub use pool::{Pool, max_pool, max_pool_gradient};
 pub use shape::{Conv2d, ShapeError};
 pub use workspace::release_workspaces;
 
@@ -34,13 +38,34 @@ pub fn forward(
     bias: Option<&[f32]>,
     output: &mut [f32],
 ) {
+    forward_leaky_relu(shape, input, weight, bias, 1.0, output);
+}
+
+/// As [`forward`], with a leaky ReLU on the output: values `v` below 0 become `slope · v`. `slope` is within 0 … 1; 1 is no
+/// activation, 0 the plain ReLU. No extra pass over the output is made.
+///
+/// # Panics
+/// When the length of a slice is not the one that the shape demands, or `slope` is out of its range.
+pub fn forward_leaky_relu(
+    shape: &Conv2d,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    slope: f32,
+    output: &mut [f32],
+) {
+    assert!(
+        (0.0..=1.0).contains(&slope),
+        "the slope of a leaky ReLU must be within 0 and 1, not {slope}"
+    );
     check_len("input", input, shape.input_len());
     check_len("weight", weight, shape.weight_len());
     if let Some(bias) = bias {
         check_len("bias", bias, shape.out_channels);
     }
     check_len("output", output, shape.output_len());
-    algorithm::forward(shape, input, weight, bias, output);
+    let epilogue = activation::Epilogue { bias, slope };
+    algorithm::forward(shape, input, weight, epilogue, output);
 }
 
 /// Computes the gradient with respect to the input, overwriting `input_gradient`. `output_gradient` has the shape of

@@ -16,7 +16,7 @@ use std::ops::Range;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use crate::{Conv2d, disjoint::Disjoint};
+use crate::{Conv2d, activation::Epilogue, disjoint::Disjoint};
 
 /// Floats of one block of the lowered matrix (1 MiB).
 const BLOCK_LEN: usize = 1 << 18;
@@ -25,7 +25,7 @@ pub(crate) fn forward(
     shape: &Conv2d,
     input: &[f32],
     weight: &[f32],
-    bias: Option<&[f32]>,
+    epilogue: Epilogue<'_>,
     output: &mut [f32],
 ) {
     let taps = shape.taps();
@@ -48,14 +48,14 @@ pub(crate) fn forward(
                     false,
                 );
                 for (channel, values) in product.chunks_exact(count).enumerate() {
-                    let bias = bias.map_or(0.0, |bias| bias[channel]);
+                    let bias = epilogue.bias.map_or(0.0, |bias| bias[channel]);
                     let mut values = values.iter();
                     for (image, pixels) in images_of(positions.clone(), area) {
                         let start = (image * shape.out_channels + channel) * area + pixels.start;
                         // SAFETY: each position belongs to one task, and no part outlives its use.
                         let target = unsafe { output.part(start, pixels.len()) };
                         for (target, value) in target.iter_mut().zip(&mut values) {
-                            *target = value + bias;
+                            *target = epilogue.activate(value + bias);
                         }
                     }
                 }
