@@ -3,6 +3,7 @@
 use crate::{
     Conv2d,
     activation::Epilogue,
+    connected,
     cook_toom::{self, TILE, Tiles, weights::Weight},
     lowered,
     simd::Level,
@@ -15,11 +16,16 @@ enum Algorithm {
     CookToom(usize),
     /// Lowered to matrix products.
     Lowered,
+    /// A kernel as large as the input: one matrix product.
+    Connected,
 }
 
 /// Chooses for outputs of `size` (for the input gradient, those "outputs" are the input's pixels).
 fn choose(shape: &Conv2d, size: [usize; 2]) -> Algorithm {
     let [kernel, width] = shape.kernel;
+    if shape.kernel == [shape.height, shape.width] {
+        return Algorithm::Connected;
+    }
     if shape.stride != [1, 1] || kernel != width || !(2..=6).contains(&kernel) {
         return Algorithm::Lowered;
     }
@@ -85,6 +91,7 @@ pub(crate) fn forward(
             );
         }
         Algorithm::Lowered => lowered::forward(shape, input, weight, epilogue, output),
+        Algorithm::Connected => connected::forward(shape, input, weight, epilogue, output),
     }
 }
 
@@ -122,6 +129,9 @@ pub(crate) fn input_gradient(
         Algorithm::Lowered => {
             lowered::input_gradient(shape, output_gradient, weight, input_gradient)
         }
+        Algorithm::Connected => {
+            connected::input_gradient(shape, output_gradient, weight, input_gradient)
+        }
     }
 }
 
@@ -143,6 +153,9 @@ pub(crate) fn weight_gradient(
         ),
         Algorithm::Lowered => {
             lowered::weight_gradient(shape, input, output_gradient, weight_gradient)
+        }
+        Algorithm::Connected => {
+            connected::weight_gradient(shape, input, output_gradient, weight_gradient)
         }
     }
 }

@@ -9,9 +9,11 @@
 
 mod activation;
 mod algorithm;
+mod connected;
 mod cook_toom;
 mod disjoint;
 mod lowered;
+mod matrix;
 mod peak;
 mod pool;
 mod product;
