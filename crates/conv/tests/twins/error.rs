@@ -50,3 +50,23 @@ fn errors_stay_within_their_bounds() {
         );
     }
 }
+
+#[test]
+fn plain_sums_are_nearly_exact() {
+    for (kernel, stride) in [(1, 1), (5, 2), (20, 1)] {
+        let shape = Conv2d::new([2, 128, 20, 20], 32, [kernel; 2])
+            .and_then(|shape| shape.with_stride([stride; 2]))
+            .unwrap();
+        let problem = Problem::random(shape, 5);
+        let mut output = vec![0.0; shape.output_len()];
+        forward(
+            &shape,
+            &problem.input,
+            &problem.weight,
+            Some(&problem.bias),
+            &mut output,
+        );
+        let error = naive::error(&output, &problem.output());
+        assert!(error <= 1e-5, "{kernel}x{kernel}: {error:e}");
+    }
+}
