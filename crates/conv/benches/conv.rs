@@ -9,7 +9,7 @@ mod passes;
 
 use std::time::Instant;
 
-use passes::{PASSES, Problem};
+use passes::Problem;
 use pupilla_conv::Conv2d;
 
 /// `(receptive field, layer, [batch, channels, height, width], out channels, kernel)` for one 256×256 image, or for its dense
@@ -32,6 +32,8 @@ const LAYERS: &[(&str, [usize; 4], usize, usize)] = &[
     ("patch 2x2 256-256", [64, 256, 5, 5], 256, 2),
     ("patch 4x4 256-128", [64, 256, 4, 4], 128, 4),
 ];
+
+const PASSES: [&str; 3] = ["forward", "input_gradient", "weight_gradient"];
 
 const RUNS: usize = 9;
 

@@ -2,6 +2,8 @@
 
 use crate::{
     Conv2d,
+    activation::Epilogue,
+    connected,
     cook_toom::{self, TILE, Tiles, weights::Weight},
     lowered,
     simd::Level,
@@ -14,11 +16,16 @@ enum Algorithm {
     CookToom(usize),
     /// Lowered to matrix products.
     Lowered,
+    /// A kernel as large as the input: one matrix product.
+    Connected,
 }
 
 /// Chooses for outputs of `size` (for the input gradient, those "outputs" are the input's pixels).
 fn choose(shape: &Conv2d, size: [usize; 2]) -> Algorithm {
     let [kernel, width] = shape.kernel;
+    if shape.kernel == [shape.height, shape.width] {
+        return Algorithm::Connected;
+    }
     if shape.stride != [1, 1] || kernel != width || !(2..=6).contains(&kernel) {
         return Algorithm::Lowered;
     }
@@ -47,13 +54,16 @@ macro_rules! with_kernel {
         }
     };
 }
-use cook_toom::{forward::convolve, weight_gradient::weight_gradient as tile_weight_gradient};
+use cook_toom::{
+    forward::{Source, convolve},
+    weight_gradient::weight_gradient as tile_weight_gradient,
+};
 
 pub(crate) fn forward(
     shape: &Conv2d,
     input: &[f32],
     weight: &[f32],
-    bias: Option<&[f32]>,
+    epilogue: Epilogue<'_>,
     output: &mut [f32],
 ) {
     match choose(shape, shape.output_size()) {
@@ -64,21 +74,24 @@ pub(crate) fn forward(
                 to: shape.out_channels,
                 reversed: false,
             };
-            let size = [shape.height, shape.width];
+            let source = Source {
+                values: input,
+                batch: shape.batch,
+                size: [shape.height, shape.width],
+                border: 0,
+            };
             with_kernel!(
                 kernel,
                 convolve,
                 Level::best(),
-                shape.batch,
-                input,
-                size,
-                0,
+                source,
                 weight,
-                bias,
+                epilogue,
                 output
             );
         }
-        Algorithm::Lowered => lowered::forward(shape, input, weight, bias, output),
+        Algorithm::Lowered => lowered::forward(shape, input, weight, epilogue, output),
+        Algorithm::Connected => connected::forward(shape, input, weight, epilogue, output),
     }
 }
 
@@ -96,21 +109,28 @@ pub(crate) fn input_gradient(
                 to: shape.in_channels,
                 reversed: true,
             };
+            let source = Source {
+                values: output_gradient,
+                batch: shape.batch,
+                size: shape.output_size(),
+                border: kernel - 1,
+            };
+            let level = Level::best();
             with_kernel!(
                 kernel,
                 convolve,
-                Level::best(),
-                shape.batch,
-                output_gradient,
-                shape.output_size(),
-                kernel - 1,
+                level,
+                source,
                 weight,
-                None,
+                Epilogue::NONE,
                 input_gradient
             );
         }
         Algorithm::Lowered => {
             lowered::input_gradient(shape, output_gradient, weight, input_gradient)
+        }
+        Algorithm::Connected => {
+            connected::input_gradient(shape, output_gradient, weight, input_gradient)
         }
     }
 }
@@ -133,6 +153,105 @@ pub(crate) fn weight_gradient(
         ),
         Algorithm::Lowered => {
             lowered::weight_gradient(shape, input, output_gradient, weight_gradient)
+        }
+        Algorithm::Connected => {
+            connected::weight_gradient(shape, input, output_gradient, weight_gradient)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cook–Toom with every instruction set of this processor, against the lowered product.
+    #[test]
+    fn every_instruction_set_and_kernel() {
+        for kernel in 2..=6 {
+            let input = if cfg!(miri) {
+                [2, 2, 9, 8]
+            } else {
+                [2, 5, 23, 18]
+            };
+            let out_channels = if cfg!(miri) { 3 } else { 37 };
+            let shape = Conv2d::new(input, out_channels, [kernel; 2]).unwrap();
+            let values = |len: usize| -> Vec<f32> {
+                (0..len)
+                    .map(|i| ((i * 7919) % 1999) as f32 / 999.5 - 1.0)
+                    .collect()
+            };
+            let input = values(shape.input_len());
+            let weight = values(shape.weight_len());
+            let bias = values(shape.out_channels);
+            let gradient = values(shape.output_len());
+            let epilogue = Epilogue {
+                bias: Some(&bias),
+                slope: 0.25,
+            };
+            let mut expected = [
+                vec![0.0; shape.output_len()],
+                vec![0.0; shape.input_len()],
+                vec![0.0; shape.weight_len()],
+            ];
+            if !cfg!(miri) {
+                let [output, of_input, of_weight] = &mut expected;
+                lowered::forward(&shape, &input, &weight, epilogue, output);
+                lowered::input_gradient(&shape, &gradient, &weight, of_input);
+                lowered::weight_gradient(&shape, &input, &gradient, of_weight);
+            }
+            for level in Level::available() {
+                let mut actual = [
+                    vec![f32::NAN; shape.output_len()],
+                    vec![f32::NAN; shape.input_len()],
+                    vec![f32::NAN; shape.weight_len()],
+                ];
+                let [output, of_input, of_weight] = &mut actual;
+                let mut forward = Weight {
+                    values: &weight,
+                    from: shape.in_channels,
+                    to: shape.out_channels,
+                    reversed: false,
+                };
+                let mut source = Source {
+                    values: &input,
+                    batch: shape.batch,
+                    size: [shape.height, shape.width],
+                    border: 0,
+                };
+                with_kernel!(kernel, convolve, level, source, forward, epilogue, output);
+                forward.reversed = true;
+                (forward.from, forward.to) = (forward.to, forward.from);
+                source.values = &gradient;
+                source.size = shape.output_size();
+                source.border = kernel - 1;
+                let none = Epilogue::NONE;
+                with_kernel!(kernel, convolve, level, source, forward, none, of_input);
+                with_kernel!(
+                    kernel,
+                    tile_weight_gradient,
+                    level,
+                    &shape,
+                    &input,
+                    &gradient,
+                    of_weight
+                );
+                for (actual, expected) in actual.iter().zip(&expected) {
+                    if cfg!(miri) {
+                        // The `gemm` crate does not run there: only soundness is checked.
+                        assert!(actual.iter().all(|value| value.is_finite()));
+                        continue;
+                    }
+                    let scale = expected
+                        .iter()
+                        .fold(0.0f32, |max, value| max.max(value.abs()));
+                    for (actual, expected) in actual.iter().zip(expected) {
+                        assert!(
+                            (actual - expected).abs() <= 5e-5 * scale,
+                            "{level:?}, {kernel}: {actual} instead of {expected}"
+                        );
+                    }
+                }
+            }
         }
     }
 }

@@ -13,19 +13,26 @@
 
 use std::ops::Range;
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
-use crate::{Conv2d, disjoint::Disjoint};
+use crate::{
+    Conv2d,
+    activation::Epilogue,
+    disjoint::Disjoint,
+    matrix::{Matrix, multiply},
+};
 
 /// Floats of one block of the lowered matrix (1 MiB).
 const BLOCK_LEN: usize = 1 << 18;
+
+/// Pixels of a map below which several images share a matrix product.
+const SMALL_MAP: usize = 256;
 
 pub(crate) fn forward(
     shape: &Conv2d,
     input: &[f32],
     weight: &[f32],
-    bias: Option<&[f32]>,
+    epilogue: Epilogue<'_>,
     output: &mut [f32],
 ) {
     let taps = shape.taps();
@@ -48,14 +55,14 @@ pub(crate) fn forward(
                     false,
                 );
                 for (channel, values) in product.chunks_exact(count).enumerate() {
-                    let bias = bias.map_or(0.0, |bias| bias[channel]);
+                    let bias = epilogue.bias.map_or(0.0, |bias| bias[channel]);
                     let mut values = values.iter();
                     for (image, pixels) in images_of(positions.clone(), area) {
                         let start = (image * shape.out_channels + channel) * area + pixels.start;
                         // SAFETY: each position belongs to one task, and no part outlives its use.
                         let target = unsafe { output.part(start, pixels.len()) };
                         for (target, value) in target.iter_mut().zip(&mut values) {
-                            *target = value + bias;
+                            *target = epilogue.activate(value + bias);
                         }
                     }
                 }
@@ -71,44 +78,57 @@ pub(crate) fn input_gradient(
 ) {
     let kernel_area = shape.kernel[0] * shape.kernel[1];
     let plane = shape.height * shape.width;
-    let output_area = shape.output_area();
-    // Each task owns a run of channels of one image, so that nobody else adds to its pixels.
-    let channels = run_len(
-        shape.in_channels,
-        rayon::current_num_threads().div_ceil(shape.batch),
-    );
-    let runs_per_image = shape.in_channels.div_ceil(channels);
-    let mut tasks: Vec<&mut [f32]> = Vec::with_capacity(runs_per_image * shape.batch);
-    for image in input_gradient.chunks_exact_mut(shape.in_channels * plane) {
-        tasks.extend(image.chunks_mut(channels * plane));
-    }
-    tasks.into_par_iter().enumerate().for_each_init(
-        Vec::new,
-        |lowered: &mut Vec<f32>, (task, gradient)| {
-            gradient.fill(0.0);
-            let image = task / runs_per_image;
-            let first_channel = task % runs_per_image * channels;
-            let rows = gradient.len() / plane * kernel_area;
-            let block = (BLOCK_LEN / rows).clamp(16, output_area.max(16));
-            let offset = image * shape.out_channels * output_area;
-            for start in (0..output_area).step_by(block) {
-                let pixels = start..(start + block).min(output_area);
-                lowered.resize(rows * pixels.len(), 0.0);
-                multiply(
-                    [rows, pixels.len(), shape.out_channels],
-                    lowered,
-                    Matrix {
-                        values: &weight[first_channel * kernel_area..],
-                        row_stride: 1,
-                        column_stride: shape.taps(),
-                    },
-                    Matrix::row_major(&output_gradient[offset + start..], output_area),
-                    false,
-                );
-                add_lowered(shape, lowered, pixels, gradient);
-            }
-        },
-    );
+    let area = shape.output_area();
+    let threads = rayon::current_num_threads();
+    // Each task owns a run of channels of a few images (several where the maps are small), so that nobody else adds to its
+    // pixels.
+    let images = SMALL_MAP.div_ceil(area).min(shape.batch.div_ceil(threads));
+    let groups = shape.batch.div_ceil(images);
+    let channels = run_len(shape.in_channels, threads.div_ceil(groups));
+    let runs_of_channels = shape.in_channels.div_ceil(channels);
+    let target = Disjoint::new(input_gradient);
+    (0..groups * runs_of_channels)
+        .into_par_iter()
+        .for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(lowered, gathered), task| {
+                let first_image = task / runs_of_channels * images;
+                let last_image = (first_image + images).min(shape.batch);
+                let first_channel = task % runs_of_channels * channels;
+                let channels = channels.min(shape.in_channels - first_channel);
+                let pixels_of = |image: usize| {
+                    let start = (image * shape.in_channels + first_channel) * plane;
+                    // SAFETY: this task alone has these channels of these images, and uses one part at a time.
+                    unsafe { target.part(start, channels * plane) }
+                };
+                for image in first_image..last_image {
+                    pixels_of(image).fill(0.0);
+                }
+                let rows = channels * kernel_area;
+                let end = last_image * area;
+                let block = (BLOCK_LEN / rows).max(16);
+                for start in (first_image * area..end).step_by(block) {
+                    let positions = start..(start + block).min(end);
+                    let count = positions.len();
+                    lowered.resize(rows * count, 0.0);
+                    multiply(
+                        [rows, count, shape.out_channels],
+                        lowered,
+                        Matrix {
+                            values: &weight[first_channel * kernel_area..],
+                            row_stride: 1,
+                            column_stride: shape.taps(),
+                        },
+                        gather_channels(shape, output_gradient, positions.clone(), area, gathered),
+                        false,
+                    );
+                    for (image, pixels) in images_of(positions.clone(), area) {
+                        let first = image * area + pixels.start - start;
+                        add_lowered(shape, &lowered[first..], count, pixels, pixels_of(image));
+                    }
+                }
+            },
+        );
 }
 
 pub(crate) fn weight_gradient(
@@ -242,13 +262,19 @@ fn lower(
     }
 }
 
-/// Adds every entry of a block of the lowered gradient to the pixel that it belongs to. `gradient` holds whole
-/// channels of one image, `pixels` are positions of that image's output.
-fn add_lowered(shape: &Conv2d, lowered: &[f32], pixels: Range<usize>, gradient: &mut [f32]) {
+/// Adds columns of a block of the lowered gradient, whose rows are `row_stride` apart, to the pixels that they belong to.
+/// `gradient` holds whole channels of one image, `pixels` are positions of that image's output.
+fn add_lowered(
+    shape: &Conv2d,
+    lowered: &[f32],
+    row_stride: usize,
+    pixels: Range<usize>,
+    gradient: &mut [f32],
+) {
     let [kernel_rows, kernel_columns] = shape.kernel;
     let [stride_rows, stride_columns] = shape.stride;
     let columns = shape.output_size()[1];
-    for (row, values) in lowered.chunks_exact(pixels.len()).enumerate() {
+    for (row, values) in lowered.chunks(row_stride).enumerate() {
         let channel = row / (kernel_rows * kernel_columns);
         let i = row / kernel_columns % kernel_rows;
         let j = row % kernel_columns;
@@ -293,74 +319,4 @@ fn gather_channels<'a>(
         }
     }
     Matrix::row_major(gathered, positions.len())
-}
-
-/// A matrix within a slice.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    values: &'a [f32],
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    fn row_major(values: &'a [f32], row_stride: usize) -> Self {
-        Self {
-            values,
-            row_stride,
-            column_stride: 1,
-        }
-    }
-
-    fn transposed(self) -> Self {
-        Self {
-            values: self.values,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-        }
-    }
-
-    fn check(&self, rows: usize, columns: usize) {
-        assert!(
-            (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len()
-        );
-    }
-}
-
-/// `product (+)= left · right`, with `[rows, columns, inner]` sizes (all positive) and a row-major product.
-fn multiply(
-    [rows, columns, inner]: [usize; 3],
-    product: &mut [f32],
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    add: bool,
-) {
-    assert_eq!(product.len(), rows * columns);
-    left.check(rows, inner);
-    right.check(inner, columns);
-    // SAFETY: the last element of each matrix lies within its slice (checked above), `product` is borrowed mutably
-    // and so overlaps neither operand.
-    unsafe {
-        gemm::gemm(
-            rows,
-            columns,
-            inner,
-            product.as_mut_ptr(),
-            1,
-            columns as isize,
-            add,
-            left.values.as_ptr(),
-            left.column_stride as isize,
-            left.row_stride as isize,
-            right.values.as_ptr(),
-            right.column_stride as isize,
-            right.row_stride as isize,
-            1.0f32,
-            1.0f32,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
 }

@@ -2,8 +2,6 @@
 
 use pupilla_conv::{Conv2d, bias_gradient, forward, input_gradient, weight_gradient};
 
-pub const PASSES: [&str; 3] = ["forward", "input_gradient", "weight_gradient"];
-
 pub struct Problem {
     shape: Conv2d,
     input: Vec<f32>,

@@ -16,6 +16,7 @@ use super::{
     weights::{Packed, Weight, pack},
 };
 use crate::{
+    activation::Epilogue,
     disjoint::Disjoint,
     product::{LINE, ROW_VECTORS, Tile},
     simd::{Isa, Kernel, Level, dispatch},
@@ -28,18 +29,25 @@ const CHUNK: usize = 32;
 /// Floats by which the starts of two points' matrices differ beyond their size, lest all points share a cache set.
 const SKEW: usize = 16;
 
-/// Convolves `[batch, weight.from, size]` with a border of zeros into `[batch, weight.to, size + 2·border − R + 1]`.
+/// What is convolved: `[batch, weight.from, size]`, as if a border of zeros were around each plane.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) batch: usize,
+    pub(crate) size: [usize; 2],
+    pub(crate) border: usize,
+}
+
+/// Convolves the source into `[batch, weight.to, size + 2·border − R + 1]`.
 pub(crate) fn convolve<const R: usize>(
     level: Level,
-    batch: usize,
-    input: &[f32],
-    size: [usize; 2],
-    border: usize,
+    source: Source<'_>,
     weight: Weight<'_>,
-    bias: Option<&[f32]>,
+    epilogue: Epilogue<'_>,
     output: &mut [f32],
 ) {
-    let tiles = Tiles::new(batch, size.map(|size| size + 2 * border + 1 - R));
+    let outputs = source.size.map(|size| size + 2 * source.border + 1 - R);
+    let tiles = Tiles::new(source.batch, outputs);
     let packed = pack::<R>(level, weight, CHUNK / level.columns());
     let vectors = tiles.count().div_ceil(level.lanes());
     let per_block = vectors
@@ -58,12 +66,10 @@ pub(crate) fn convolve<const R: usize>(
                     Block::<R> {
                         tiles,
                         range: start..end,
-                        input,
-                        size,
-                        border,
+                        source,
                         weight,
                         packed: &packed,
-                        bias,
+                        epilogue,
                         output,
                     },
                 );
@@ -74,12 +80,10 @@ pub(crate) fn convolve<const R: usize>(
 struct Block<'a, const R: usize> {
     tiles: Tiles,
     range: Range<usize>,
-    input: &'a [f32],
-    size: [usize; 2],
-    border: usize,
+    source: Source<'a>,
     weight: Weight<'a>,
     packed: &'a Packed,
-    bias: Option<&'a [f32]>,
+    epilogue: Epilogue<'a>,
     output: Disjoint<'a>,
 }
 
@@ -96,7 +100,7 @@ impl<const R: usize> Kernel for Block<'_, R> {
         let source_stride = from * lanes + SKEW;
         let chunk = to.next_multiple_of(I::COLUMNS).min(CHUNK);
         let product_stride = chunk * lanes + SKEW;
-        let [height, width] = self.size;
+        let [height, width] = self.source.size;
         let [rows, columns] = self.tiles.size;
 
         let sources_len = n * n * source_stride;
@@ -112,11 +116,11 @@ impl<const R: usize> Kernel for Block<'_, R> {
         unsafe {
             for channel in 0..from {
                 let planes = Planes {
-                    values: self.input,
+                    values: self.source.values,
                     image_stride: from * height * width,
                     offset: channel * height * width,
-                    size: self.size,
-                    border: self.border,
+                    size: self.source.size,
+                    border: self.source.border,
                 };
                 let gathered =
                     gather::<I, Input<R>>(planes, &self.tiles, self.range.clone(), None, scratch);
@@ -175,12 +179,12 @@ impl<const R: usize> Kernel for Block<'_, R> {
                 }
                 let first = first_panel * I::COLUMNS;
                 for channel in first..(first + panels * I::COLUMNS).min(to) {
-                    let bias = self.bias.map_or(0.0, |bias| bias[channel]);
+                    let bias = self.epilogue.bias.map_or(0.0, |bias| bias[channel]);
                     from_products::<I, R>(
                         products.add((channel - first) * lanes),
                         product_stride,
                         vectors,
-                        I::splat(bias),
+                        [I::splat(bias), I::splat(self.epilogue.slope)],
                         scratch,
                     );
                     let mut tile = self.range.start;
@@ -212,7 +216,7 @@ unsafe fn from_products<I: Isa, const R: usize>(
     products: *const f32,
     point_stride: usize,
     vectors: usize,
-    bias: I::V,
+    [bias, slope]: [I::V; 2],
     pixels: *mut f32,
 ) {
     let n = R + 3;
@@ -242,12 +246,14 @@ unsafe fn from_products<I: Isa, const R: usize>(
             let mut row = 0;
             while row < TILE {
                 let y = from_points::<I, Output<R>>(&vertical[row]);
-                let line = I::interleave4([
-                    I::add(y[0], bias),
-                    I::add(y[1], bias),
-                    I::add(y[2], bias),
-                    I::add(y[3], bias),
-                ]);
+                let mut line = [y[0], y[1], y[2], y[3]];
+                let mut column = 0;
+                while column < TILE {
+                    let value = I::add(line[column], bias);
+                    line[column] = I::max(value, I::mul(value, slope));
+                    column += 1;
+                }
+                let line = I::interleave4(line);
                 let place = TILE * (row * lanes + vector * I::LANES);
                 let mut part = 0;
                 while part < 4 {

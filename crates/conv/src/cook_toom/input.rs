@@ -90,6 +90,8 @@ pub(super) unsafe fn gather<I: Isa, T: Transform>(
                     let y = top + row as isize;
                     if y >= 0 && (y as usize) < height {
                         let place = image.wrapping_offset(y * width as isize + x);
+                        // The caller's next channel: its rows are too short for the processor to see them coming.
+                        I::prefetch(place.wrapping_add(height * width));
                         pixels[row] = if whole {
                             I::load(place)
                         } else {

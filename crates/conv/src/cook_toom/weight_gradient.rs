@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Tiles that are transformed before they are multiplied.
-const BLOCK: usize = 64;
+const BLOCK: usize = 96;
 
 /// Floats of the sums that one task keeps (1 MiB).
 const SUMS: usize = 1 << 18;

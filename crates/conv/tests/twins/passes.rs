@@ -1,8 +1,6 @@
 //! Every pass against a naive twin in `f64`, and the gradients against finite differences.
 
-mod naive;
-
-use naive::Problem;
+use crate::naive::{self, Problem};
 use proptest::prelude::*;
 use pupilla_conv::{Conv2d, bias_gradient, forward, input_gradient, weight_gradient};
 

@@ -1,0 +1,186 @@
+//! 2×2 max-pooling, every second position or all of them, and its gradient.
+
+use rayon::prelude::*;
+
+/// Pooling of planes (all channels of all images) with 2×2 windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Number of planes: batch × channels.
+    pub planes: usize,
+    /// Rows and columns of the input, each at least 2.
+    pub size: [usize; 2],
+    /// Step between windows: 2 for ordinary pooling (a last odd row or column is dropped), 1 for all offsets.
+    pub stride: usize,
+}
+
+impl Pool {
+    /// Rows and columns of the output.
+    pub fn output_size(&self) -> [usize; 2] {
+        self.size.map(|size| (size - 2) / self.stride + 1)
+    }
+
+    fn check(&self, input: &[f32], output: &[f32]) {
+        assert!(
+            self.size.iter().all(|size| *size >= 2) && (1..=2).contains(&self.stride),
+            "2x2 pooling of planes of {:?} with stride {}",
+            self.size,
+            self.stride
+        );
+        let [rows, columns] = self.output_size();
+        assert_eq!(input.len(), self.planes * self.size[0] * self.size[1]);
+        assert_eq!(output.len(), self.planes * rows * columns);
+    }
+
+    /// The two rows of the input under the row `y` of the output.
+    fn rows<'a>(&self, plane: &'a [f32], y: usize) -> [&'a [f32]; 2] {
+        let width = self.size[1];
+        let start = y * self.stride * width;
+        [
+            &plane[start..start + width],
+            &plane[start + width..start + 2 * width],
+        ]
+    }
+}
+
+/// Writes the largest value of each window to `output` (`[planes, rows, columns]` as in [`Pool::output_size`]).
+///
+/// # Panics
+/// When a length does not fit the sizes, a plane is smaller than a window, or the stride is neither 1 nor 2.
+pub fn max_pool(pool: &Pool, input: &[f32], output: &mut [f32]) {
+    pool.check(input, output);
+    let [rows, columns] = pool.output_size();
+    output
+        .par_chunks_exact_mut(rows * columns)
+        .zip(input.par_chunks_exact(pool.size[0] * pool.size[1]))
+        .for_each(|(output, input)| {
+            for (y, output) in output.chunks_exact_mut(columns).enumerate() {
+                let [top, bottom] = pool.rows(input, y);
+                if pool.stride == 1 {
+                    for (x, value) in output.iter_mut().enumerate() {
+                        *value =
+                            larger(larger(top[x], top[x + 1]), larger(bottom[x], bottom[x + 1]));
+                    }
+                } else {
+                    let windows = top.chunks_exact(2).zip(bottom.chunks_exact(2));
+                    for (value, (top, bottom)) in output.iter_mut().zip(windows) {
+                        *value = larger(larger(top[0], top[1]), larger(bottom[0], bottom[1]));
+                    }
+                }
+            }
+        });
+}
+
+/// Overwrites `input_gradient` with the gradient with respect to the pool's input: each window's gradient goes to its first
+/// largest pixel (row by row, as in PyTorch), and where windows overlap the gradients add up.
+///
+/// # Panics
+/// As [`max_pool`].
+pub fn max_pool_gradient(
+    pool: &Pool,
+    input: &[f32],
+    output_gradient: &[f32],
+    input_gradient: &mut [f32],
+) {
+    pool.check(input, output_gradient);
+    pool.check(input_gradient, output_gradient);
+    let [rows, columns] = pool.output_size();
+    let width = pool.size[1];
+    let plane = pool.size[0] * width;
+    input_gradient
+        .par_chunks_exact_mut(plane)
+        .zip(input.par_chunks_exact(plane))
+        .zip(output_gradient.par_chunks_exact(rows * columns))
+        .for_each_init(
+            || vec![0u32; columns],
+            |winners, ((target, input), gradient)| {
+                target.fill(0.0);
+                for (y, gradient) in gradient.chunks_exact(columns).enumerate() {
+                    let [top, bottom] = pool.rows(input, y);
+                    for (x, winner) in winners.iter_mut().enumerate() {
+                        let x = x * pool.stride;
+                        let (above, first) = first_larger((top[x], 0), (top[x + 1], 1));
+                        let (below, second) = first_larger((bottom[x], 2), (bottom[x + 1], 3));
+                        *winner = first_larger((above, first), (below, second)).1;
+                    }
+                    // One place of the window after the other: within a pass no two windows meet.
+                    for place in 0..4 {
+                        let start = (y * pool.stride + place / 2) * width + place % 2;
+                        let target = &mut target[start..];
+                        let values = gradient.iter().zip(winners.iter());
+                        if pool.stride == 1 {
+                            for (target, (value, winner)) in target.iter_mut().zip(values) {
+                                *target += if *winner == place as u32 { *value } else { 0.0 };
+                            }
+                        } else {
+                            let target = target.iter_mut().step_by(2);
+                            for (target, (value, winner)) in target.zip(values) {
+                                *target += if *winner == place as u32 { *value } else { 0.0 };
+                            }
+                        }
+                    }
+                }
+            },
+        );
+}
+
+#[inline]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+#[inline]
+fn first_larger(a: (f32, u32), b: (f32, u32)) -> (f32, u32) {
+    if b.0 > a.0 { b } else { a }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_at_both_strides() {
+        #[rustfmt::skip]
+        let input = [
+            1.0, 5.0, 2.0,
+            4.0, 3.0, 2.0,
+            0.0, 9.0, 2.0,
+        ];
+        for (stride, maxima, gradient) in [
+            (
+                2,
+                vec![5.0],
+                vec![0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            ),
+            (
+                1,
+                vec![5.0, 5.0, 9.0, 9.0],
+                vec![0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0, 0.0],
+            ),
+        ] {
+            let pool = Pool {
+                planes: 1,
+                size: [3, 3],
+                stride,
+            };
+            let mut output = vec![0.0; maxima.len()];
+            max_pool(&pool, &input, &mut output);
+            assert_eq!(output, maxima);
+            let incoming: Vec<f32> = (1..=maxima.len()).map(|value| value as f32).collect();
+            let mut target = vec![f32::NAN; 9];
+            max_pool_gradient(&pool, &input, &incoming, &mut target);
+            assert_eq!(target, gradient);
+        }
+    }
+
+    #[test]
+    fn equal_values_give_the_gradient_to_the_first() {
+        let pool = Pool {
+            planes: 2,
+            size: [2, 2],
+            stride: 2,
+        };
+        let mut target = [0.0; 8];
+        max_pool_gradient(&pool, &[1.0; 8], &[3.0, 4.0], &mut target);
+        assert_eq!(target, [3.0, 0.0, 0.0, 0.0, 4.0, 0.0, 0.0, 0.0]);
+    }
+}

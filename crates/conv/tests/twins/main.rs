@@ -1,0 +1,5 @@
+//! Every pass against a slow obvious twin in `f64`.
+
+mod error;
+mod naive;
+mod passes;
