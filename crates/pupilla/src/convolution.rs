@@ -140,50 +140,30 @@ impl ConvolutionBackend for Flex {
         with_values(&input, |input| {
             with_values(&weight, |weight| {
                 with_values(&bias, |bias| {
-                    pupilla_conv::forward(&shape, input, weight, Some(bias), &mut output);
+                    pupilla_conv::forward_leaky_relu(
+                        &shape,
+                        input,
+                        weight,
+                        Some(bias),
+                        slope,
+                        &mut output,
+                    );
                 });
             });
         });
-        leaky_relu(&mut output, slope);
         from_values(output, dimensions)
     }
 }
 
-/// Values per parallel piece of an element-wise pass; fixed, so that pieces never depend on threads.
-const PIECE: usize = 1 << 16;
-
-fn leaky_relu(values: &mut [f32], slope: f32) {
-    use rayon::prelude::*;
-    if slope == 1.0 {
-        return;
-    }
-    values.par_chunks_mut(PIECE).for_each(|piece| {
-        for value in piece {
-            *value = value.max(slope * *value);
-        }
-    });
-}
-
 impl ConvolutionGradients for Flex {
     fn activation_gradient(output: FlexTensor, gradient: FlexTensor, slope: f32) -> FlexTensor {
-        use rayon::prelude::*;
         if slope == 1.0 {
             return gradient;
         }
         let dimensions: [usize; 4] = output.shape().dims();
-        let values = with_values(&output, |output| {
-            with_values(&gradient, |gradient| {
-                let mut values = vec![0.0; output.len()];
-                values
-                    .par_chunks_mut(PIECE)
-                    .zip(output.par_chunks(PIECE).zip(gradient.par_chunks(PIECE)))
-                    .for_each(|(values, (output, gradient))| {
-                        for (value, (y, g)) in values.iter_mut().zip(output.iter().zip(gradient)) {
-                            *value = if *y > 0.0 { *g } else { slope * *g };
-                        }
-                    });
-                values
-            })
+        let mut values = with_values(&gradient, <[f32]>::to_vec);
+        with_values(&output, |output| {
+            pupilla_conv::leaky_relu_gradient(output, slope, &mut values);
         });
         from_values(values, dimensions)
     }

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, s};
 pub(crate) struct TripletLoss {
     /// Mean over the triplets of `max(0, δ + δ⁺ − δ⁻)`, `[1]`.
     pub loss: Tensor<1>,
-    /// The share of triplets whose loss is 0, `[1]`, in `[0, 1]`.
+    /// The share of triplets with `δ⁺ < δ⁻`, `[1]`, in `[0, 1]`.
     pub holding: Tensor<1>,
 }
 
@@ -26,10 +26,12 @@ pub(crate) fn triplet(
     let near = squared_distance(&anchor, &positive);
     let far = squared_distance(&anchor, &negative)
         .min_pair(squared_distance(&positive, &negative));
-    let hinge = (near - far).add_scalar(margin).clamp_min(0.0);
     TripletLoss {
-        loss: hinge.clone().mean(),
-        holding: hinge.lower_equal_elem(0.0).float().mean(),
+        loss: (near.clone() - far.clone())
+            .add_scalar(margin)
+            .clamp_min(0.0)
+            .mean(),
+        holding: near.lower(far).float().mean(),
     }
 }
 

@@ -178,7 +178,8 @@ pub(crate) fn check_rules<const N: usize>(
 pub struct HeldOut {
     /// How many images.
     pub images: usize,
-    /// Share of triplets whose loss is 0; higher is better.
+    /// Share of triplets whose positive is nearer than the harder of the two negatives (`δ⁺ < δ⁻`);
+    /// higher is better, 0.5 is chance.
     pub triplets_holding: f64,
     /// Mean absolute correlation of two descriptor dimensions; lower is better.
     pub mean_correlation: f64,
