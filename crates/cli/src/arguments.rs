@@ -207,7 +207,7 @@ pub struct TeacherTrain {
     /// Weight of the triplet loss [default: 1]
     #[arg(long)]
     pub triplet_weight: Option<f64>,
-    /// Weight of the compactness loss [default: 0.1]
+    /// Weight of the compactness loss [default: 0.001]
     #[arg(long)]
     pub compactness_weight: Option<f64>,
     /// Use the signed sum of correlations, as printed in the paper, instead of their squares
@@ -261,7 +261,8 @@ impl FromStr for Budget {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a time: write it as 90s, 10m or 1h");
-        let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+        let (number, unit) =
+            text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
         let seconds = match unit {
             "s" => 1,
             "m" => 60,
@@ -298,7 +299,17 @@ mod tests {
         assert_eq!("90s".parse(), Ok(Budget(90)));
         assert_eq!("10m".parse(), Ok(Budget(600)));
         assert_eq!("1h".parse(), Ok(Budget(3600)));
-        for wrong in ["", "10", "m", "-1m", "0s", "1d", "99999999999999999999h", "9999999h", "1é"] {
+        for wrong in [
+            "",
+            "10",
+            "m",
+            "-1m",
+            "0s",
+            "1d",
+            "99999999999999999999h",
+            "9999999h",
+            "1é",
+        ] {
             assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
         }
     }

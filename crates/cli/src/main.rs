@@ -16,6 +16,7 @@ use arguments::{Arguments, Command, TeacherCommand};
 use progress::Progress;
 
 fn main() -> ExitCode {
+    pupilla_conv::keep_freed_memory();
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that has seen enough (`pupilla inspect … | head`) is no failure.
@@ -57,11 +58,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn is_usage(error: &anyhow::Error) -> bool {
     use pupilla::error::TrainError;
     use pupilla::student_teacher::FitFilesError;
-    let train = error
-        .downcast_ref::<TrainError>()
-        .or_else(|| match error.downcast_ref::<FitFilesError>() {
+    let train = error.downcast_ref::<TrainError>().or_else(|| {
+        match error.downcast_ref::<FitFilesError>() {
             Some(FitFilesError::Train(error)) => Some(error),
             _ => None,
-        });
+        }
+    });
     matches!(train, Some(TrainError::Setting { .. })) || error.is::<output::Usage>()
 }

@@ -62,7 +62,8 @@ pub fn check_writable(path: &Path) -> anyhow::Result<()> {
 
 /// Makes a folder for results.
 pub fn folder(path: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+    std::fs::create_dir_all(path)
+        .with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
 /// A measure in `[0, 1]`, or that it is undefined.

@@ -66,12 +66,16 @@ impl Observer for Progress {
         match self.style {
             ProgressStyle::None => {}
             ProgressStyle::Json => {
-                eprintln!("{}", json!({"event": "start", "stage": stage, "total": total}));
+                eprintln!(
+                    "{}",
+                    json!({"event": "start", "stage": stage, "total": total})
+                );
             }
             ProgressStyle::Bar => {
                 // Asked for by name, the bar is drawn into a pipe or a file too.
                 let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-                let template = "{msg:>32} {bar:32} {pos}/{len}  {elapsed} elapsed, {eta} left {prefix}";
+                let template =
+                    "{msg:>32} {bar:32} {pos}/{len}  {elapsed} elapsed, {eta} left {prefix}";
                 if let Ok(style) = BarStyle::with_template(template) {
                     bar.set_style(style.progress_chars("=> "));
                 }

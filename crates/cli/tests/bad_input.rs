@@ -65,7 +65,10 @@ fn damaged_images_fail_by_default_and_are_skipped_on_request() {
     let (output, out) = train(&parts, &["--skip-unreadable"]);
     assert_success(&output);
     let said = stderr(&output);
-    assert!(said.contains("cut.png") && said.contains("zero.png"), "{said}");
+    assert!(
+        said.contains("cut.png") && said.contains("zero.png"),
+        "{said}"
+    );
     assert!(out.exists());
 
     fs::write(parts.join("test/square/002.png"), b"").unwrap();
@@ -74,13 +77,26 @@ fn damaged_images_fail_by_default_and_are_skipped_on_request() {
         parts.join("ground_truth/square/002_mask.png"),
     )
     .unwrap();
-    assert_failure(&run(&["eval", text(&out), text(&parts)]), 1, &["002.png", "empty"]);
+    assert_failure(
+        &run(&["eval", text(&out), text(&parts)]),
+        1,
+        &["002.png", "empty"],
+    );
     let output = run(&["eval", text(&out), text(&parts), "--skip-unreadable"]);
     assert_success(&output);
     assert!(stderr(&output).contains("002.png"));
     let folder = parts.join("test/square");
-    assert_failure(&run(&["inspect", text(&out), text(&folder)]), 1, &["002.png"]);
-    assert_success(&run(&["inspect", text(&out), text(&folder), "--skip-unreadable"]));
+    assert_failure(
+        &run(&["inspect", text(&out), text(&folder)]),
+        1,
+        &["002.png"],
+    );
+    assert_success(&run(&[
+        "inspect",
+        text(&out),
+        text(&folder),
+        "--skip-unreadable",
+    ]));
 }
 
 #[test]
@@ -115,24 +131,42 @@ fn masks_that_do_not_fit_or_are_missing() {
 #[test]
 fn a_blank_mask_is_a_warning() {
     let (_folder, parts) = dataset();
-    GrayImage::new(40, 40).save(parts.join("ground_truth/square/000_mask.png")).unwrap();
+    GrayImage::new(40, 40)
+        .save(parts.join("ground_truth/square/000_mask.png"))
+        .unwrap();
     let output = run(&["eval", text(model()), text(&parts)]);
     assert_success(&output);
-    assert!(stderr(&output).contains("square/000.png"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("square/000.png"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn files_that_are_no_models() {
     let (folder, parts) = dataset();
     let image = parts.join("train/good/000.png");
-    assert_failure(&run(&["inspect", text(&image), text(&image)]), 1, &["000.png", "not a Pupilla file"]);
+    assert_failure(
+        &run(&["inspect", text(&image), text(&image)]),
+        1,
+        &["000.png", "not a Pupilla file"],
+    );
     let cut = folder.path().join("cut.pupilla");
     let whole = fs::read(model()).unwrap();
     fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
-    assert_failure(&run(&["eval", text(&cut), text(&parts)]), 1, &["cut.pupilla", "cut off"]);
+    assert_failure(
+        &run(&["eval", text(&cut), text(&parts)]),
+        1,
+        &["cut.pupilla", "cut off"],
+    );
     assert_failure(&run(&["info", text(&cut)]), 1, &["cut.pupilla"]);
     let missing = folder.path().join("missing.pupilla");
-    assert_failure(&run(&["inspect", text(&missing), text(&image)]), 1, &["missing.pupilla"]);
+    assert_failure(
+        &run(&["inspect", text(&missing), text(&image)]),
+        1,
+        &["missing.pupilla"],
+    );
     let (output, _) = train(&parts, &["--teacher", text(model())]);
     assert_failure(&output, 1, &["student-teacher", "not a teacher"]);
 }
@@ -143,10 +177,20 @@ fn output_that_cannot_be_written_is_found_before_the_work() {
     let out = folder.path().join("no such folder/m.pupilla");
     let output = run(&["train", text(&parts), "--out", text(&out)]);
     assert_failure(&output, 1, &["no such folder"]);
-    assert_failure(&run(&["train", text(&parts), "--out", text(&parts)]), 1, &["is a folder"]);
+    assert_failure(
+        &run(&["train", text(&parts), "--out", text(&parts)]),
+        1,
+        &["is a folder"],
+    );
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
-    let output = run(&["inspect", text(model()), text(&parts.join("test/good")), "--out", text(&file)]);
+    let output = run(&[
+        "inspect",
+        text(model()),
+        text(&parts.join("test/good")),
+        "--out",
+        text(&file),
+    ]);
     assert_failure(&output, 1, &["file"]);
 }
 
@@ -176,14 +220,22 @@ fn usage_errors_have_code_2() {
         assert!(!out.exists(), "{wrong:?}");
     }
     assert_failure(&run(&[]), 2, &["Usage"]);
-    assert_failure(&run(&["eval", "a", "b", "--fpr-limit", "0"]), 2, &["fpr-limit"]);
+    assert_failure(
+        &run(&["eval", "a", "b", "--fpr-limit", "0"]),
+        2,
+        &["fpr-limit"],
+    );
 }
 
 #[test]
 fn a_scale_without_a_built_in_teacher_says_how_to_get_one() {
     let (_folder, parts) = dataset();
     let (output, _) = train(&parts, &["--scales", "17,33"]);
-    assert_failure(&output, 1, &["p = 17", "pupilla teacher train", "--teacher"]);
+    assert_failure(
+        &output,
+        1,
+        &["p = 17", "pupilla teacher train", "--teacher"],
+    );
 }
 
 #[test]
@@ -192,7 +244,14 @@ fn results_of_the_same_name_are_not_overwritten() {
     let image = parts.join("test/good/000.png");
     let other = parts.join("test/square/000.png");
     let out = folder.path().join("out");
-    let output = run(&["inspect", text(model()), text(&image), text(&other), "--out", text(&out)]);
+    let output = run(&[
+        "inspect",
+        text(model()),
+        text(&image),
+        text(&other),
+        "--out",
+        text(&out),
+    ]);
     assert_failure(&output, 1, &["000.png", "same files"]);
 }
 
@@ -204,7 +263,14 @@ fn ctrl_c_stops_and_leaves_nothing() {
     let (_folder, parts) = dataset();
     let out = parts.with_file_name("m.pupilla");
     let mut child = Command::new(env!("CARGO_BIN_EXE_pupilla"))
-        .args(["train", text(&parts), "--out", text(&out), "--resize", "none"])
+        .args([
+            "train",
+            text(&parts),
+            "--out",
+            text(&out),
+            "--resize",
+            "none",
+        ])
         .args(["--steps", "1000000", "--progress", "json"])
         .stderr(Stdio::piped())
         .spawn()
@@ -213,7 +279,10 @@ fn ctrl_c_stops_and_leaves_nothing() {
     // Training is under way.
     let training = lines.find(|line| line.as_ref().unwrap().contains("\"training 3 students"));
     assert!(training.is_some());
-    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let interrupt = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(interrupt.success());
     let last = lines.map(Result::unwrap).last().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));

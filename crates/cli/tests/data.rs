@@ -50,12 +50,20 @@ pub fn write_dataset(root: &Path) {
     let dots = folder("test/square");
     let masks = folder("ground_truth/square");
     for index in 0..6 {
-        good(index).save(train.join(format!("{index:03}.png"))).unwrap();
+        good(index)
+            .save(train.join(format!("{index:03}.png")))
+            .unwrap();
     }
     for index in 0..2 {
-        good(50 + index).save(test.join(format!("{index:03}.png"))).unwrap();
-        defective(60 + index).save(dots.join(format!("{index:03}.png"))).unwrap();
-        mask().save(masks.join(format!("{index:03}_mask.png"))).unwrap();
+        good(50 + index)
+            .save(test.join(format!("{index:03}.png")))
+            .unwrap();
+        defective(60 + index)
+            .save(dots.join(format!("{index:03}.png")))
+            .unwrap();
+        mask()
+            .save(masks.join(format!("{index:03}_mask.png")))
+            .unwrap();
     }
 }
 

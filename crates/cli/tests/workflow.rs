@@ -5,7 +5,9 @@ use std::path::Path;
 use pupilla_core::map_file;
 use serde_json::Value;
 
-use crate::data::{SHORT, assert_success, dataset, good, listing, model, run, stderr, stdout, text};
+use crate::data::{
+    SHORT, assert_success, dataset, good, listing, model, run, stderr, stdout, text,
+};
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -22,7 +24,14 @@ fn inspect_and_eval_agree_on_every_score() {
     );
     let pictures = folder.path().join("pictures");
     assert_success(&run(&[
-        "eval", model, text(&parts), "--maps", text(&maps), "--pictures", text(&pictures), "--json",
+        "eval",
+        model,
+        text(&parts),
+        "--maps",
+        text(&maps),
+        "--pictures",
+        text(&pictures),
+        "--json",
         text(&results),
     ]));
     let results = json(&results);
@@ -38,24 +47,41 @@ fn inspect_and_eval_agree_on_every_score() {
     let heatmaps = folder.path().join("heatmaps");
     let square = parts.join("test/square");
     assert_success(&run(&[
-        "inspect", model, text(&square), "--out", text(&heatmaps), "--json", text(&found),
+        "inspect",
+        model,
+        text(&square),
+        "--out",
+        text(&heatmaps),
+        "--json",
+        text(&found),
     ]));
     let found = json(&found);
     assert_eq!(
         listing(&heatmaps),
-        ["000_heatmap.png", "000_map.tiff", "001_heatmap.png", "001_map.tiff"]
+        [
+            "000_heatmap.png",
+            "000_map.tiff",
+            "001_heatmap.png",
+            "001_map.tiff"
+        ]
     );
     for (index, image) in found["images"].as_array().unwrap().iter().enumerate() {
         assert_eq!(image["defective"], true);
         let name = format!("square/00{index}.png");
         let per_image = results["per_image"].as_array().unwrap();
-        let same = per_image.iter().find(|other| other["path"] == *name).unwrap();
+        let same = per_image
+            .iter()
+            .find(|other| other["path"] == *name)
+            .unwrap();
         assert_eq!(same["score"], image["score"]);
         let raw = heatmaps.join(format!("00{index}_map.tiff"));
         let written = maps.join(format!("parts/test/square/00{index}.tiff"));
         let raw = map_file::read(&raw).unwrap();
         assert_eq!(raw, map_file::read(&written).unwrap());
-        assert_eq!(f64::from(raw.image_score()), image["score"].as_f64().unwrap());
+        assert_eq!(
+            f64::from(raw.image_score()),
+            image["score"].as_f64().unwrap()
+        );
     }
 }
 
@@ -64,7 +90,13 @@ fn scores_do_not_depend_on_the_number_of_threads() {
     let (_folder, parts) = dataset();
     let square = parts.join("test/square");
     let of = |threads: &str| {
-        let output = run(&["inspect", text(model()), text(&square), "--threads", threads]);
+        let output = run(&[
+            "inspect",
+            text(model()),
+            text(&square),
+            "--threads",
+            threads,
+        ]);
         assert_success(&output);
         stdout(&output)
     };
@@ -77,7 +109,14 @@ fn the_same_command_writes_the_same_bytes() {
     let (folder, parts) = dataset();
     let train = |name: &str| {
         let path = folder.path().join(name);
-        let mut arguments = vec!["train", text(&parts), "--out", text(&path), "--threads", "2"];
+        let mut arguments = vec![
+            "train",
+            text(&parts),
+            "--out",
+            text(&path),
+            "--threads",
+            "2",
+        ];
         arguments.extend(SHORT);
         assert_success(&run(&arguments));
         std::fs::read(path).unwrap()
@@ -91,12 +130,25 @@ fn a_plain_folder_trains_and_tells_what_it_did() {
     let images = folder.path().join("images");
     std::fs::create_dir(&images).unwrap();
     for index in 0..4 {
-        good(index).save(images.join(format!("{index}.jpg"))).unwrap();
+        good(index)
+            .save(images.join(format!("{index}.jpg")))
+            .unwrap();
     }
     let out = folder.path().join("m.pupilla");
     let output = run(&[
-        "train", text(&images), "--out", text(&out), "--resize", "keep:36", "--steps", "2", "--seed",
-        "7", "--progress", "json", "--json",
+        "train",
+        text(&images),
+        "--out",
+        text(&out),
+        "--resize",
+        "keep:36",
+        "--steps",
+        "2",
+        "--seed",
+        "7",
+        "--progress",
+        "json",
+        "--json",
     ]);
     assert_success(&output);
     let manifest: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -109,9 +161,15 @@ fn a_plain_folder_trains_and_tells_what_it_did() {
     }
     let info = run(&["info", text(&out), "--json"]);
     assert_success(&info);
-    assert_eq!(serde_json::from_str::<Value>(&stdout(&info)).unwrap(), manifest);
+    assert_eq!(
+        serde_json::from_str::<Value>(&stdout(&info)).unwrap(),
+        manifest
+    );
     let info = stdout(&run(&["info", text(&out)]));
-    assert!(info.contains("kind: student-teacher") && info.contains("seed: 7"), "{info}");
+    assert!(
+        info.contains("kind: student-teacher") && info.contains("seed: 7"),
+        "{info}"
+    );
 }
 
 #[test]
@@ -120,17 +178,47 @@ fn a_teacher_of_ones_own_trains_students() {
     let images = parts.join("train/good");
     let teacher = folder.path().join("teacher-17.safetensors");
     assert_success(&run(&[
-        "teacher", "train", text(&images), "--scale", "17", "--out", text(&teacher), "--steps", "2",
-        "--images-per-step", "2", "--window", "17", "--data-terms", "our own photographs",
+        "teacher",
+        "train",
+        text(&images),
+        "--scale",
+        "17",
+        "--out",
+        text(&teacher),
+        "--steps",
+        "2",
+        "--images-per-step",
+        "2",
+        "--window",
+        "17",
+        "--data-terms",
+        "our own photographs",
     ]));
     let info = stdout(&run(&["info", text(&teacher)]));
     assert!(info.contains("our own photographs"), "{info}");
     let out = folder.path().join("m.pupilla");
     assert_success(&run(&[
-        "train", text(&images), "--out", text(&out), "--scales", "17,33", "--teacher",
-        text(&teacher), "--resize", "none", "--steps", "2", "--students", "1",
+        "train",
+        text(&images),
+        "--out",
+        text(&out),
+        "--scales",
+        "17,33",
+        "--teacher",
+        text(&teacher),
+        "--resize",
+        "none",
+        "--steps",
+        "2",
+        "--students",
+        "1",
     ]));
-    let output = run(&["inspect", text(&out), text(&parts.join("test/good")), "--dense"]);
+    let output = run(&[
+        "inspect",
+        text(&out),
+        text(&parts.join("test/good")),
+        "--dense",
+    ]);
     assert_success(&output);
     assert_eq!(stdout(&output).lines().count(), 3);
 }
@@ -139,10 +227,22 @@ fn a_teacher_of_ones_own_trains_students() {
 fn the_threshold_is_the_models_unless_one_is_given() {
     let (_folder, parts) = dataset();
     let square = parts.join("test/square");
-    let output = run(&["inspect", text(model()), text(&square), "--threshold", "1e9"]);
+    let output = run(&[
+        "inspect",
+        text(model()),
+        text(&square),
+        "--threshold",
+        "1e9",
+    ]);
     assert_success(&output);
     assert!(!stdout(&output).contains("DEFECTIVE"));
-    let output = run(&["inspect", text(model()), text(&square), "--threshold", "-1e9"]);
+    let output = run(&[
+        "inspect",
+        text(model()),
+        text(&square),
+        "--threshold",
+        "-1e9",
+    ]);
     assert_eq!(stdout(&output).matches("DEFECTIVE").count(), 2);
 }
 

@@ -41,6 +41,7 @@
 
 mod activation;
 mod algorithm;
+mod allocation;
 mod connected;
 mod cook_toom;
 mod disjoint;
@@ -56,6 +57,7 @@ mod workspace;
 use rayon::prelude::*;
 
 pub use activation::leaky_relu_gradient;
+pub use allocation::keep_freed_memory;
 pub use peak::measured_peak;
 pub use pool::{Pool, max_pool, max_pool_gradient};
 pub use shape::{Conv2d, ShapeError};

@@ -1,5 +1,5 @@
-//! The one operation that Burn does not do for us: a valid convolution with bias and leaky ReLU,
-//! computed by `pupilla-conv` on the CPU, with a hand-written backward pass.
+//! The two operations that Burn does not do for us: a valid convolution with bias and leaky ReLU,
+//! and 2×2 max-pooling, computed by `pupilla-conv` on the CPU, with hand-written backward passes.
 //!
 //! The activation is part of the operation because its gradient needs nothing but the sign of the
 //! *output* (a leaky ReLU with a positive slope keeps signs): the pre-activation is never stored.
@@ -12,7 +12,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
-use pupilla_conv::Conv2d;
+use pupilla_conv::{Conv2d, Pool};
 
 /// A backend that has the patch networks' convolution.
 #[backend_extension(Flex, Autodiff)]
@@ -25,6 +25,9 @@ pub(crate) trait ConvolutionBackend: Backend {
         stride: usize,
         slope: f32,
     ) -> FloatTensor<Self>;
+
+    /// See [`max_pool`].
+    fn patch_max_pool(input: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The gradients that a backend with [`ConvolutionBackend`] gives to automatic differentiation.
@@ -50,6 +53,12 @@ pub(crate) trait ConvolutionGradients: ConvolutionBackend {
         weight: &FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         stride: usize,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of a pooling's input, each window's going to its first largest pixel.
+    fn max_pool_gradient(
+        input: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
     /// The gradient of the bias, `[out_channels]`.
@@ -82,6 +91,17 @@ pub(crate) fn convolution(
         bias.into_dispatch(),
         stride,
         slope,
+    ))
+}
+
+/// Max-pooling, 2×2 with stride 2; a last odd row or column is dropped.
+///
+/// # Shapes
+/// - `input`: `[batch, channels, height, width]`, each side at least 2
+/// - output: `[batch, channels, height / 2, width / 2]`
+pub(crate) fn max_pool(input: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as ConvolutionBackend>::patch_max_pool(
+        input.into_dispatch(),
     ))
 }
 
@@ -121,6 +141,18 @@ fn shape(input: &FlexTensor, weight: &FlexTensor, stride: usize) -> Conv2d {
     }
 }
 
+/// The pooling of a tensor, and the shape of its output.
+fn pooling(input: &FlexTensor) -> (Pool, [usize; 4]) {
+    let [batch, channels, height, width] = input.shape().dims();
+    let pool = Pool {
+        planes: batch * channels,
+        size: [height, width],
+        stride: 2,
+    };
+    let [rows, columns] = pool.output_size();
+    (pool, [batch, channels, rows, columns])
+}
+
 fn output_shape(shape: &Conv2d) -> [usize; 4] {
     let [height, width] = shape.output_size();
     [shape.batch, shape.out_channels, height, width]
@@ -150,6 +182,15 @@ impl ConvolutionBackend for Flex {
                     );
                 });
             });
+        });
+        from_values(output, dimensions)
+    }
+
+    fn patch_max_pool(input: FlexTensor) -> FlexTensor {
+        let (pool, dimensions) = pooling(&input);
+        let mut output = vec![0.0; dimensions.iter().product()];
+        with_values(&input, |input| {
+            pupilla_conv::max_pool(&pool, input, &mut output)
         });
         from_values(output, dimensions)
     }
@@ -185,6 +226,18 @@ impl ConvolutionGradients for Flex {
             result,
             [shape.batch, shape.in_channels, shape.height, shape.width],
         )
+    }
+
+    fn max_pool_gradient(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let (pool, _) = pooling(&input);
+        let dimensions: [usize; 4] = input.shape().dims();
+        let mut result = vec![0.0; dimensions.iter().product()];
+        with_values(&input, |input| {
+            with_values(&gradient, |gradient| {
+                pupilla_conv::max_pool_gradient(&pool, input, gradient, &mut result);
+            });
+        });
+        from_values(result, dimensions)
     }
 
     fn weight_gradient(
@@ -264,6 +317,28 @@ impl<B: Backend + ConvolutionGradients> Backward<B, 3> for PatchConvolution {
     }
 }
 
+#[derive(Debug)]
+struct PatchMaxPool;
+
+impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPool {
+    /// The input.
+    type State = NodeId;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        gradients: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let [input_node] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
+        if let Some(node) = input_node {
+            gradients.register::<B>(node.id, B::max_pool_gradient(input, gradient));
+        }
+    }
+}
+
 impl<B: Backend + ConvolutionGradients, C: CheckpointStrategy> ConvolutionBackend
     for Autodiff<B, C>
 {
@@ -307,6 +382,88 @@ impl<B: Backend + ConvolutionGradients, C: CheckpointStrategy> ConvolutionBacken
                 stride,
                 slope,
             )),
+        }
+    }
+
+    fn patch_max_pool(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        match PatchMaxPool
+            .prepare::<C>([input.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(mut preparation) => {
+                let state = preparation.checkpoint(&input);
+                preparation.finish(state, B::patch_max_pool(input.into_primitive()))
+            }
+            OpsKind::UnTracked(preparation) => {
+                preparation.finish(B::patch_max_pool(input.into_primitive()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::module::{conv2d, max_pool2d};
+    use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+    use burn::tensor::{Device, Distribution, activation};
+
+    /// Output and the gradients of input, weight and bias, for a loss with a weight of its own for
+    /// every output.
+    fn all(
+        values: &[Tensor<4>; 2],
+        bias: &Tensor<1>,
+        run: impl Fn(Tensor<4>, Tensor<4>, Tensor<1>) -> Tensor<4>,
+    ) -> Vec<TensorData> {
+        let device = Device::flex().autodiff();
+        let track =
+            |tensor: &Tensor<4>| Tensor::from_data(tensor.to_data(), &device).require_grad();
+        let [input, weight] = [track(&values[0]), track(&values[1])];
+        let bias = Tensor::<1>::from_data(bias.to_data(), &device).require_grad();
+        let output = run(input.clone(), weight.clone(), bias.clone());
+        let count = output.dims().iter().product::<usize>();
+        let scale: Vec<f32> = (0..count).map(|at| (at as f32 * 0.37).sin()).collect();
+        let scale = Tensor::<4>::from_data(TensorData::new(scale, output.dims()), &device);
+        let gradients = (output.clone() * scale).sum().backward();
+        vec![
+            output.inner().into_data(),
+            input.grad(&gradients).map(Tensor::into_data).unwrap(),
+            weight.grad(&gradients).map(Tensor::into_data).unwrap(),
+            bias.grad(&gradients).map(Tensor::into_data).unwrap(),
+        ]
+    }
+
+    #[test]
+    fn the_operations_and_their_gradients_are_those_of_burn() {
+        let device = Device::flex();
+        device.seed(1);
+        for (size, kernel, stride) in [([13, 14], 5, 1), ([9, 8], 2, 1), ([12, 15], 4, 3)] {
+            let random = |shape: [usize; 4]| {
+                Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device)
+            };
+            let values = [
+                random([2, 3, size[0], size[1]]),
+                random([4, 3, kernel, kernel]),
+            ];
+            let bias = Tensor::<1>::random([4], Distribution::Normal(0.0, 1.0), &device);
+            let ours = all(&values, &bias, |input, weight, bias| {
+                max_pool(convolution(input, weight, bias, stride, 0.25))
+            });
+            let theirs = all(&values, &bias, |input, weight, bias| {
+                let options = ConvOptions::new([stride, stride], [0, 0], [1, 1], 1);
+                let output = conv2d(input, weight, Some(bias), options);
+                max_pool2d(
+                    activation::leaky_relu(output, 0.25),
+                    MaxPoolOptions::new([2, 2]),
+                )
+            });
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                assert_eq!(ours.shape, theirs.shape);
+                for (a, b) in ours.iter::<f32>().zip(theirs.iter::<f32>()) {
+                    assert!((a - b).abs() < 2e-3, "kernel {kernel}: {a} and {b}");
+                }
+            }
         }
     }
 }

@@ -38,7 +38,9 @@ pub enum TrainError {
         source: ScoreError,
     },
     /// The loss became NaN or infinite.
-    #[error("the loss of {what} is {loss} at step {step}: lower the learning rate (now {learning_rate})")]
+    #[error(
+        "the loss of {what} is {loss} at step {step}: lower the learning rate (now {learning_rate})"
+    )]
     Diverged {
         /// Which network.
         what: String,
@@ -50,7 +52,9 @@ pub enum TrainError {
         learning_rate: f64,
     },
     /// The time budget is over before training can begin in earnest.
-    #[error("the budget is too small: about {missing_seconds} s more are needed for even a rough model; raise --budget, or set --steps")]
+    #[error(
+        "the budget is too small: about {missing_seconds} s more are needed for even a rough model; raise --budget, or set --steps"
+    )]
     BudgetTooSmall {
         /// By how much.
         missing_seconds: u64,
@@ -75,7 +79,9 @@ pub enum ScoreError {
         field: ReceptiveField,
     },
     /// A score is NaN or infinite: the model's numbers have run over.
-    #[error("the score at row {row}, column {column} is not a number: the model is damaged or the image extreme")]
+    #[error(
+        "the score at row {row}, column {column} is not a number: the model is damaged or the image extreme"
+    )]
     NotFinite {
         /// Row in the resized image.
         row: usize,

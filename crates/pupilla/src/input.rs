@@ -119,7 +119,11 @@ mod tests {
     #[test]
     fn borders_continue_a_line_of_three_pixels() {
         let line = |border: Border| (-4..7).map(|at| border.source(at, 3)).collect::<Vec<_>>();
-        let numbers = |text: &str| text.chars().map(|c| c.to_digit(10).map(|d| d as usize)).collect::<Vec<_>>();
+        let numbers = |text: &str| {
+            text.chars()
+                .map(|c| c.to_digit(10).map(|d| d as usize))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(line(Border::Reflect), numbers("01210121012"));
         assert_eq!(line(Border::Replicate), numbers("00000122222"));
         assert_eq!(line(Border::Zero), numbers("....012...."));
@@ -131,13 +135,18 @@ mod tests {
         let image = Image::new(2, 1, vec![0.0, 0.5, 1.0, 0.25, 0.75, 0.125]);
         let mut planes = Vec::new();
         Window::around(&image, 0).read(&image, Border::Reflect, &mut planes);
-        let expected = |value: f32, channel: usize| (value - CHANNEL_MEAN[channel]) / CHANNEL_DEVIATION[channel];
+        let expected = |value: f32, channel: usize| {
+            (value - CHANNEL_MEAN[channel]) / CHANNEL_DEVIATION[channel]
+        };
         assert_eq!(
             planes,
             [
-                expected(0.0, 0), expected(0.25, 0),
-                expected(0.5, 1), expected(0.75, 1),
-                expected(1.0, 2), expected(0.125, 2),
+                expected(0.0, 0),
+                expected(0.25, 0),
+                expected(0.5, 1),
+                expected(0.75, 1),
+                expected(1.0, 2),
+                expected(0.125, 2),
             ]
         );
     }

@@ -8,15 +8,13 @@
 //!   (fast dense feature extraction, Bailer et al., BMVC 2017).
 
 use burn::module::{Module, Param};
-use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::PadMode;
-use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::convolution::convolution;
+use crate::convolution::{convolution, max_pool};
 use crate::random::normal;
 use crate::receptive_field::{Layer, ReceptiveField};
 
@@ -172,9 +170,7 @@ impl PatchNetwork {
         );
         let rows = positions(height, field, stride);
         let columns = positions(width, field, stride);
-        let output = self.layers(input, stride / field.pooling_stride(), |map| {
-            max_pool2d(map, MaxPoolOptions::new([2, 2]))
-        });
+        let output = self.layers(input, stride / field.pooling_stride(), max_pool);
         output.slice([0..batch, 0..DESCRIPTOR_CHANNELS, 0..rows, 0..columns])
     }
 
@@ -197,7 +193,8 @@ impl PatchNetwork {
         let columns = positions(width, field, 1);
         // Each pooling must meet a map of odd sides, for its four fragments to be of equal size:
         // true if the number of positions is a multiple of the pooling stride.
-        let fitted = |count: usize| count.next_multiple_of(field.pooling_stride()) + field.span() - 1;
+        let fitted =
+            |count: usize| count.next_multiple_of(field.pooling_stride()) + field.span() - 1;
         let input = fit(input, fitted(rows), fitted(columns));
         let mut output = self.layers(input, 1, fragments);
         let mut factor = field.pooling_stride();
@@ -243,12 +240,7 @@ impl PatchNetwork {
     pub(crate) fn weights(&self) -> Vec<(Vec<f32>, Vec<f32>)> {
         self.convolutions
             .iter()
-            .map(|layer| {
-                (
-                    values(layer.weight.val()),
-                    values(layer.bias.val()),
-                )
-            })
+            .map(|layer| (values(layer.weight.val()), values(layer.bias.val())))
             .collect()
     }
 }
@@ -299,7 +291,7 @@ fn fragments(map: Tensor<4>) -> Tensor<4> {
             top..top + 2 * rows,
             left..left + 2 * columns,
         ]);
-        max_pool2d(part, MaxPoolOptions::new([2, 2])).unsqueeze_dim::<5>(1)
+        max_pool(part).unsqueeze_dim::<5>(1)
     });
     Tensor::cat(pooled.to_vec(), 1).reshape([batch * 4, channels, rows, columns])
 }

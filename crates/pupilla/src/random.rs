@@ -18,10 +18,13 @@ pub(crate) fn derive_seed(seed: u64, purpose: &str, index: u64) -> u64 {
         let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         value ^ (value >> 31)
     };
-    let named = purpose
-        .bytes()
-        .fold(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)), |hash, byte| {
-            mix(hash.wrapping_add(u64::from(byte)).wrapping_add(0x9e37_79b9_7f4a_7c15))
-        });
+    let named = purpose.bytes().fold(
+        mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)),
+        |hash, byte| {
+            mix(hash
+                .wrapping_add(u64::from(byte))
+                .wrapping_add(0x9e37_79b9_7f4a_7c15))
+        },
+    );
     mix(named.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }

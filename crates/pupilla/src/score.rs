@@ -22,7 +22,10 @@ impl Whitening {
     /// From the moments of each channel.
     pub fn new(channels: &[Moments]) -> Self {
         Self {
-            mean: channels.iter().map(|moments| moments.mean() as f32).collect(),
+            mean: channels
+                .iter()
+                .map(|moments| moments.mean() as f32)
+                .collect(),
             deviation: channels
                 .iter()
                 .map(|moments| moments.deviation() as f32)
@@ -76,7 +79,11 @@ impl Terms {
     /// If the lengths differ or there is no student.
     pub fn new(teacher: &[f32], students: &[&[f32]], positions: usize) -> Self {
         assert!(!students.is_empty(), "an ensemble has at least one student");
-        assert!(students.iter().all(|student| student.len() == teacher.len()));
+        assert!(
+            students
+                .iter()
+                .all(|student| student.len() == teacher.len())
+        );
         assert!(positions > 0 && teacher.len().is_multiple_of(positions));
         const PIECE: usize = 4096;
         let share = 1.0 / students.len() as f64;
@@ -94,11 +101,13 @@ impl Terms {
                 for channel in 0..teacher.len() / positions {
                     let from = channel * positions + start;
                     for at in 0..count {
-                        let predictions = students.iter().map(|student| f64::from(student[from + at]));
+                        let predictions =
+                            students.iter().map(|student| f64::from(student[from + at]));
                         let mean = predictions.clone().sum::<f64>() * share;
                         let distance = mean - f64::from(teacher[from + at]);
                         error[at] += distance * distance;
-                        variance[at] += predictions.map(|value| (value - mean).powi(2)).sum::<f64>() * share;
+                        variance[at] +=
+                            predictions.map(|value| (value - mean).powi(2)).sum::<f64>() * share;
                     }
                 }
                 for at in 0..count {

@@ -155,7 +155,11 @@ pub(crate) fn write(
             let (dtype, bytes) = match tensor.precision {
                 Precision::Full => (
                     Dtype::F32,
-                    tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                    tensor
+                        .values
+                        .iter()
+                        .flat_map(|value| value.to_le_bytes())
+                        .collect(),
                 ),
                 Precision::Half => (
                     Dtype::F16,
@@ -177,8 +181,8 @@ pub(crate) fn write(
     }
     // One key alone: a map of several would come out in any order.
     let metadata = HashMap::from([(MANIFEST_KEY.to_string(), manifest)]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| failed(error.to_string()))?;
+    let bytes =
+        safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
     atomic_file::write(path, |file| file.write_all(&bytes))
 }
 
@@ -279,11 +283,12 @@ impl WeightFile {
         &self,
         wanted: &[(String, Vec<usize>)],
     ) -> Result<Vec<Vec<f32>>, WeightFileError> {
-        let file =
-            SafeTensors::deserialize(&self.bytes).map_err(|source| WeightFileError::NotSafetensors {
+        let file = SafeTensors::deserialize(&self.bytes).map_err(|source| {
+            WeightFileError::NotSafetensors {
                 path: self.path.clone(),
                 source,
-            })?;
+            }
+        })?;
         let mut problems = Vec::new();
         let mut values = Vec::with_capacity(wanted.len());
         for (name, shape) in wanted {
@@ -308,7 +313,11 @@ impl WeightFile {
             .filter(|name| !wanted.iter().any(|(known, _)| known == name))
             .collect();
         extra.sort_unstable();
-        problems.extend(extra.into_iter().map(|name| format!("{name} does not belong here")));
+        problems.extend(
+            extra
+                .into_iter()
+                .map(|name| format!("{name} does not belong here")),
+        );
         if problems.is_empty() {
             Ok(values)
         } else {

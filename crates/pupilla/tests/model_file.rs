@@ -75,12 +75,19 @@ fn truncation_anywhere_is_noticed() {
 #[test]
 fn other_files_are_refused() {
     let (_folder, path, _) = saved();
-    std::fs::write(&path, b"\x89PNG\r\n\x1a\n not a model at all, but long enough").unwrap();
+    std::fs::write(
+        &path,
+        b"\x89PNG\r\n\x1a\n not a model at all, but long enough",
+    )
+    .unwrap();
     assert!(refusal(&path).contains("not a Pupilla file"));
     std::fs::write(&path, u64::MAX.to_le_bytes()).unwrap();
     refusal(&path);
     let missing = path.with_file_name("no such part.pupilla");
-    assert!(matches!(StudentTeacher::load(&missing), Err(WeightFileError::Read { .. })));
+    assert!(matches!(
+        StudentTeacher::load(&missing),
+        Err(WeightFileError::Read { .. })
+    ));
     assert!(StudentTeacher::load(path.parent().unwrap()).is_err());
 }
 
@@ -92,18 +99,30 @@ fn another_version_is_refused_with_its_program() {
         manifest["program"] = "pupilla 9.9".into();
     });
     let text = refusal(&path);
-    assert!(text.contains("99") && text.contains("pupilla 9.9"), "{text}");
+    assert!(
+        text.contains("99") && text.contains("pupilla 9.9"),
+        "{text}"
+    );
 }
 
 #[test]
 fn manifests_that_contradict_themselves_are_refused() {
     let edits: [(fn(&mut serde_json::Value), &str); 7] = [
-        (|m| m["settings"]["students"] = 1_000_000_000u64.into(), "1000000000 students"),
+        (
+            |m| m["settings"]["students"] = 1_000_000_000u64.into(),
+            "1000000000 students",
+        ),
         (|m| m["settings"]["students"] = 1.into(), "student2"),
         (|m| m["settings"]["resize"] = "999999999".into(), "manifest"),
         (|m| m["scales"] = serde_json::json!([]), "0 scales"),
-        (|m| m["scales"][0]["network"]["conv3_channels"] = 4096.into(), "conv3_channels"),
-        (|m| m["scales"][0]["normalisation"]["error_mean"] = (-1.0).into(), "normalisation"),
+        (
+            |m| m["scales"][0]["network"]["conv3_channels"] = 4096.into(),
+            "conv3_channels",
+        ),
+        (
+            |m| m["scales"][0]["normalisation"]["error_mean"] = (-1.0).into(),
+            "normalisation",
+        ),
         (
             |m| {
                 let scale = m["scales"][0].clone();

@@ -71,13 +71,19 @@ fn check(field: ReceptiveField, extra: [usize; 2], batch: usize, seed: u64) {
     let dense = network.dense(image.clone());
     assert_eq!(dense.dims(), [batch, 128, extra[0] + 1, extra[1] + 1]);
     let error = relative_error(&numbers(dense), &slide(&network, &image, 1));
-    assert!(error < TOLERANCE, "dense, p = {field}, {height}×{width}: {error}");
+    assert!(
+        error < TOLERANCE,
+        "dense, p = {field}, {height}×{width}: {error}"
+    );
 
     let stride = field.pooling_stride();
     for stride in [stride, 2 * stride, 3 * stride] {
         let grid = network.grid(image.clone(), stride);
         let error = relative_error(&numbers(grid), &slide(&network, &image, stride));
-        assert!(error < TOLERANCE, "stride {stride}, p = {field}, {height}×{width}: {error}");
+        assert!(
+            error < TOLERANCE,
+            "stride {stride}, p = {field}, {height}×{width}: {error}"
+        );
     }
 }
 
@@ -129,8 +135,14 @@ fn layers_are_the_published_ones() {
             .map(|[out, _, kernel, _]| (kernel, out))
             .collect::<Vec<_>>()
     };
-    assert_eq!(kernels(ReceptiveField::P17), [(6, 128), (5, 256), (5, 256), (4, 128)]);
-    assert_eq!(kernels(ReceptiveField::P33), [(5, 128), (5, 256), (2, 256), (4, 128)]);
+    assert_eq!(
+        kernels(ReceptiveField::P17),
+        [(6, 128), (5, 256), (5, 256), (4, 128)]
+    );
+    assert_eq!(
+        kernels(ReceptiveField::P33),
+        [(5, 128), (5, 256), (2, 256), (4, 128)]
+    );
     assert_eq!(
         kernels(ReceptiveField::P65),
         [(5, 128), (5, 128), (5, 128), (4, 256), (1, 128)]
@@ -149,7 +161,9 @@ fn obvious(network_seed: u64, patch: &[f32], field: ReceptiveField) -> Vec<f64> 
     let mut side = field.side();
     let mut map: Vec<f64> = patch.iter().map(|&value| f64::from(value)).collect();
     let shapes = config.weight_shapes();
-    for (layer, ([out, channels, kernel, _], (weight, bias))) in shapes.iter().zip(&weights).enumerate() {
+    for (layer, ([out, channels, kernel, _], (weight, bias))) in
+        shapes.iter().zip(&weights).enumerate()
+    {
         let next = side - kernel + 1;
         let mut result = vec![0.0; out * next * next];
         for o in 0..*out {
@@ -160,7 +174,9 @@ fn obvious(network_seed: u64, patch: &[f32], field: ReceptiveField) -> Vec<f64> 
                         for y in 0..*kernel {
                             for x in 0..*kernel {
                                 sum += map[(c * side + row + y) * side + column + x]
-                                    * f64::from(weight[((o * channels + c) * kernel + y) * kernel + x]);
+                                    * f64::from(
+                                        weight[((o * channels + c) * kernel + y) * kernel + x],
+                                    );
                             }
                         }
                     }
@@ -202,7 +218,10 @@ fn a_patch_is_described_as_the_table_says() {
         let network = PatchNetworkConfig::new(field).init(5, &Device::flex());
         let shape = [1, 3, field.side(), field.side()];
         let found = numbers(network.grid(tensor(&patch, shape), field.pooling_stride()));
-        let expected: Vec<f32> = obvious(5, &patch, field).iter().map(|&x| x as f32).collect();
+        let expected: Vec<f32> = obvious(5, &patch, field)
+            .iter()
+            .map(|&x| x as f32)
+            .collect();
         let error = relative_error(&found, &expected);
         assert!(error < TOLERANCE, "p = {field}: {error}");
     }
@@ -224,6 +243,10 @@ fn the_span_is_what_reaches_a_descriptor() {
             assert_eq!(describe(&image), before, "p = {field}: beyond the span");
         }
         image[(span - 1) * p + span - 1] += 1.0;
-        assert_ne!(describe(&image), before, "p = {field}: the span's last pixel");
+        assert_ne!(
+            describe(&image),
+            before,
+            "p = {field}: the span's last pixel"
+        );
     }
 }

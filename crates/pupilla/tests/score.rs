@@ -41,7 +41,10 @@ struct Shape {
 /// Equal up to the rounding of f32 inputs and results.
 fn close(found: f64, expected: f64, what: &str) {
     let error = (found - expected).abs();
-    assert!(error <= 2e-5 * expected.abs().max(1.0), "{what}: {found}, not {expected}");
+    assert!(
+        error <= 2e-5 * expected.abs().max(1.0),
+        "{what}: {found}, not {expected}"
+    );
 }
 
 fn all_close(found: &[f32], expected: &[f64], what: &str) {
@@ -61,8 +64,13 @@ fn whitening_and_score_agree_with_numpy() {
         // In two unequal parts, to be merged: the statistics are gathered image by image.
         let moments: Vec<Moments> = (0..channels)
             .map(|channel| {
-                let column: Vec<f32> =
-                    case.descriptors.iter().skip(channel).step_by(channels).copied().collect();
+                let column: Vec<f32> = case
+                    .descriptors
+                    .iter()
+                    .skip(channel)
+                    .step_by(channels)
+                    .copied()
+                    .collect();
                 let (first, second) = column.split_at(column.len() / 3);
                 Moments::of(first).merge(Moments::of(second))
             })
@@ -82,8 +90,10 @@ fn whitening_and_score_agree_with_numpy() {
         all_close(&terms.regression_error, &case.e, name);
         all_close(&terms.predictive_variance, &case.v, name);
 
-        let normalisation =
-            Normalisation::new(Moments::of(&case.validation_e), Moments::of(&case.validation_v));
+        let normalisation = Normalisation::new(
+            Moments::of(&case.validation_e),
+            Moments::of(&case.validation_v),
+        );
         close(normalisation.error_mean, case.e_mean, name);
         close(normalisation.error_deviation, case.e_std, name);
         close(normalisation.variance_mean, case.v_mean, name);

@@ -34,7 +34,11 @@ pub fn with_defect(image: &Image, top: usize, left: usize, side: usize) -> Image
     for row in top..top + side {
         for column in left..left + side {
             let at = (row * image.width() + column) * 3;
-            let value = if (row / 3 + column / 3) % 2 == 0 { 0.95 } else { 0.05 };
+            let value = if (row / 3 + column / 3) % 2 == 0 {
+                0.95
+            } else {
+                0.05
+            };
             pixels[at..at + 3].fill(value);
         }
     }
@@ -42,7 +46,9 @@ pub fn with_defect(image: &Image, top: usize, left: usize, side: usize) -> Image
 }
 
 pub fn images(count: usize, width: usize, height: usize) -> Vec<Image> {
-    (0..count as u64).map(|seed| striped(width, height, seed)).collect()
+    (0..count as u64)
+        .map(|seed| striped(width, height, seed))
+        .collect()
 }
 
 /// A teacher of any patch size with (nearly) random weights.
@@ -76,7 +82,9 @@ pub fn config(field: ReceptiveField, steps: usize) -> StudentTeacherConfig {
 
 pub fn fitted(config: &StudentTeacherConfig, width: usize, height: usize) -> StudentTeacher {
     let all = images(6, width, height);
-    config.fit(&all[..4].to_vec(), &all[4..].to_vec(), &mut Silent).unwrap()
+    config
+        .fit(&all[..4].to_vec(), &all[4..].to_vec(), &mut Silent)
+        .unwrap()
 }
 
 #[test]
@@ -87,7 +95,11 @@ fn a_defect_stands_out_from_good_images() {
     let [good, bad] = [good, bad].map(|image| model.anomaly_map(&image).unwrap());
     assert_eq!((bad.width(), bad.height()), (64, 61));
     assert!(
-        bad.image_score() > 2.0 * good.image_score().max(model.manifest().validation.threshold),
+        bad.image_score()
+            > 2.0
+                * good
+                    .image_score()
+                    .max(model.manifest().validation.threshold),
         "{} against {} and {}",
         bad.image_score(),
         good.image_score(),
@@ -97,23 +109,40 @@ fn a_defect_stands_out_from_good_images() {
     let scores = bad.scores().iter().enumerate();
     let (at, _) = scores.max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
     let (row, column) = (at / 64, at % 64);
-    assert!((20..40).contains(&row) && (26..46).contains(&column), "{row}, {column}");
+    assert!(
+        (20..40).contains(&row) && (26..46).contains(&column),
+        "{row}, {column}"
+    );
 }
 
 #[test]
 fn the_grid_has_the_dense_scores_at_its_points() {
-    for field in [ReceptiveField::P17, ReceptiveField::P33, ReceptiveField::P65] {
+    for field in [
+        ReceptiveField::P17,
+        ReceptiveField::P33,
+        ReceptiveField::P65,
+    ] {
         let side = field.side() + 12;
         let model = fitted(&config(field, 2), side + 3, side);
         let image = with_defect(&striped(side + 3, side, 9), 5, 5, 9);
-        let grid = model.clone().with_sampling(Sampling::Grid).anomaly_map(&image).unwrap();
-        let dense = model.with_sampling(Sampling::Dense).anomaly_map(&image).unwrap();
+        let grid = model
+            .clone()
+            .with_sampling(Sampling::Grid)
+            .anomaly_map(&image)
+            .unwrap();
+        let dense = model
+            .with_sampling(Sampling::Dense)
+            .anomaly_map(&image)
+            .unwrap();
         let stride = Sampling::Grid.stride(field);
         for row in (0..side).step_by(stride) {
             for column in (0..side + 3).step_by(stride) {
                 let at = row * (side + 3) + column;
                 let (a, b) = (grid.scores()[at], dense.scores()[at]);
-                assert!((a - b).abs() < 2e-3 * b.abs().max(1.0), "p = {field}: {a} and {b}");
+                assert!(
+                    (a - b).abs() < 2e-3 * b.abs().max(1.0),
+                    "p = {field}: {a} and {b}"
+                );
             }
         }
     }
@@ -141,7 +170,10 @@ fn tiles_do_not_show() {
         for column in 20..100 {
             let a = whole.scores()[row * 400 + start + column];
             let b = alone.scores()[row * 120 + column];
-            assert!((a - b).abs() < 2e-3 * b.abs().max(1.0), "{row}, {column}: {a} and {b}");
+            assert!(
+                (a - b).abs() < 2e-3 * b.abs().max(1.0),
+                "{row}, {column}: {a} and {b}"
+            );
         }
     }
 }
@@ -160,7 +192,10 @@ fn the_same_run_gives_the_same_bytes() {
     other.settings.seed = 1;
     let path = folder.path().join("other");
     fitted(&other, 50, 44).save(&path).unwrap();
-    assert!(std::fs::read(path).unwrap() != first, "another seed must differ");
+    assert!(
+        std::fs::read(path).unwrap() != first,
+        "another seed must differ"
+    );
 }
 
 #[test]
@@ -184,13 +219,18 @@ fn several_scales_are_the_mean_of_each() {
     let of = |teachers: &[Teacher]| {
         let mut config = config(ReceptiveField::P33, 2);
         config.teachers = teachers.to_vec();
-        fitted(&config, 44, 40).anomaly_map(&striped(44, 40, 5)).unwrap()
+        fitted(&config, 44, 40)
+            .anomaly_map(&striped(44, 40, 5))
+            .unwrap()
     };
     let both = of(&teachers);
     let alone = [of(&teachers[..1]), of(&teachers[1..])];
     for (at, &score) in both.scores().iter().enumerate() {
         let mean = (alone[0].scores()[at] + alone[1].scores()[at]) / 2.0;
-        assert!((score - mean).abs() < 1e-4 * mean.abs().max(1.0), "{score} and {mean}");
+        assert!(
+            (score - mean).abs() < 1e-4 * mean.abs().max(1.0),
+            "{score} and {mean}"
+        );
     }
 }
 
@@ -219,7 +259,11 @@ fn small_images_are_refused_with_their_size() {
     let model = fitted(&config, 40, 40);
     assert!(matches!(
         model.anomaly_map(&striped(20, 20, 0)),
-        Err(ScoreError::TooSmall { width: 20, height: 20, .. })
+        Err(ScoreError::TooSmall {
+            width: 20,
+            height: 20,
+            ..
+        })
     ));
 }
 

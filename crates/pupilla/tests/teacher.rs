@@ -52,7 +52,11 @@ fn the_loss_falls() {
     let teacher = train(&config, &patterns(10), "patterns", None, &mut losses).unwrap();
     assert_eq!(losses.0.len(), 40);
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    assert!(mean(&losses.0[35..]) < 0.7 * mean(&losses.0[..5]), "{:?}", losses.0);
+    assert!(
+        mean(&losses.0[35..]) < 0.7 * mean(&losses.0[..5]),
+        "{:?}",
+        losses.0
+    );
     let held_out = teacher.manifest().held_out.unwrap();
     assert_eq!(held_out.images, 3);
     assert!((0.0..=1.0).contains(&held_out.mean_correlation));
@@ -95,7 +99,9 @@ fn a_model_is_no_teacher() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model");
     let config = crate::student_teacher::config(ReceptiveField::P33, 1);
-    crate::student_teacher::fitted(&config, 40, 40).save(&path).unwrap();
+    crate::student_teacher::fitted(&config, 40, 40)
+        .save(&path)
+        .unwrap();
     let error = Teacher::load(&path).unwrap_err();
     assert!(matches!(error, WeightFileError::Kind { .. }), "{error}");
     assert!(error.to_string().contains("student-teacher"), "{error}");

@@ -22,7 +22,7 @@ use crate::output;
 use crate::progress::Progress;
 
 /// Steps for each of the two models: enough for clean data, and done in a minute or so.
-const STEPS: usize = 60;
+const STEPS: usize = 100;
 
 /// What `--json` gives: an evaluation whose measures are means over the categories, as is the
 /// custom for MVTec AD, with each category's own beside it.

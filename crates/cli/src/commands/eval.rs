@@ -26,15 +26,31 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         mask_threshold: eval.mask_threshold,
         skip_unreadable: eval.skip_unreadable,
     };
-    let mut sheet = Sheet::new(scale(model.manifest().validation.threshold))
-        .rows_per_kind(if eval.pictures.is_some() { eval.pictures_per_kind } else { 0 });
-    let evaluation = evaluate(&model, &dataset, &settings, eval.maps.as_deref(), None, &mut sheet, progress)?;
+    let mut sheet = Sheet::new(scale(model.manifest().validation.threshold)).rows_per_kind(
+        if eval.pictures.is_some() {
+            eval.pictures_per_kind
+        } else {
+            0
+        },
+    );
+    let evaluation = evaluate(
+        &model,
+        &dataset,
+        &settings,
+        eval.maps.as_deref(),
+        None,
+        &mut sheet,
+        progress,
+    )?;
 
     let json = eval.json.as_deref();
     print(&evaluation, json)?;
     if let Some(folder) = &eval.pictures {
         write_pictures(&sheet, folder, &dataset.name, &evaluation)?;
-        output::line(json, format_args!("wrote {}", folder.join("index.html").display()))?;
+        output::line(
+            json,
+            format_args!("wrote {}", folder.join("index.html").display()),
+        )?;
     }
     if let Some(target) = json {
         output::json(target, &evaluation)?;
@@ -127,7 +143,11 @@ pub fn print(evaluation: &Evaluation, json: Option<&Path>) -> anyhow::Result<()>
         let measures = [defect.au_pro, defect.pixel_auroc, defect.image_auroc];
         row(name, defect.images, defect.regions, measures)?;
     }
-    let measures = [evaluation.au_pro, evaluation.pixel_auroc, evaluation.image_auroc];
+    let measures = [
+        evaluation.au_pro,
+        evaluation.pixel_auroc,
+        evaluation.image_auroc,
+    ];
     row("all", evaluation.images, evaluation.regions, measures)?;
     if let Some(seconds) = evaluation.seconds_per_image {
         output::line(json, format_args!("{seconds:.3} s an image"))?;

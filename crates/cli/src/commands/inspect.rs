@@ -49,7 +49,9 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     }
     let json = inspect.json.as_deref();
     let mut inspection = Inspection {
-        threshold: inspect.threshold.unwrap_or(model.manifest().validation.threshold),
+        threshold: inspect
+            .threshold
+            .unwrap_or(model.manifest().validation.threshold),
         images: Vec::with_capacity(images.len()),
         skipped: Vec::new(),
     };
@@ -57,7 +59,10 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     progress.start("inspecting", images.len() as u64);
     for (index, path) in images.iter().enumerate() {
         if progress.stop_requested() {
-            bail!("stopped on request after {index} of {} images", images.len());
+            bail!(
+                "stopped on request after {index} of {} images",
+                images.len()
+            );
         }
         let image = match read::read(path) {
             Ok(image) => image,
@@ -91,7 +96,11 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
             format_args!(
                 "{:>9.3}  {:9}  {}",
                 inspected.score,
-                if inspected.defective { "DEFECTIVE" } else { "good" },
+                if inspected.defective {
+                    "DEFECTIVE"
+                } else {
+                    "good"
+                },
                 path.display()
             ),
         )?;
@@ -102,7 +111,11 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     if inspection.images.is_empty() {
         bail!("none of the {} images can be read", images.len());
     }
-    let defective = inspection.images.iter().filter(|image| image.defective).count();
+    let defective = inspection
+        .images
+        .iter()
+        .filter(|image| image.defective)
+        .count();
     output::line(
         json,
         format_args!(
@@ -119,7 +132,11 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
 
 /// A model, looking where it was told to.
 pub fn load(path: &Path, dense: bool) -> anyhow::Result<StudentTeacher> {
-    let sampling = if dense { Sampling::Dense } else { Sampling::Grid };
+    let sampling = if dense {
+        Sampling::Dense
+    } else {
+        Sampling::Grid
+    };
     Ok(StudentTeacher::load(path)?.with_sampling(sampling))
 }
 
@@ -158,7 +175,11 @@ fn names(images: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::with_capacity(images.len());
     for path in images {
         let stem = part(path.file_stem());
-        let name = if stems[&stem] > 1 { part(path.file_name()) } else { stem };
+        let name = if stems[&stem] > 1 {
+            part(path.file_name())
+        } else {
+            stem
+        };
         let name = name.to_string_lossy().into_owned();
         if let Some(other) = taken.insert(name.clone(), path) {
             bail!(

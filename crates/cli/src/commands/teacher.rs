@@ -15,7 +15,13 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     output::check_writable(&train.out)?;
     let files = ImageFiles::open(&paths, train.skip_unreadable, progress)?;
     let fingerprint = fingerprint(files.paths(), &train.images)?;
-    let teacher = teacher::train(&config, &files, &train.data_terms, Some(fingerprint), progress)?;
+    let teacher = teacher::train(
+        &config,
+        &files,
+        &train.data_terms,
+        Some(fingerprint),
+        progress,
+    )?;
     teacher.save(&train.out)?;
 
     let manifest = teacher.manifest();
@@ -53,7 +59,9 @@ fn config(train: &TeacherTrain) -> TeacherConfig {
         window: train.window.unwrap_or(default.window),
         learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
         triplet_weight: train.triplet_weight.unwrap_or(default.triplet_weight),
-        compactness_weight: train.compactness_weight.unwrap_or(default.compactness_weight),
+        compactness_weight: train
+            .compactness_weight
+            .unwrap_or(default.compactness_weight),
         compactness: if train.signed_compactness {
             Compactness::Signed
         } else {

@@ -63,7 +63,11 @@ fn training(train: &Train) -> anyhow::Result<Training> {
     match train.preset {
         Preset::Quick => {
             if train.epochs.is_some() {
-                return Err(Usage("--epochs belongs to --preset paper; the quick preset has --steps and --budget".to_string()).into());
+                return Err(Usage(
+                    "--epochs belongs to --preset paper; the quick preset has --steps and --budget"
+                        .to_string(),
+                )
+                .into());
             }
             let default = Quick::default();
             let length = match (train.steps, train.budget) {
@@ -87,7 +91,8 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 ("--windows", train.windows.is_some()),
             ];
             if let Some((name, _)) = quick_only.iter().find(|(_, given)| *given) {
-                let text = format!("{name} belongs to --preset quick; the paper preset has --epochs");
+                let text =
+                    format!("{name} belongs to --preset quick; the paper preset has --epochs");
                 return Err(Usage(text).into());
             }
             let default = Paper::default();
@@ -112,7 +117,10 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<Teacher>> {
                 path.display()
             );
         }
-        if given.iter().any(|other: &Teacher| other.receptive_field() == field) {
+        if given
+            .iter()
+            .any(|other: &Teacher| other.receptive_field() == field)
+        {
             bail!("two teachers for p = {field}: give one");
         }
         given.push(teacher);
@@ -121,7 +129,10 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<Teacher>> {
         .scales
         .iter()
         .map(|&field| {
-            match given.iter().find(|teacher| teacher.receptive_field() == field) {
+            match given
+                .iter()
+                .find(|teacher| teacher.receptive_field() == field)
+            {
                 Some(teacher) => Ok(teacher.clone()),
                 None => built_in(field),
             }

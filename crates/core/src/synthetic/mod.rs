@@ -67,10 +67,10 @@ impl Kind {
             ],
             Self::Washer => &[
                 Defect::Burr,
+                Defect::CloggedHole,
                 Defect::Dent,
-                Defect::FaintSpot,
-                Defect::MissingHole,
                 Defect::Scratch,
+                Defect::Stain,
             ],
         }
     }
@@ -81,6 +81,8 @@ impl Kind {
 pub enum Defect {
     /// Metal that stands out from the rim.
     Burr,
+    /// A bolt hole full of swarf and grease.
+    CloggedHole,
     /// A slit in the fabric.
     Cut,
     /// A small hollow in the metal.
@@ -89,8 +91,6 @@ pub enum Defect {
     FaintSpot,
     /// A torn hole in the fabric.
     Hole,
-    /// A bolt hole that was not drilled.
-    MissingHole,
     /// A thin scratch in the metal.
     Scratch,
     /// A spill with soft edges.
@@ -104,11 +104,11 @@ impl Defect {
     pub fn name(self) -> &'static str {
         match self {
             Self::Burr => "burr",
+            Self::CloggedHole => "clogged_hole",
             Self::Cut => "cut",
             Self::Dent => "dent",
             Self::FaintSpot => "faint_spot",
             Self::Hole => "hole",
-            Self::MissingHole => "missing_hole",
             Self::Scratch => "scratch",
             Self::Stain => "stain",
             Self::Thread => "thread",
@@ -251,7 +251,7 @@ impl Part {
                 Defect::Dent => 4,
                 Defect::FaintSpot => 5,
                 Defect::Hole => 6,
-                Defect::MissingHole => 7,
+                Defect::CloggedHole => 7,
                 Defect::Scratch => 8,
                 Defect::Stain => 9,
                 Defect::Thread => 10,

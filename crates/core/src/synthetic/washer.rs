@@ -83,7 +83,7 @@ impl Scene {
             (x - self.middle.0) / self.scale,
             (y - self.middle.1) / self.scale,
         );
-        let clean = || self.part(dx, dy, None);
+        let clean = || self.part(dx, dy);
         match flaw.and_then(|flaw| flaw.over(self, dx, dy)) {
             Some(rgb) => Sample { rgb, touched: true },
             None => Sample {
@@ -93,16 +93,16 @@ impl Scene {
         }
     }
 
-    /// Metal or mat, with one of the holes left undrilled if one is named.
-    fn part(&self, x: f64, y: f64, undrilled: Option<usize>) -> [f64; 3] {
-        let edge = self.edge(x, y, undrilled);
+    /// Metal or mat.
+    fn part(&self, x: f64, y: f64) -> [f64; 3] {
+        let edge = self.edge(x, y);
         if edge.inside > 0.0 {
             return self.metal(x, y, &edge);
         }
         self.mat(x, y, &edge)
     }
 
-    fn edge(&self, x: f64, y: f64, undrilled: Option<usize>) -> Edge {
+    fn edge(&self, x: f64, y: f64) -> Edge {
         let radius = (x * x + y * y).sqrt().max(1e-9);
         let outwards = (x / radius, y / radius);
         let inwards = (-outwards.0, -outwards.1);
@@ -114,10 +114,7 @@ impl Scene {
             inside: radius - BORE,
             out: inwards,
         });
-        for (index, hole) in self.holes.iter().enumerate() {
-            if undrilled == Some(index) {
-                continue;
-            }
+        for hole in &self.holes {
             let (hx, hy) = (x - hole.0, y - hole.1);
             let distance = (hx * hx + hy * hy).sqrt().max(1e-9);
             edge = edge.nearer(Edge {
@@ -177,7 +174,7 @@ impl Scene {
         let weave = cloud(self.key ^ 7, x / 25.0, y / 25.0);
         let mut light = 0.085 + 0.035 * grain + 0.012 * weave;
         // Metal stands towards the light: its shadow lies here.
-        let behind = self.edge(x + 5.0 * LIGHT.0, y + 5.0 * LIGHT.1, None);
+        let behind = self.edge(x + 5.0 * LIGHT.0, y + 5.0 * LIGHT.1);
         light *= 1.0 - 0.55 * step(-4.0, 2.0, behind.inside);
         // The wall of a hole shows on the side away from the light.
         let lit = -(edge.out.0 * LIGHT.0 + edge.out.1 * LIGHT.1);
@@ -197,7 +194,7 @@ impl Scene {
             let angle = random.between(0.0, TAU);
             let radius = random.between(BORE, RIM);
             place = (radius * cos(angle), radius * sin(angle));
-            if self.edge(place.0, place.1, None).inside > CHAMFER + room {
+            if self.edge(place.0, place.1).inside > CHAMFER + room {
                 break;
             }
         }
@@ -216,8 +213,9 @@ pub(super) enum Flaw {
         edge: Blob,
         depth: f64,
     },
-    MissingHole {
+    CloggedHole {
         index: usize,
+        key: u64,
     },
     Burr {
         angle: f64,
@@ -225,14 +223,14 @@ pub(super) enum Flaw {
         height: f64,
         key: u64,
     },
-    FaintSpot {
+    Stain {
         edge: Blob,
         strength: f64,
     },
 }
 
 impl Flaw {
-    /// Any kind this part does not know is drawn as a faint spot.
+    /// Any kind this part does not know is drawn as a stain.
     pub fn new(defect: Defect, scene: &Scene, random: &mut Random) -> Self {
         match defect {
             Defect::Scratch => {
@@ -251,8 +249,9 @@ impl Flaw {
                     depth: random.between(0.20, 0.30),
                 }
             }
-            Defect::MissingHole => Self::MissingHole {
+            Defect::CloggedHole => Self::CloggedHole {
                 index: (random.unit() * HOLES as f64) as usize,
+                key: random.key(),
             },
             Defect::Burr => {
                 // Anywhere on the rim but at the notch.
@@ -265,10 +264,10 @@ impl Flaw {
                 }
             }
             _ => {
-                let place = scene.free_place(random, 8.0);
-                Self::FaintSpot {
-                    edge: Blob::new(random, place, (7.0, 9.0), 0.10),
-                    strength: random.between(0.13, 0.17),
+                let place = scene.free_place(random, 10.0);
+                Self::Stain {
+                    edge: Blob::new(random, place, (9.0, 14.0), 0.25),
+                    strength: random.between(0.38, 0.50),
                 }
             }
         }
@@ -276,7 +275,7 @@ impl Flaw {
 
     /// The colour with the flaw, or `None` where it does not reach.
     fn over(&self, scene: &Scene, x: f64, y: f64) -> Option<[f64; 3]> {
-        let on_metal = || scene.edge(x, y, None).inside > 0.0;
+        let on_metal = || scene.edge(x, y).inside > 0.0;
         match self {
             Self::Scratch { line, width, depth } => {
                 let beside = line.beside(x, y);
@@ -285,7 +284,7 @@ impl Flaw {
                 if half < 0.1 || beside.off.abs() >= half + 0.8 || !on_metal() {
                     return None;
                 }
-                let rgb = scene.part(x, y, None);
+                let rgb = scene.part(x, y);
                 let bright = depth * (1.0 - step(half - 0.4, half + 0.3, beside.off.abs()));
                 // The far flank lies in shade.
                 let shade = 0.45 * depth * step(0.0, half, beside.off);
@@ -301,13 +300,17 @@ impl Flaw {
                 let slope = 2.6 * (1.0 - reach * reach);
                 let facing = -(dx * LIGHT.0 + dy * LIGHT.1) * slope;
                 let floor = -0.25 * (1.0 - reach);
-                let rgb = scene.part(x, y, None);
+                let rgb = scene.part(x, y);
                 Some(rgb.map(|value| (value + depth * (facing + floor)).clamp(0.02, 1.0)))
             }
-            Self::MissingHole { index } => {
+            Self::CloggedHole { index, key } => {
                 let (dx, dy) = (x - scene.holes[*index].0, y - scene.holes[*index].1);
-                let within = (dx * dx + dy * dy).sqrt() < HOLE + CHAMFER;
-                within.then(|| scene.part(x, y, Some(*index)))
+                let within = (dx * dx + dy * dy).sqrt() < HOLE - 0.5;
+                // Swarf and grease: rough and warm where the mat would be dark.
+                within.then(|| {
+                    let light = 0.40 + 0.45 * cloud(*key, x / 1.8, y / 1.8);
+                    [1.0, 0.85, 0.62].map(|share| (share * light).clamp(0.05, 1.0))
+                })
             }
             Self::Burr {
                 angle,
@@ -330,11 +333,11 @@ impl Flaw {
                 let light = mix(0.46, 0.74, rise) + curl;
                 Some(STEEL.map(|value| (value * light).clamp(0.05, 1.0)))
             }
-            Self::FaintSpot { edge, strength } => {
+            Self::Stain { edge, strength } => {
                 let soft = 1.0 - step(0.55, 1.0, edge.reach(x, y));
                 (soft > 0.08 && on_metal()).then(|| {
                     let factors = [0.8, 1.0, 1.25].map(|share| 1.0 - share * strength * soft);
-                    tint(scene.part(x, y, None), factors)
+                    tint(scene.part(x, y), factors)
                 })
             }
         }

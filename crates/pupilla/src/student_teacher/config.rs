@@ -163,7 +163,11 @@ impl StudentTeacherConfig {
         ])?;
         match &self.settings.training {
             Training::Paper(paper) => check_rules([
-                ("epochs", (1..=100_000).contains(&paper.epochs), "1 to 100 000".into()),
+                (
+                    "epochs",
+                    (1..=100_000).contains(&paper.epochs),
+                    "1 to 100 000".into(),
+                ),
                 rate(paper.learning_rate),
                 decay(paper.weight_decay),
             ]),
@@ -182,7 +186,9 @@ impl StudentTeacherConfig {
                     ),
                     (
                         "window",
-                        quick.window.is_none_or(|side| (largest..=2048).contains(&side)),
+                        quick
+                            .window
+                            .is_none_or(|side| (largest..=2048).contains(&side)),
                         format!("{largest} (the largest scale) to 2048 pixels"),
                     ),
                     rate(quick.learning_rate),
@@ -199,9 +205,17 @@ impl StudentTeacherConfig {
 }
 
 fn rate(value: f64) -> (&'static str, bool, String) {
-    ("learning rate", value > 0.0 && value <= 1.0, "above 0, at most 1".into())
+    (
+        "learning rate",
+        value > 0.0 && value <= 1.0,
+        "above 0, at most 1".into(),
+    )
 }
 
 fn decay(value: f64) -> (&'static str, bool, String) {
-    ("weight decay", (0.0..=1.0).contains(&value), "0 to 1".into())
+    (
+        "weight decay",
+        (0.0..=1.0).contains(&value),
+        "0 to 1".into(),
+    )
 }

@@ -191,7 +191,10 @@ fn validate(
             name: images.images.name(index),
             source,
         })?;
-        all.push((grid, ensemble.terms(&image, images.settings.border, grid, device)));
+        all.push((
+            grid,
+            ensemble.terms(&image, images.settings.border, grid, device),
+        ));
         observer.advance(index as u64 + 1, None);
     }
     observer.finish();
@@ -201,9 +204,9 @@ fn validate(
 /// The normalisation that gives the scores of the validation images mean 0 and each term deviation 1.
 fn normalisation(images: &[ImageTerms]) -> Normalisation {
     let moments = |of: fn(&Terms) -> &[f32]| {
-        images
-            .iter()
-            .fold(Moments::default(), |all, (_, terms)| all.merge(Moments::of(of(terms))))
+        images.iter().fold(Moments::default(), |all, (_, terms)| {
+            all.merge(Moments::of(of(terms)))
+        })
     };
     Normalisation::new(
         moments(|terms| &terms.regression_error),

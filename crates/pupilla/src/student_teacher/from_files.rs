@@ -51,7 +51,11 @@ pub fn fit_files(
     let data = DataManifest {
         name: dataset.name.clone(),
         fingerprint: fingerprint(files.paths(), &dataset.root)?,
-        validation: split.validation.iter().map(|path| file_name(path)).collect(),
+        validation: split
+            .validation
+            .iter()
+            .map(|path| file_name(path))
+            .collect(),
     };
     let detector = config.fit(
         &files.select(&split.training),

@@ -5,12 +5,12 @@
 
 pub mod config;
 pub mod detector;
-pub mod model_file;
 mod from_files;
+pub mod model_file;
 mod scale;
 mod training;
 
 pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};
-pub use from_files::{FitFilesError, VALIDATION_SHARE, fit_files};
 pub use detector::{Sampling, StudentTeacher};
+pub use from_files::{FitFilesError, VALIDATION_SHARE, fit_files};
 pub use model_file::{DataManifest, ModelManifest, ScaleManifest, ValidationManifest};

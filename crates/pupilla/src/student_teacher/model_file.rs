@@ -211,7 +211,10 @@ fn check(file: &WeightFile, manifest: &ModelManifest) -> Result<(), WeightFileEr
             normalisation.variance_mean,
             normalisation.variance_deviation,
         ];
-        if numbers.iter().any(|number| !number.is_finite() || *number < 0.0) {
+        if numbers
+            .iter()
+            .any(|number| !number.is_finite() || *number < 0.0)
+        {
             return Err(file.invalid(format!("the normalisation of scale {field} is not usable")));
         }
     }
@@ -238,7 +241,10 @@ impl Names {
     }
 
     fn layout(&self, config: &PatchNetworkConfig) -> Vec<(String, Vec<usize>)> {
-        let networks = self.networks.iter().flat_map(|prefix| layout(prefix, config));
+        let networks = self
+            .networks
+            .iter()
+            .flat_map(|prefix| layout(prefix, config));
         let whitening = self
             .whitening
             .iter()

@@ -40,7 +40,11 @@ pub(super) struct Grid {
 
 impl Grid {
     /// The grid of an image (already resized).
-    pub fn of(image: &Image, field: ReceptiveField, sampling: Sampling) -> Result<Self, ScoreError> {
+    pub fn of(
+        image: &Image,
+        field: ReceptiveField,
+        sampling: Sampling,
+    ) -> Result<Self, ScoreError> {
         if image.width().min(image.height()) < field.side() {
             return Err(ScoreError::TooSmall {
                 width: image.width(),
@@ -68,7 +72,9 @@ impl Grid {
             let share = (pixel % self.stride) as f32 * step;
             (before, (before + 1).min(count - 1), share)
         };
-        let columns: Vec<_> = (0..width).map(|column| place(column, self.columns)).collect();
+        let columns: Vec<_> = (0..width)
+            .map(|column| place(column, self.columns))
+            .collect();
         let mut pixels = Vec::with_capacity(width * height);
         for row in 0..height {
             let (above, below, down) = place(row, self.rows);
@@ -92,13 +98,7 @@ impl Ensemble {
 
     /// Regression error and predictive variance at the positions of a grid of `image`,
     /// `[rows · columns]`.
-    pub fn terms(
-        &self,
-        image: &Image,
-        border: Border,
-        grid: Grid,
-        device: &Device,
-    ) -> Terms {
+    pub fn terms(&self, image: &Image, border: Border, grid: Grid, device: &Device) -> Terms {
         let mut all = Terms {
             regression_error: vec![0.0; grid.rows * grid.columns],
             predictive_variance: vec![0.0; grid.rows * grid.columns],
@@ -142,7 +142,11 @@ impl Ensemble {
     ) -> Tensor<4> {
         window_tensor(
             [image],
-            &[patches_window(self.field(), grid.stride, [top, left, rows, columns])],
+            &[patches_window(
+                self.field(),
+                grid.stride,
+                [top, left, rows, columns],
+            )],
             border,
             device,
         )

@@ -33,7 +33,11 @@ pub(super) struct Resized<'a> {
 
 impl Resized<'_> {
     pub fn image(&self, index: usize) -> Result<Image, ReadError> {
-        Ok(self.settings.resize.apply(&self.images.image(index)?).into_owned())
+        Ok(self
+            .settings
+            .resize
+            .apply(&self.images.image(index)?)
+            .into_owned())
     }
 
     /// Some images, read in parallel, in the order asked for.
@@ -74,7 +78,10 @@ pub(super) fn whitening(
     chosen.truncate(most);
 
     let mut channels = vec![Moments::default(); DESCRIPTOR_CHANNELS];
-    observer.start(&format!("teacher statistics p={field}"), chosen.len() as u64);
+    observer.start(
+        &format!("teacher statistics p={field}"),
+        chosen.len() as u64,
+    );
     for (done, &index) in chosen.iter().enumerate() {
         if observer.stop_requested() {
             return Err(TrainError::Stopped);
@@ -88,7 +95,12 @@ pub(super) fn whitening(
         let strip = (320 / grid.stride).max(1);
         for top in (0..grid.rows).step_by(strip) {
             for left in (0..grid.columns).step_by(strip) {
-                let part = [top, left, strip.min(grid.rows - top), strip.min(grid.columns - left)];
+                let part = [
+                    top,
+                    left,
+                    strip.min(grid.rows - top),
+                    strip.min(grid.columns - left),
+                ];
                 let window = patches_window(field, grid.stride, part);
                 let input = window_tensor([&image], &[window], settings.border, device);
                 let described = describe(teacher, input, grid.stride);
@@ -299,7 +311,11 @@ impl Class<'_> {
             let losses = self.step(batch(step)?, stride, rate(step));
             if let Some(student) = losses.iter().position(|loss| !loss.is_finite()) {
                 return Err(TrainError::Diverged {
-                    what: format!("student {} of p={}", student + 1, self.teacher.receptive_field()),
+                    what: format!(
+                        "student {} of p={}",
+                        student + 1,
+                        self.teacher.receptive_field()
+                    ),
                     step,
                     loss: losses[student],
                     learning_rate: peak,

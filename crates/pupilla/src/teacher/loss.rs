@@ -21,11 +21,13 @@ pub(crate) fn triplet(
     margin: f64,
 ) -> TripletLoss {
     let squared_distance = |a: &Tensor<2>, b: &Tensor<2>| {
-        (a.clone() - b.clone()).powi_scalar(2).sum_dim(1).squeeze_dim::<1>(1)
+        (a.clone() - b.clone())
+            .powi_scalar(2)
+            .sum_dim(1)
+            .squeeze_dim::<1>(1)
     };
     let near = squared_distance(&anchor, &positive);
-    let far = squared_distance(&anchor, &negative)
-        .min_pair(squared_distance(&positive, &negative));
+    let far = squared_distance(&anchor, &negative).min_pair(squared_distance(&positive, &negative));
     TripletLoss {
         loss: (near.clone() - far.clone())
             .add_scalar(margin)
@@ -78,7 +80,12 @@ pub(crate) fn mean_correlation(descriptors: Tensor<2>) -> Tensor<1> {
 fn correlation(descriptors: Tensor<2>) -> Tensor<2> {
     let centred = descriptors.clone() - descriptors.mean_dim(0);
     // A dimension that does not vary would divide by zero.
-    let norm = centred.clone().powi_scalar(2).sum_dim(0).add_scalar(1e-12).sqrt();
+    let norm = centred
+        .clone()
+        .powi_scalar(2)
+        .sum_dim(0)
+        .add_scalar(1e-12)
+        .sqrt();
     let unit = centred / norm;
     unit.clone().transpose().matmul(unit)
 }

@@ -53,7 +53,9 @@ pub fn train(
     let plain = device::cpu();
     let training_device = plain.clone().autodiff();
     let seed = derive_seed(config.seed, "teacher weights", 0);
-    let mut network = config.network.init(seed, &training_device);
+    let mut network = config
+        .network
+        .with_weights(initial_weights(config, seed), &training_device);
     let mut optimizer = adam(config.weight_decay);
     let mut random = ChaCha8Rng::seed_from_u64(derive_seed(config.seed, "teacher batches", 0));
     let mut final_losses = Vec::new();
@@ -114,6 +116,17 @@ pub fn train(
     })
 }
 
+/// Random weights whose descriptors have a length of about 1, not of `√128`: the margin is 1, and
+/// distances that begin far above it teach the network only to shrink, until all triplets collapse.
+fn initial_weights(config: &TeacherConfig, seed: u64) -> Vec<(Vec<f32>, Vec<f32>)> {
+    let mut weights = config.network.random_weights(seed);
+    if let Some((last, _)) = weights.last_mut() {
+        let factor = 1.0 / (DESCRIPTOR_CHANNELS as f32).sqrt();
+        last.iter_mut().for_each(|weight| *weight *= factor);
+    }
+    weights
+}
+
 /// The network with the weights that its file will hold, so that nothing changes by saving it.
 fn round_to_half(network: &PatchNetwork, device: &Device) -> PatchNetwork {
     let round = |values: Vec<f32>| {
@@ -131,7 +144,8 @@ fn round_to_half(network: &PatchNetwork, device: &Device) -> PatchNetwork {
 
 /// `count` different members (fewer if there are fewer), in random order.
 fn distinct(from: &[usize], count: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
-    let mut indices = rand::seq::index::sample(random, from.len(), count.min(from.len())).into_vec();
+    let mut indices =
+        rand::seq::index::sample(random, from.len(), count.min(from.len())).into_vec();
     indices.shuffle(random);
     indices.into_iter().map(|index| from[index]).collect()
 }
@@ -181,7 +195,12 @@ impl Batch {
         })
     }
 
-    fn describe(self, network: &PatchNetwork, config: &TeacherConfig, device: &Device) -> Descriptors {
+    fn describe(
+        self,
+        network: &PatchNetwork,
+        config: &TeacherConfig,
+        device: &Device,
+    ) -> Descriptors {
         let shape = [self.images * 2, 3, config.window, config.window];
         let input = Tensor::<4>::from_data(TensorData::new(self.planes, shape), device);
         let map = network.grid(input, config.network.receptive_field.pooling_stride());

@@ -36,7 +36,11 @@ pub(crate) fn cut(
     let brightness = 1.0 + config.brightness * (2.0 * random.random::<f32>() - 1.0);
     let grey = random.random::<f32>() < config.grey_probability;
 
-    let resized = if grey { Cow::Owned(to_grey(&resized)) } else { resized };
+    let resized = if grey {
+        Cow::Owned(to_grey(&resized))
+    } else {
+        resized
+    };
     let anchor = Window {
         top,
         left,
@@ -59,7 +63,13 @@ pub(crate) fn cut(
 }
 
 /// The image's pixels under a window, brightened and with Gaussian noise, clamped to `[0, 1]`.
-fn alter(image: &Image, window: Window, brightness: f32, noise: f32, random: &mut impl Rng) -> Image {
+fn alter(
+    image: &Image,
+    window: Window,
+    brightness: f32,
+    noise: f32,
+    random: &mut impl Rng,
+) -> Image {
     let fold = |at: isize, size: usize| {
         Border::Reflect
             .source(at, size)
