@@ -192,7 +192,7 @@ pub struct TeacherTrain {
     /// The teacher file to write
     #[arg(long)]
     pub out: PathBuf,
-    /// Optimiser steps [default: 600]
+    /// Optimiser steps [default: 200]
     #[arg(long)]
     pub steps: Option<NonZeroUsize>,
     /// Images in a step [default: 12]

@@ -459,7 +459,7 @@ mod tests {
                 )
             });
             for (ours, theirs) in ours.iter().zip(&theirs) {
-                assert_eq!(ours.shape, theirs.shape);
+                assert_eq!(ours.shape(), theirs.shape());
                 for (a, b) in ours.iter::<f32>().zip(theirs.iter::<f32>()) {
                     assert!((a - b).abs() < 2e-3, "kernel {kernel}: {a} and {b}");
                 }

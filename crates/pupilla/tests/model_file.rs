@@ -105,9 +105,12 @@ fn another_version_is_refused_with_its_program() {
     );
 }
 
+/// A change to a manifest.
+type Edit = fn(&mut serde_json::Value);
+
 #[test]
 fn manifests_that_contradict_themselves_are_refused() {
-    let edits: [(fn(&mut serde_json::Value), &str); 7] = [
+    let edits: [(Edit, &str); 7] = [
         (
             |m| m["settings"]["students"] = 1_000_000_000u64.into(),
             "1000000000 students",

@@ -267,11 +267,14 @@ fn small_images_are_refused_with_their_size() {
     ));
 }
 
+/// A change to a configuration.
+type Change = fn(&mut StudentTeacherConfig);
+
 #[test]
 fn settings_out_of_range_are_named() {
     let good = config(ReceptiveField::P33, 1);
     let all = images(3, 40, 40);
-    let change: [(&str, fn(&mut StudentTeacherConfig)); 5] = [
+    let change: [(&str, Change); 5] = [
         ("students", |config| config.settings.students = 0),
         ("scales", |config| config.teachers.clear()),
         ("scales", |config| {

@@ -140,13 +140,13 @@ pub fn load(path: &Path, dense: bool) -> anyhow::Result<StudentTeacher> {
     Ok(StudentTeacher::load(path)?.with_sampling(sampling))
 }
 
-/// Colours that mean the same in every picture: none up to half the threshold, strongest from twice
-/// the threshold on.
+/// Colours that mean the same in every picture: none up to a quarter of the threshold, strongest from
+/// one and a half of it on.
 pub fn scale(threshold: f32) -> Heatmap {
     let unit = threshold.abs().max(1.0);
     Heatmap {
-        low: threshold - 0.5 * unit,
-        high: threshold + unit,
+        low: threshold - 0.75 * unit,
+        high: threshold + 0.5 * unit,
     }
 }
 

@@ -41,7 +41,7 @@ pub struct TeacherConfig {
     pub compactness: Compactness,
     /// δ, the margin of the triplet loss (recalled, not verified: 1).
     pub margin: f64,
-    /// Number of optimiser steps.
+    /// Number of optimiser steps. Ours: 200; more make it blind to faint spots (`docs/teacher.md`).
     pub steps: usize,
     /// Images in a step, at least 2: the next image of the batch gives the negatives.
     pub images_per_step: usize,
@@ -74,7 +74,7 @@ impl TeacherConfig {
             compactness_weight: 0.001,
             compactness: Compactness::Squared,
             margin: 1.0,
-            steps: 600,
+            steps: 200,
             images_per_step: 12,
             window: field.side() + 8 * field.pooling_stride().max(4),
             learning_rate: 1e-3,
