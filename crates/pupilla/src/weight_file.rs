@@ -202,8 +202,9 @@ impl WeightFile {
             source,
         };
         let metadata = std::fs::metadata(path).map_err(read)?;
-        if metadata.is_dir() {
-            return Err(read(std::io::Error::other("it is a folder, not a file")));
+        if !metadata.is_file() {
+            // A device has no end, and a pipe no size.
+            return Err(read(std::io::Error::other("it is not a regular file")));
         }
         if metadata.len() > MAX_FILE_BYTES {
             return Err(WeightFileError::TooLarge {

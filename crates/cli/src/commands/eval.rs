@@ -118,7 +118,7 @@ pub fn write_pictures(
         .write_html(&folder.join("index.html"), title, evaluation)
         .context("cannot write the page")?;
     sheet
-        .write_contact_sheet(&folder.join("sheet.png"), 2, 160, 4)
+        .write_contact_sheet(&folder.join("sheet.png"), 2, 160, 2)
         .context("cannot write the picture")?;
     Ok(())
 }
