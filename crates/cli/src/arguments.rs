@@ -21,15 +21,15 @@ pub struct Arguments {
     #[arg(long, global = true, value_enum)]
     pub progress: Option<ProgressStyle>,
     /// Number of worker threads [default: one for each core]
-    #[arg(long, global = true)]
-    pub threads: Option<NonZeroUsize>,
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressStyle {
-    /// A bar with the remaining time
+    /// A bar with the remaining time (in a terminal only)
     Bar,
     /// One JSON object a line
     Json,
@@ -69,10 +69,11 @@ pub struct Train {
     /// How to train: quickly on random windows, or exactly as published (days on a CPU)
     #[arg(long, value_enum, default_value_t = Preset::Quick)]
     pub preset: Preset,
-    /// Optimiser steps for each scale (quick preset); the same number repeats a run to the byte
+    /// Optimiser steps for each scale (quick preset) [default: 300]; with the same number and the
+    /// same --threads a run repeats to the byte
     #[arg(long, conflicts_with = "budget")]
     pub steps: Option<NonZeroUsize>,
-    /// Time for the whole training, as 90s, 10m or 1h (quick preset)
+    /// Time for training, once the images are read, as 90s, 10m or 1h (quick preset)
     #[arg(long)]
     pub budget: Option<Budget>,
     /// Passes over the images (paper preset) [default: 100]
@@ -125,9 +126,10 @@ pub struct Inspect {
     pub out: Option<PathBuf>,
     /// Images that score above this are called defective [default: the model's, the highest score
     /// of a good validation image]
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = finite)]
     pub threshold: Option<f32>,
-    /// Compute descriptors at every pixel instead of on a grid: slower, the published method
+    /// Compute descriptors at every pixel even if the model was calibrated on a grid: slower, the
+    /// published method
     #[arg(long)]
     pub dense: bool,
     /// Report unreadable images and go on without them
@@ -151,7 +153,7 @@ pub struct Eval {
     #[arg(long)]
     pub pictures: Option<PathBuf>,
     /// Images of each kind on the page
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, requires = "pictures")]
     pub pictures_per_kind: usize,
     /// Mask pixels above this value (0 to 254) are defective
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
@@ -159,7 +161,8 @@ pub struct Eval {
     /// False-positive rate up to which AU-PRO is integrated
     #[arg(long, default_value_t = 0.3, value_parser = rate)]
     pub fpr_limit: f64,
-    /// Compute descriptors at every pixel instead of on a grid: slower, the published method
+    /// Compute descriptors at every pixel even if the model was calibrated on a grid: slower, the
+    /// published method
     #[arg(long)]
     pub dense: bool,
     /// Report unreadable images and go on without them
@@ -274,6 +277,13 @@ impl FromStr for Budget {
             Some(seconds @ 1..=31_536_000) => Ok(Self(seconds)),
             _ => Err(format!("{text:?} is out of range: from 1s to a year")),
         }
+    }
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("a threshold is a number".to_string()),
     }
 }
 

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         // A reader that has seen enough (`pupilla inspect … | head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            progress::print_line(format_args!("error: {}", sentence(&error)));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
+            .num_threads(usize::from(threads))
             .build_global()
             .context("cannot start the worker threads")?;
     }
@@ -46,6 +46,20 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Info(info) => commands::info::run(&info),
         Command::Demo(demo) => commands::demo::run(&demo, &mut progress),
     }
+}
+
+/// An error and its causes, each said once: many messages carry their cause already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+        text
+    })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

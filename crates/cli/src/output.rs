@@ -1,6 +1,6 @@
 //! Where results go: text for people on standard output, JSON where it is asked for.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -58,6 +58,31 @@ pub fn check_writable(path: &Path) -> anyhow::Result<()> {
         .tempfile_in(folder)
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())
+}
+
+/// Fails now if JSON could not be written to `target` later, or would replace something that is not
+/// JSON: an image or a model that slipped in behind `--json`.
+pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
+    let Some(target) = target.filter(|target| !is_stdout(target)) else {
+        return Ok(());
+    };
+    let mut first = [0u8; 1];
+    if target.is_file() {
+        let read = std::fs::File::open(target)
+            .and_then(|mut file| file.read(&mut first))
+            .with_context(|| format!("cannot read {}", target.display()))?;
+        if read == 1 && first[0] != b'{' {
+            let text = format!(
+                "--json would replace {}, which is no JSON file: give another name, or put --json last",
+                target.display()
+            );
+            return Err(Usage(text).into());
+        }
+    } else if target.exists() && !target.is_dir() {
+        let text = format!("--json {}: give a file, or `-`", target.display());
+        return Err(Usage(text).into());
+    }
+    check_writable(target)
 }
 
 /// Makes a folder for results.

@@ -1,6 +1,6 @@
 //! What a person (or a program) sees of long work, and how both stop it.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,11 +52,16 @@ impl Progress {
 
     fn say(&self, text: &str, event: &serde_json::Value) {
         match (self.style, &self.bar) {
-            (ProgressStyle::Json, _) => eprintln!("{event}"),
-            (_, Some(bar)) => bar.suspend(|| eprintln!("{text}")),
-            (_, None) => eprintln!("{text}"),
+            (ProgressStyle::Json, _) => print_line(event),
+            (_, Some(bar)) => bar.suspend(|| print_line(text)),
+            (_, None) => print_line(text),
         }
     }
+}
+
+/// A line on standard error; whether anybody reads it must not decide over the work.
+pub fn print_line(line: impl std::fmt::Display) {
+    let _ = writeln!(stderr().lock(), "{line}");
 }
 
 impl Observer for Progress {
@@ -66,13 +71,9 @@ impl Observer for Progress {
         match self.style {
             ProgressStyle::None => {}
             ProgressStyle::Json => {
-                eprintln!(
-                    "{}",
-                    json!({"event": "start", "stage": stage, "total": total})
-                );
+                print_line(json!({"event": "start", "stage": stage, "total": total}));
             }
             ProgressStyle::Bar => {
-                // Asked for by name, the bar is drawn into a pipe or a file too.
                 let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
                 let template =
                     "{msg:>32} {bar:32} {pos}/{len}  {elapsed} elapsed, {eta} left {prefix}";
@@ -97,7 +98,7 @@ impl Observer for Progress {
                 "event": "progress", "stage": self.stage,
                 "done": done, "total": self.total, "loss": loss,
             });
-            eprintln!("{event}");
+            print_line(event);
         }
     }
 
@@ -105,7 +106,7 @@ impl Observer for Progress {
         if let Some(bar) = self.bar.take() {
             bar.finish();
         } else if self.style == ProgressStyle::Json {
-            eprintln!("{}", json!({"event": "finish", "stage": self.stage}));
+            print_line(json!({"event": "finish", "stage": self.stage}));
         }
     }
 
@@ -120,7 +121,7 @@ impl Observer for Progress {
         self.skipped += 1;
         self.say(
             &format!("skipped: {reason}"),
-            &json!({"event": "skipped", "path": path, "reason": reason}),
+            &json!({"event": "skipped", "path": path.to_string_lossy(), "reason": reason}),
         );
     }
 

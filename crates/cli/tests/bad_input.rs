@@ -212,6 +212,8 @@ fn usage_errors_have_code_2() {
         vec!["--epochs", "3"],
         vec!["--preset", "paper", "--steps", "3"],
         vec!["--unheard-of"],
+        vec!["--steps", "99999999999999"],
+        vec!["--threads", "99999999"],
     ] {
         let mut arguments = vec!["train", text(&parts), "--out", text(&out)];
         arguments.extend(&wrong);
@@ -225,6 +227,46 @@ fn usage_errors_have_code_2() {
         2,
         &["fpr-limit"],
     );
+}
+
+#[test]
+fn json_never_replaces_an_image_or_a_model() {
+    let (_folder, parts) = dataset();
+    let image = parts.join("test/good/000.png");
+    let before = fs::read(&image).unwrap();
+    let other = parts.join("test/good/001.png");
+    let output = run(&[
+        "inspect",
+        text(model()),
+        "--json",
+        text(&image),
+        text(&other),
+    ]);
+    assert_failure(&output, 2, &["000.png", "--json"]);
+    assert_eq!(fs::read(&image).unwrap(), before);
+    let out = parts.with_file_name("m.pupilla");
+    let (output, _) = train(&parts, &["--json", text(&out)]);
+    assert_failure(&output, 2, &["same file"]);
+    let (output, out) = train(&parts, &["--json", "no such folder/x.json"]);
+    assert_failure(&output, 1, &["no such folder"]);
+    assert!(!out.exists(), "found before the work");
+}
+
+#[test]
+fn a_small_validation_image_is_found_before_training() {
+    let (_folder, parts) = dataset();
+    // Whichever image the seed keeps back, all of them are looked at first.
+    for index in 0..6 {
+        let path = parts.join(format!("train/good/{index:03}.png"));
+        let whole = fs::read(&path).unwrap();
+        image::imageops::thumbnail(&good(1), 20, 20)
+            .save(&path)
+            .unwrap();
+        let (output, _) = train(&parts, &["--progress", "json"]);
+        assert_failure(&output, 1, &["20×20"]);
+        assert!(!stderr(&output).contains("training"), "{}", stderr(&output));
+        fs::write(&path, whole).unwrap();
+    }
 }
 
 #[test]

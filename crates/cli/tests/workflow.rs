@@ -247,6 +247,24 @@ fn the_threshold_is_the_models_unless_one_is_given() {
 }
 
 #[test]
+fn maps_of_images_that_differ_in_their_extension_alone_are_kept_apart() {
+    let (folder, parts) = dataset();
+    good(70).save(parts.join("test/good/000.bmp")).unwrap();
+    let maps = folder.path().join("maps");
+    assert_success(&run(&[
+        "eval",
+        text(model()),
+        text(&parts),
+        "--maps",
+        text(&maps),
+    ]));
+    assert_eq!(
+        listing(&maps.join("parts/test/good")),
+        ["000.bmp.tiff", "000.png.tiff", "001.tiff"]
+    );
+}
+
+#[test]
 fn help_speaks_of_every_verb() {
     let help = stdout(&run(&["--help"]));
     for verb in ["train", "inspect", "eval", "teacher", "info", "demo"] {

@@ -1,6 +1,6 @@
 //! Where training gets its images: by index, one at a time, so that memory does not grow with them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::image::Image;
 use crate::image::read::{self, ReadError};
@@ -120,11 +120,6 @@ impl ImageFiles {
     /// The files that can be read.
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
-    }
-
-    /// The path of the image at an index.
-    pub fn path(&self, index: usize) -> &Path {
-        &self.paths[index]
     }
 
     /// Those of the files whose paths are in `paths`, in the order of `paths`.

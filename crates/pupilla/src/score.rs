@@ -47,7 +47,7 @@ impl Whitening {
             .par_chunks_mut(positions)
             .zip(self.mean.par_iter().zip(&self.deviation))
             .for_each(|(channel, (&mean, &deviation))| {
-                let factor = reciprocal(f64::from(deviation)) as f32;
+                let factor = reciprocal(f64::from(deviation), f64::from(mean)) as f32;
                 for value in channel {
                     *value = (*value - mean) * factor;
                 }
@@ -148,8 +148,8 @@ impl Normalisation {
 
     /// `(e − e_μ)/e_σ + (v − v_μ)/v_σ` at every position; a term without deviation counts 0.
     pub fn apply(&self, terms: &Terms) -> Vec<f32> {
-        let error_factor = reciprocal(self.error_deviation);
-        let variance_factor = reciprocal(self.variance_deviation);
+        let error_factor = reciprocal(self.error_deviation, self.error_mean);
+        let variance_factor = reciprocal(self.variance_deviation, self.variance_mean);
         terms
             .regression_error
             .iter()

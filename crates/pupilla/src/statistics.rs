@@ -67,10 +67,10 @@ impl Moments {
     }
 }
 
-/// The reciprocal of a standard deviation; 0 where there is no deviation to speak of, so that a
-/// component that never varied does not count instead of becoming infinite.
-pub(crate) fn reciprocal(deviation: f64) -> f64 {
-    if deviation > 1e-12 {
+/// The reciprocal of a standard deviation; 0 where there is none but the rounding noise of 32-bit
+/// numbers around the mean, so that what never varied does not count instead of becoming infinite.
+pub(crate) fn reciprocal(deviation: f64, mean: f64) -> f64 {
+    if deviation > 1e-6 * mean.abs() && deviation > 1e-12 {
         1.0 / deviation
     } else {
         0.0

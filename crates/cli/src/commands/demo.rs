@@ -35,6 +35,7 @@ struct DemoEvaluation {
 
 pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     let json = demo.json.as_deref();
+    output::check_json(json)?;
     output::folder(&demo.out)?;
     let settings = SyntheticSettings {
         seed: demo.seed,

@@ -16,8 +16,10 @@ use crate::output;
 use crate::progress::Progress;
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
+    output::check_json(eval.json.as_deref())?;
     let model = load(&eval.model, eval.dense)?;
     let dataset = Dataset::open(&eval.data)?;
+    dataset.require_test()?;
     for folder in [&eval.maps, &eval.pictures].into_iter().flatten() {
         output::folder(folder)?;
     }
@@ -71,7 +73,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, TestError> {
     test_run::run(model, dataset, settings, progress, &mut |tested| {
         if let Some(folder) = maps {
-            let path = map_path(folder, &dataset.name, tested.test);
+            let path = map_path(folder, dataset, tested.test);
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).map_err(|source| {
                     pupilla_core::atomic_file::WriteError {
@@ -99,12 +101,25 @@ pub fn evaluate(
 }
 
 /// `FOLDER/<category>/test/<defect or good>/<name>.tiff`, where MVTec's evaluation looks for it.
-fn map_path(folder: &Path, category: &str, test: &TestImage) -> PathBuf {
+/// Two images that differ in their extension alone keep it.
+fn map_path(folder: &Path, dataset: &Dataset, test: &TestImage) -> PathBuf {
     let kind = test.defect.as_deref().unwrap_or("good");
-    let file = test.path.file_stem().unwrap_or(test.path.as_os_str());
-    let mut name = file.to_os_string();
+    let same_stem = |other: &&TestImage| {
+        other.defect == test.defect && other.path.file_stem() == test.path.file_stem()
+    };
+    let unique = dataset.test.iter().filter(same_stem).count() == 1;
+    let part = if unique {
+        test.path.file_stem()
+    } else {
+        test.path.file_name()
+    };
+    let mut name = part.unwrap_or(test.path.as_os_str()).to_os_string();
     name.push(".tiff");
-    folder.join(category).join("test").join(kind).join(name)
+    folder
+        .join(&dataset.name)
+        .join("test")
+        .join(kind)
+        .join(name)
 }
 
 /// The page and the picture of a sheet.

@@ -8,6 +8,7 @@ use crate::arguments::Info;
 use crate::output;
 
 pub fn run(info: &Info) -> anyhow::Result<()> {
+    output::check_json(info.json.as_deref())?;
     let manifest = manifest::read(&info.file)?;
     if let Some(target) = info.json.as_deref() {
         return output::json(target, &manifest);

@@ -25,27 +25,32 @@ struct Inspection {
     threshold: f32,
     images: Vec<Inspected>,
     /// Images that could not be read, if they were to be skipped.
-    skipped: Vec<PathBuf>,
+    skipped: Vec<String>,
 }
 
 /// One image.
 #[derive(Debug, Serialize)]
 struct Inspected {
-    path: PathBuf,
+    path: String,
     /// Maximum of the anomaly map; higher is more anomalous.
     score: f32,
     /// Whether the score lies above the threshold.
     defective: bool,
-    heatmap: Option<PathBuf>,
-    map: Option<PathBuf>,
+    heatmap: Option<String>,
+    map: Option<String>,
 }
 
 pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
+    output::check_json(inspect.json.as_deref())?;
     let model = load(&inspect.model, inspect.dense)?;
     let images = images(&inspect.images)?;
     let names = inspect.out.as_ref().map(|_| names(&images)).transpose()?;
     if let Some(out) = &inspect.out {
         output::folder(out)?;
+        check_apart(out, &inspect.images)?;
+    }
+    if inspect.threshold.is_none() && model.sampling() != model.manifest().sampling {
+        progress.warn("the model's threshold was found on a grid; scores at every pixel may differ: set --threshold");
     }
     let json = inspect.json.as_deref();
     let mut inspection = Inspection {
@@ -68,7 +73,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
             Ok(image) => image,
             Err(error) if inspect.skip_unreadable => {
                 progress.skipped(path, &error.to_string());
-                inspection.skipped.push(path.clone());
+                inspection.skipped.push(path.display().to_string());
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -77,7 +82,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
             .anomaly_map(&image)
             .with_context(|| path.display().to_string())?;
         let mut inspected = Inspected {
-            path: path.clone(),
+            path: path.display().to_string(),
             score: map.image_score(),
             defective: map.image_score() > inspection.threshold,
             heatmap: None,
@@ -88,8 +93,8 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
             heatmap::write_png(&picture, &heatmap.overlay(&image, &map)?)?;
             let raw = out.join(format!("{}_map.tiff", names[index]));
             map_file::write(&raw, &map)?;
-            inspected.heatmap = Some(picture);
-            inspected.map = Some(raw);
+            inspected.heatmap = Some(picture.display().to_string());
+            inspected.map = Some(raw.display().to_string());
         }
         output::line(
             json,
@@ -132,16 +137,32 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
 
 /// A model, looking where it was told to.
 pub fn load(path: &Path, dense: bool) -> anyhow::Result<StudentTeacher> {
-    let sampling = if dense {
-        Sampling::Dense
+    let model = StudentTeacher::load(path)?;
+    Ok(if dense {
+        model.with_sampling(Sampling::Dense)
     } else {
-        Sampling::Grid
-    };
-    Ok(StudentTeacher::load(path)?.with_sampling(sampling))
+        model
+    })
+}
+
+/// Results among the images would be inspected the next time.
+fn check_apart(out: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
+    let whole = |path: &Path| path.canonicalize().ok();
+    if inputs
+        .iter()
+        .any(|input| input.is_dir() && whole(input) == whole(out))
+    {
+        let text = format!(
+            "--out {} is a folder of images to inspect: give another",
+            out.display()
+        );
+        return Err(output::Usage(text).into());
+    }
+    Ok(())
 }
 
 /// Colours that mean the same in every picture: none up to a quarter of the threshold, strongest from
-/// one and a half of it on.
+/// one and a half of it on (a threshold below 1 counts as 1 here).
 pub fn scale(threshold: f32) -> Heatmap {
     let unit = threshold.abs().max(1.0);
     Heatmap {

@@ -11,6 +11,7 @@ use crate::progress::Progress;
 pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()> {
     let config = config(train);
     config.check()?;
+    output::check_json(train.json.as_deref())?;
     let paths = images_in(&train.images)?;
     output::check_writable(&train.out)?;
     let files = ImageFiles::open(&paths, train.skip_unreadable, progress)?;

@@ -47,7 +47,7 @@ pub enum Training {
 pub struct Quick {
     /// How long to train.
     pub length: Length,
-    /// Windows in a step, each from another image.
+    /// Windows in a step, each from an image drawn at random.
     pub windows: usize,
     /// Side of a window in pixels; `None` for 49, 129 and 161 at p = 17, 33 and 65. Windows
     /// are cut down to images that are smaller.
@@ -106,6 +106,9 @@ impl Default for Quick {
         }
     }
 }
+
+/// More steps than any run needs.
+const MOST_STEPS: usize = 100_000_000;
 
 /// Steps of the quick preset.
 pub const QUICK_STEPS: usize = 300;
@@ -176,8 +179,8 @@ impl StudentTeacherConfig {
                 check_rules([
                     (
                         "steps",
-                        quick.length != Length::Steps(0),
-                        "at least 1".into(),
+                        !matches!(quick.length, Length::Steps(steps) if !(1..=MOST_STEPS).contains(&steps)),
+                        format!("1 to {MOST_STEPS}"),
                     ),
                     (
                         "windows",

@@ -21,6 +21,7 @@ use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 use crate::receptive_field::ReceptiveField;
 use crate::score::{Normalisation, Terms};
 use crate::statistics::Moments;
+use crate::teacher::Teacher;
 use crate::weight_file::FileHeader;
 
 /// At which positions of an image descriptors are computed.
@@ -78,6 +79,10 @@ impl Fit for StudentTeacherConfig {
             images: validation,
             settings,
         };
+        let largest = self.teachers.iter().map(Teacher::receptive_field).max();
+        for images in [&training, &validation] {
+            check_sizes(images, largest)?;
+        }
         let deadline = match &settings.training {
             Training::Quick(quick) => match quick.length {
                 Length::Budget(seconds) => Some(start + Duration::from_secs(seconds)),
@@ -135,6 +140,10 @@ impl Fit for StudentTeacherConfig {
                 (scale, *grid, terms)
             });
             let map = combine(of_scales, resized.into());
+            check_finite(&map).map_err(|source| TrainError::Image {
+                name: validation.images.name(index),
+                source,
+            })?;
             scores.push(resize_map(&map, size[0], size[1]).image_score());
         }
         Ok(StudentTeacher {
@@ -151,7 +160,7 @@ impl Fit for StudentTeacherConfig {
                 scales: manifests,
                 validation: ValidationManifest::new(scores),
             },
-            sampling: Sampling::Grid,
+            sampling,
             device,
         })
     }
@@ -164,6 +173,26 @@ fn enough(purpose: &'static str, images: &dyn ImageSource) -> Result<(), TrainEr
             found: 0,
             needed: 1,
         });
+    }
+    Ok(())
+}
+
+/// Every image holds a patch of the largest scale: found before any work, not after.
+fn check_sizes(images: &Resized<'_>, largest: Option<ReceptiveField>) -> Result<(), TrainError> {
+    let Some(field) = largest else { return Ok(()) };
+    for index in 0..images.len() {
+        let [width, height] = images.images.size(index)?;
+        let (width, height) = images.settings.resize.target_size(width, height);
+        if width.min(height) < field.side() {
+            return Err(TrainError::Image {
+                name: images.images.name(index),
+                source: ScoreError::TooSmall {
+                    width,
+                    height,
+                    field,
+                },
+            });
+        }
     }
     Ok(())
 }
@@ -247,13 +276,29 @@ fn combine<'a>(
     AnomalyMap::new(width, height, sum)
 }
 
+/// A NaN or an infinity is found where it arises.
+fn check_finite(map: &AnomalyMap) -> Result<(), ScoreError> {
+    match map.scores().iter().position(|score| !score.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(ScoreError::NotFinite {
+            row: at / map.width(),
+            column: at % map.width(),
+        }),
+    }
+}
+
 impl StudentTeacher {
     /// Everything about the model but its weights.
     pub fn manifest(&self) -> &ModelManifest {
         &self.manifest
     }
 
-    /// The same detector looking at other positions; the default is [`Sampling::Grid`].
+    /// The positions it looks at; by default those of its calibration.
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// The same detector looking at other positions.
     #[must_use]
     pub fn with_sampling(self, sampling: Sampling) -> Self {
         Self { sampling, ..self }
@@ -282,12 +327,7 @@ impl Detector for StudentTeacher {
             .zip(&terms)
             .map(|(scale, (grid, terms))| (scale, *grid, terms));
         let map = combine(of_scales, [resized.width(), resized.height()]);
-        if let Some(at) = map.scores().iter().position(|score| !score.is_finite()) {
-            return Err(ScoreError::NotFinite {
-                row: at / map.width(),
-                column: at % map.width(),
-            });
-        }
+        check_finite(&map)?;
         Ok(resize_map(&map, image.width(), image.height()))
     }
 }

@@ -172,8 +172,8 @@ impl StudentTeacher {
         }
         Ok(Self {
             scales,
+            sampling: manifest.sampling,
             manifest,
-            sampling: Sampling::default(),
             device,
         })
     }
@@ -194,6 +194,11 @@ fn check(file: &WeightFile, manifest: &ModelManifest) -> Result<(), WeightFileEr
         || manifest.channel_deviation != crate::input::CHANNEL_DEVIATION
     {
         return Err(file.invalid("an unknown normalisation of the channels"));
+    }
+    let validation = &manifest.validation;
+    let mut scores = validation.scores.iter().chain([&validation.threshold]);
+    if validation.scores.is_empty() || scores.any(|score| !score.is_finite()) {
+        return Err(file.invalid("the validation scores are not usable"));
     }
     for (index, scale) in manifest.scales.iter().enumerate() {
         check_width(file, &scale.network)?;

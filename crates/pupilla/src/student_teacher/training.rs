@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::config::{Length, Paper, Quick, Settings, Training};
 use super::detector::Sampling;
 use super::scale::{Ensemble, Grid, describe, descriptors, patches_window, window_tensor};
-use crate::error::{ScoreError, TrainError};
+use crate::error::TrainError;
 use crate::input::Window;
 use crate::optimizer::adam;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, values};
@@ -33,11 +33,7 @@ pub(super) struct Resized<'a> {
 
 impl Resized<'_> {
     pub fn image(&self, index: usize) -> Result<Image, ReadError> {
-        Ok(self
-            .settings
-            .resize
-            .apply(&self.images.image(index)?)
-            .into_owned())
+        Ok(self.settings.resize.apply_owned(self.images.image(index)?))
     }
 
     /// Some images, read in parallel, in the order asked for.
@@ -303,7 +299,7 @@ impl Class<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Run, TrainError> {
         let last = steps - steps.div_ceil(10);
-        let mut final_losses = Vec::with_capacity(steps - last);
+        let mut final_losses = Vec::new();
         for step in 0..steps {
             if observer.stop_requested() {
                 return Err(TrainError::Stopped);
@@ -364,22 +360,12 @@ impl Class<'_> {
     }
 
     /// The windows' side: at most `wanted`, cut down to the smallest image and its border.
-    fn fitting_side(&self, wanted: usize, images: &Resized<'_>) -> Result<usize, TrainError> {
+    fn fitting_side(&self, wanted: usize, images: &Resized<'_>) -> Result<usize, ReadError> {
         let field = self.teacher.receptive_field();
         let mut side = wanted;
         for index in 0..images.len() {
             let [width, height] = images.images.size(index)?;
-            let [width, height] = images.settings.resize.target_size(width, height).into();
-            if width.min(height) < field.side() {
-                return Err(TrainError::Image {
-                    name: images.images.name(index),
-                    source: ScoreError::TooSmall {
-                        width,
-                        height,
-                        field,
-                    },
-                });
-            }
+            let (width, height) = images.settings.resize.target_size(width, height);
             side = side.min(width.min(height) + 2 * field.radius());
         }
         Ok(side)

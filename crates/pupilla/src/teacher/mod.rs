@@ -101,7 +101,11 @@ impl TeacherConfig {
     pub fn check(&self) -> Result<(), TrainError> {
         let side = self.network.receptive_field.side();
         let rules: [(&'static str, bool, String); 11] = [
-            ("steps", self.steps > 0, "at least 1".into()),
+            (
+                "steps",
+                (1..=100_000_000).contains(&self.steps),
+                "1 to 100 000 000".into(),
+            ),
             (
                 "images per step",
                 (2..=1024).contains(&self.images_per_step),
