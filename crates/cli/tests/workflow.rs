@@ -78,10 +78,8 @@ fn inspect_and_eval_agree_on_every_score() {
         let written = maps.join(format!("parts/test/square/00{index}.tiff"));
         let raw = map_file::read(&raw).unwrap();
         assert_eq!(raw, map_file::read(&written).unwrap());
-        assert_eq!(
-            f64::from(raw.image_score()),
-            image["score"].as_f64().unwrap()
-        );
+        // JSON has the shortest digits that give the same f32 back.
+        assert_eq!(raw.image_score(), image["score"].as_f64().unwrap() as f32);
     }
 }
 
