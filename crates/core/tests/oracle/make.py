@@ -1,7 +1,7 @@
 """Writes metrics.json: small random cases with AU-PRO and AUROC from an independent oracle.
 
-    python3 -m venv /tmp/oracle && /tmp/oracle/bin/pip install numpy scipy scikit-learn
-    /tmp/oracle/bin/python make.py        # writes metrics.json beside this file
+    python3 -m venv "$VENV" && "$VENV"/bin/pip install numpy scipy scikit-learn
+    "$VENV"/bin/python make.py        # writes metrics.json beside this file
 
 Regions are scipy.ndimage.label with a 3x3 structure of ones, AUROC is scikit-learn's. AU-PRO is
 written from its definition (Bergmann et al., CVPR 2020, and MVTec's evaluation): for every distinct

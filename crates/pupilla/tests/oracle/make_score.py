@@ -1,7 +1,7 @@
 """Writes score.json: whitening, e, v and the combined score of small random tensors, in NumPy.
 
-    python3 -m venv /tmp/oracle && /tmp/oracle/bin/pip install numpy
-    /tmp/oracle/bin/python make_score.py        # writes score.json beside this file
+    python3 -m venv "$VENV" && "$VENV"/bin/pip install numpy
+    "$VENV"/bin/python make_score.py        # writes score.json beside this file
 
 From the definitions of Bergmann et al., CVPR 2020, in f64. Every standard deviation is the
 population's (divided by n). Arrays are flat and row-major; shapes are given beside them:
