@@ -55,9 +55,42 @@ macro_rules! with_kernel {
     };
 }
 use cook_toom::{
-    forward::{Source, convolve},
-    weight_gradient::weight_gradient as tile_weight_gradient,
+    forward::{Source, convolve as convolve_deep},
+    shallow,
+    weight_gradient::weight_gradient as deep_weight_gradient,
 };
+
+/// Convolves by the kernel for the source's number of channels.
+fn convolve<const R: usize>(
+    level: Level,
+    source: Source<'_>,
+    weight: Weight<'_>,
+    epilogue: Epilogue<'_>,
+    output: &mut [f32],
+) {
+    let convolve = if weight.from <= shallow::MOST_CHANNELS {
+        shallow::convolve::<R>
+    } else {
+        convolve_deep::<R>
+    };
+    convolve(level, source, weight, epilogue, output);
+}
+
+/// The weight's gradient by the kernel for the input's number of channels.
+fn tile_weight_gradient<const R: usize>(
+    level: Level,
+    shape: &Conv2d,
+    input: &[f32],
+    output_gradient: &[f32],
+    target: &mut [f32],
+) {
+    let gradient = if shape.in_channels <= shallow::MOST_CHANNELS {
+        shallow::weight_gradient::<R>
+    } else {
+        deep_weight_gradient::<R>
+    };
+    gradient(level, shape, input, output_gradient, target);
+}
 
 pub(crate) fn forward(
     shape: &Conv2d,

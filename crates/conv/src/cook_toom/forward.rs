@@ -12,7 +12,7 @@ use super::{
     TILE, Tiles,
     input::{Planes, gather, lane_stride, scratch_len, transform_row},
     points::MAX,
-    transform::{Input, Output, from_points},
+    transform::{Input, Output, Rows, from_points},
     weights::{Packed, Weight, pack},
 };
 use crate::{
@@ -101,7 +101,6 @@ impl<const R: usize> Kernel for Block<'_, R> {
         let chunk = to.next_multiple_of(I::COLUMNS).min(CHUNK);
         let product_stride = chunk * lanes + SKEW;
         let [height, width] = self.source.size;
-        let [rows, columns] = self.tiles.size;
 
         let sources_len = n * n * source_stride;
         let products_len = n * n * product_stride;
@@ -187,26 +186,62 @@ impl<const R: usize> Kernel for Block<'_, R> {
                         [I::splat(bias), I::splat(self.epilogue.slope)],
                         scratch,
                     );
-                    let mut tile = self.range.start;
-                    while tile < self.range.end {
-                        let run = self.tiles.run_at(tile, self.range.end);
-                        let x = run.column * TILE;
-                        let len = (run.len * TILE).min(columns - x);
-                        for row in 0..TILE.min(rows - run.row * TILE) {
-                            let y = run.row * TILE + row;
-                            let place = ((run.image * to + channel) * rows + y) * columns + x;
-                            let source =
-                                scratch.add(TILE * (row * lanes + tile - self.range.start));
-                            self.output
-                                .part(place, len)
-                                .copy_from_slice(std::slice::from_raw_parts(source, len));
-                        }
-                        tile += run.len;
-                    }
+                    write_tiles::<I>(
+                        &self.tiles,
+                        self.range.clone(),
+                        [channel, to, 1],
+                        scratch,
+                        lanes,
+                        self.output,
+                    );
                 }
                 first_panel += panels;
             }
         }
+    }
+}
+
+/// Writes the pixels of one of `channels` output channels, left as by [`from_products`], without what sticks out.
+///
+/// The pieces of a plane that a block writes are too short for the processor to foresee the next, so the cache lines of the
+/// channel that comes `ahead` channels later are asked for here.
+///
+/// # Safety
+/// The processor has the instructions of `I`; `pixels` are valid for four rows of `4 · lanes` elements; no other thread writes
+/// these tiles of the channel.
+#[inline(always)]
+pub(super) unsafe fn write_tiles<I: Isa>(
+    tiles: &Tiles,
+    range: Range<usize>,
+    [channel, channels, ahead]: [usize; 3],
+    pixels: *const f32,
+    lanes: usize,
+    output: Disjoint<'_>,
+) {
+    let [rows, columns] = tiles.size;
+    let ahead = ahead * rows * columns;
+    let mut tile = range.start;
+    while tile < range.end {
+        let run = tiles.run_at(tile, range.end);
+        let x = run.column * TILE;
+        let len = (run.len * TILE).min(columns - x);
+        for row in 0..TILE.min(rows - run.row * TILE) {
+            let y = run.row * TILE + row;
+            let place = ((run.image * channels + channel) * rows + y) * columns + x;
+            // SAFETY: the caller's promises; the run lies within the range.
+            unsafe {
+                let source = pixels.add(TILE * (row * lanes + tile - range.start));
+                let target = output.part(place, len);
+                let next = target.as_ptr().wrapping_add(ahead);
+                target.copy_from_slice(std::slice::from_raw_parts(source, len));
+                let mut line = 0;
+                while line < len + LINE {
+                    I::prefetch(next.wrapping_add(line));
+                    line += LINE;
+                }
+            }
+        }
+        tile += run.len;
     }
 }
 
@@ -226,7 +261,7 @@ unsafe fn from_products<I: Isa, const R: usize>(
         let mut vector = 0;
         while vector < vectors {
             let products = products.add(vector * I::LANES);
-            let mut vertical = [[I::splat(0.0); MAX]; TILE];
+            let mut vertical = Rows::<I, TILE>::new();
             let mut column = 0;
             while column < n {
                 let mut x = [I::splat(0.0); MAX];
@@ -236,16 +271,12 @@ unsafe fn from_products<I: Isa, const R: usize>(
                     row += 1;
                 }
                 let y = from_points::<I, Output<R>>(&x);
-                let mut row = 0;
-                while row < TILE {
-                    vertical[row][column] = y[row];
-                    row += 1;
-                }
+                vertical.set_column(column, &y);
                 column += 1;
             }
             let mut row = 0;
             while row < TILE {
-                let y = from_points::<I, Output<R>>(&vertical[row]);
+                let y = from_points::<I, Output<R>>(&vertical.row(row, n));
                 let mut line = [y[0], y[1], y[2], y[3]];
                 let mut column = 0;
                 while column < TILE {

@@ -18,6 +18,7 @@
 pub(crate) mod forward;
 mod input;
 pub(crate) mod points;
+pub(crate) mod shallow;
 mod transform;
 pub(crate) mod weight_gradient;
 pub(crate) mod weights;

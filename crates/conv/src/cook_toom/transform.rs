@@ -1,5 +1,7 @@
 //! One-dimensional transforms of vectors, unrolled from their matrices at compile time.
 
+use std::mem::MaybeUninit;
+
 use super::points::{self, MAX, Matrix};
 use crate::simd::Isa;
 
@@ -62,6 +64,45 @@ impl<const R: usize> Transform for FilterGradient<R> {
     const ROWS: usize = R;
     const COLUMNS: usize = R + 3;
     const MATRIX: Matrix = points::normalised_output(R + 3, R);
+}
+
+/// Rows of vectors between the vertical and the horizontal transform. An array would be filled with zeros first, which costs
+/// as much as a transform.
+pub(super) struct Rows<I: Isa, const ROWS: usize>([[MaybeUninit<I::V>; MAX]; ROWS]);
+
+impl<I: Isa, const ROWS: usize> Rows<I, ROWS> {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self([[MaybeUninit::uninit(); MAX]; ROWS])
+    }
+
+    /// Sets one column of the rows.
+    #[inline(always)]
+    pub(super) fn set_column(&mut self, column: usize, values: &[I::V; MAX]) {
+        let mut row = 0;
+        while row < ROWS {
+            self.0[row][column].write(values[row]);
+            row += 1;
+        }
+    }
+
+    /// The first `columns` vectors of a row, and zeros.
+    ///
+    /// # Safety
+    /// These columns have been set; the processor has the instructions of `I`.
+    #[inline(always)]
+    pub(super) unsafe fn row(&self, row: usize, columns: usize) -> [I::V; MAX] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut values = [I::splat(0.0); MAX];
+            unrolled!(J < MAX, {
+                if J < columns {
+                    values[J] = self.0[row][J].assume_init();
+                }
+            });
+            values
+        }
+    }
 }
 
 /// `sum + factor · x`, where no sum yet is zero.

@@ -12,7 +12,7 @@ use super::{
     Tiles,
     input::{Planes, gather, lane_stride, scratch_len, transform_row},
     points::MAX,
-    transform::{FilterGradient, Gradient, Input, from_points},
+    transform::{FilterGradient, Gradient, Input, Rows, from_points},
 };
 use crate::{
     Conv2d,
@@ -73,8 +73,18 @@ pub(crate) fn weight_gradient<const R: usize>(
         }
     });
 
+    from_sums::<R>(level, shape, &sums, [rows, out_stride], weight_gradient);
+}
+
+/// Transforms sums of `[points, rows, out_stride]`, of which the first `in_channels` and `out_channels` are used, into the gradient.
+pub(super) fn from_sums<const R: usize>(
+    level: Level,
+    shape: &Conv2d,
+    sums: &[f32],
+    [rows, out_stride]: [usize; 2],
+    weight_gradient: &mut [f32],
+) {
     let gradient = Disjoint::new(weight_gradient);
-    let sums = &*sums;
     (0..shape.in_channels).into_par_iter().for_each(|channel| {
         // SAFETY: `level` is available; each input channel belongs to one task.
         unsafe {
@@ -313,7 +323,7 @@ impl<const R: usize> Kernel for FromSums<'_, R> {
             assert!(sums.len() >= (n * n - 1) * point_stride + I::LANES);
             // SAFETY: `dispatch` runs us where `I` exists; loads lie within the sums (asserted), stores within `taps`.
             unsafe {
-                let mut vertical = [[I::splat(0.0); MAX]; MAX];
+                let mut vertical = Rows::<I, MAX>::new();
                 let mut column = 0;
                 while column < n {
                     let mut x = [I::splat(0.0); MAX];
@@ -323,16 +333,12 @@ impl<const R: usize> Kernel for FromSums<'_, R> {
                         row += 1;
                     }
                     let y = from_points::<I, FilterGradient<R>>(&x);
-                    let mut row = 0;
-                    while row < R {
-                        vertical[row][column] = y[row];
-                        row += 1;
-                    }
+                    vertical.set_column(column, &y);
                     column += 1;
                 }
                 let mut row = 0;
                 while row < R {
-                    let y = from_points::<I, FilterGradient<R>>(&vertical[row]);
+                    let y = from_points::<I, FilterGradient<R>>(&vertical.row(row, n));
                     let mut column = 0;
                     while column < R {
                         let place = (row * R + column) * I::LANES;

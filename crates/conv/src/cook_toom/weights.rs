@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{
     points::MAX,
-    transform::{Filter, to_points},
+    transform::{Filter, Rows, to_points},
 };
 use crate::{
     disjoint::Disjoint,
@@ -117,7 +117,7 @@ impl<const R: usize> Kernel for PackPanel<'_, R> {
             }
             // SAFETY: `dispatch` runs us where `I` exists; loads are from `taps`, stores into parts of this panel.
             unsafe {
-                let mut vertical = [[I::splat(0.0); MAX]; MAX];
+                let mut vertical = Rows::<I, MAX>::new();
                 let mut column = 0;
                 while column < R {
                     let mut x = [I::splat(0.0); MAX];
@@ -127,16 +127,12 @@ impl<const R: usize> Kernel for PackPanel<'_, R> {
                         row += 1;
                     }
                     let y = to_points::<I, Filter<R>>(&x);
-                    let mut row = 0;
-                    while row < n {
-                        vertical[row][column] = y[row];
-                        row += 1;
-                    }
+                    vertical.set_column(column, &y);
                     column += 1;
                 }
                 let mut row = 0;
                 while row < n {
-                    let y = to_points::<I, Filter<R>>(&vertical[row]);
+                    let y = to_points::<I, Filter<R>>(&vertical.row(row, R));
                     let mut column = 0;
                     while column < n {
                         let point = row * n + column;

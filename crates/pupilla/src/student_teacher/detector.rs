@@ -112,7 +112,7 @@ impl Fit for StudentTeacherConfig {
                 Instant::now() + (left / scales).saturating_sub(reserve)
             });
             let (ensemble, run) =
-                train_students(network, whitening, &training, deadline, &device, observer)?;
+                train_students(network, whitening, &training, deadline, observer)?;
             let of_images = validate(&ensemble, &validation, sampling, &device, observer)?;
             let normalisation = normalisation(&of_images);
             manifests.push(ScaleManifest {

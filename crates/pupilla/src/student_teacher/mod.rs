@@ -1,13 +1,14 @@
 //! The method of the paper: an ensemble of students regresses a teacher's descriptors on good
 //! images; where it fails, or disagrees, there is a defect.
 //!
-//! [`config`] → training (scale by scale) → [`detector`] → [`model_file`].
+//! [`config`] → training (scale by scale, [`step`] by step) → [`detector`] → [`model_file`].
 
 pub mod config;
 pub mod detector;
 mod from_files;
 pub mod model_file;
 mod scale;
+pub mod step;
 mod training;
 
 pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
@@ -16,9 +15,10 @@ use rayon::prelude::*;
 use super::config::{Length, Paper, Quick, Settings, Training};
 use super::detector::Sampling;
 use super::scale::{Ensemble, Grid, describe, descriptors, patches_window, window_tensor};
+use super::step::{Planes, StudentsInTraining};
+use crate::device;
 use crate::error::TrainError;
 use crate::input::Window;
-use crate::optimizer::adam;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, values};
 use crate::random::derive_seed;
 use crate::schedule::one_cycle;
@@ -119,43 +119,29 @@ pub(super) fn train_students(
     whitening: Whitening,
     images: &Resized<'_>,
     deadline: Option<Instant>,
-    device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<(Ensemble, Run), TrainError> {
     let field = teacher.receptive_field();
     let settings = images.settings;
-    let training_device = device.clone().autodiff();
+    let purpose = format!("student weights p={field}");
+    let seeds = (0..settings.students)
+        .map(|student| derive_seed(settings.seed, &purpose, student as u64));
     let mut class = Class {
         teacher,
         whitening: &whitening,
-        students: (0..settings.students)
-            .map(|student| {
-                let purpose = format!("student weights p={field}");
-                let seed = derive_seed(settings.seed, &purpose, student as u64);
-                let network = teacher.config().init(seed, &training_device);
-                Student {
-                    network,
-                    optimizer: adam(weight_decay(&settings.training)),
-                }
-            })
-            .collect(),
-        device: training_device,
+        students: StudentsInTraining::new(
+            teacher.config(),
+            seeds,
+            weight_decay(&settings.training),
+        ),
     };
     let run = match &settings.training {
         Training::Quick(quick) => class.run_quick(quick, images, deadline, observer)?,
         Training::Paper(paper) => class.run_paper(paper, images, observer)?,
     };
-    let students = class
-        .students
-        .into_iter()
-        .map(|student| {
-            let network = student.network;
-            network.config().with_weights(network.weights(), device)
-        })
-        .collect();
     let ensemble = Ensemble {
+        students: class.students.into_networks(),
         teacher: teacher.clone(),
-        students,
         whitening,
     };
     Ok((ensemble, run))
@@ -171,25 +157,11 @@ fn weight_decay(training: &Training) -> f64 {
 /// A budget that does not reach for so many steps is refused: nothing is learned in fewer.
 const FEWEST_STEPS: usize = 20;
 
-/// A student in training.
-struct Student {
-    network: PatchNetwork,
-    optimizer: ModuleOptimizer,
-}
-
 /// The students of one teacher.
 struct Class<'a> {
     teacher: &'a PatchNetwork,
     whitening: &'a Whitening,
-    students: Vec<Student>,
-    /// The device with automatic differentiation.
-    device: Device,
-}
-
-/// Planes of some windows, `[windows, 3, height, width]`.
-struct Batch {
-    planes: Vec<f32>,
-    shape: [usize; 4],
+    students: StudentsInTraining,
 }
 
 impl Class<'_> {
@@ -206,7 +178,7 @@ impl Class<'_> {
         let seed = derive_seed(images.settings.seed, "windows", field.side() as u64);
         let stride = field.pooling_stride();
         let side = self.fitting_side(quick.window_side(field), images)?;
-        let batch = |step: usize| -> Result<Batch, ReadError> {
+        let batch = |step: usize| -> Result<Planes, ReadError> {
             let mut random = ChaCha8Rng::seed_from_u64(derive_seed(seed, "step", step as u64));
             let chosen: Vec<usize> = (0..quick.windows)
                 .map(|_| random.random_range(0..images.len()))
@@ -226,8 +198,8 @@ impl Class<'_> {
                 };
                 window.read(image, border, &mut planes);
             }
-            Ok(Batch {
-                planes,
+            Ok(Planes {
+                values: planes,
                 shape: [quick.windows, 3, side, side],
             })
         };
@@ -258,7 +230,7 @@ impl Class<'_> {
         let count = images.len();
         let mut epoch = usize::MAX;
         let mut order: Vec<usize> = Vec::new();
-        let batch = |step: usize| -> Result<Batch, ReadError> {
+        let batch = |step: usize| -> Result<Planes, ReadError> {
             if step / count != epoch {
                 epoch = step / count;
                 order = (0..count).collect();
@@ -270,8 +242,8 @@ impl Class<'_> {
             let window = patches_window(field, 1, everything);
             let mut planes = Vec::new();
             window.read(&image, images.settings.border, &mut planes);
-            Ok(Batch {
-                planes,
+            Ok(Planes {
+                values: planes,
                 shape: [1, 3, window.height, window.width],
             })
         };
@@ -295,7 +267,7 @@ impl Class<'_> {
         stride: usize,
         rate: impl Fn(usize) -> f64,
         peak: f64,
-        mut batch: impl FnMut(usize) -> Result<Batch, ReadError>,
+        mut batch: impl FnMut(usize) -> Result<Planes, ReadError>,
         observer: &mut dyn Observer,
     ) -> Result<Run, TrainError> {
         let last = steps - steps.div_ceil(10);
@@ -329,12 +301,11 @@ impl Class<'_> {
         })
     }
 
-    /// One optimiser step of every student on the same windows; their losses before it, each a mean
-    /// over positions and components.
-    fn step(&mut self, batch: Batch, stride: usize, rate: f64) -> Vec<f64> {
-        let plain = self.device.clone().inner();
-        let data = TensorData::new(batch.planes, batch.shape);
-        let input = Tensor::<4>::from_data(data.clone(), &plain);
+    /// One optimiser step of every student towards the teacher's descriptors of the same windows; their
+    /// losses before it.
+    fn step(&mut self, batch: Planes, stride: usize, rate: f64) -> Vec<f64> {
+        let data = TensorData::new(batch.values.clone(), batch.shape);
+        let input = Tensor::<4>::from_data(data, &device::cpu());
         let target = descriptors(self.teacher, input, stride);
         let shape = target.dims();
         let mut target = values(target);
@@ -342,21 +313,11 @@ impl Class<'_> {
         for image in target.chunks_mut(each) {
             self.whitening.apply(image);
         }
-        let target = TensorData::new(target, shape);
-        let input = Tensor::<4>::from_data(data, &self.device);
-        let target = Tensor::<4>::from_data(target, &self.device);
-        let mut losses = Vec::with_capacity(self.students.len());
-        for student in &mut self.students {
-            let predicted = descriptors(&student.network, input.clone(), stride);
-            let loss = (predicted - target.clone()).powi_scalar(2).mean();
-            losses.push(f64::from(loss.clone().inner().into_scalar::<f32>()));
-            // The paper's loss sums over the components; Adam is indifferent to the factor 128.
-            let gradients = GradientsParams::from_grads(loss.backward(), &student.network);
-            student.network = student
-                .optimizer
-                .step(rate, student.network.clone(), gradients);
-        }
-        losses
+        let target = Planes {
+            values: target,
+            shape,
+        };
+        self.students.step(batch, target, stride, rate)
     }
 
     /// The windows' side: at most `wanted`, cut down to the smallest image and its border.
@@ -375,7 +336,7 @@ impl Class<'_> {
     /// that are then thrown away.
     fn affordable_steps(
         &self,
-        batch: &impl Fn(usize) -> Result<Batch, ReadError>,
+        batch: &impl Fn(usize) -> Result<Planes, ReadError>,
         stride: usize,
         rate: f64,
         deadline: Instant,
@@ -383,15 +344,7 @@ impl Class<'_> {
         let mut trial = Class {
             teacher: self.teacher,
             whitening: self.whitening,
-            students: self
-                .students
-                .iter()
-                .map(|student| Student {
-                    network: student.network.clone(),
-                    optimizer: adam(0.0),
-                })
-                .collect(),
-            device: self.device.clone(),
+            students: self.students.clone(),
         };
         let mut times = Vec::new();
         for step in 0..3 {

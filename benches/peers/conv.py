@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Compares our convolution on the CPU with PyTorch's: same shapes, same threads, in turn, in one run.
+
+    python3 -m venv VENV && VENV/bin/pip install torch
+    VENV/bin/python benches/peers/conv.py [--threads 2] [--rounds 7] [--filter TEXT] [--json FILE]
+
+Builds what it runs (the examples `time_conv` of `pupilla-conv` and `training_step` of `pupilla`, in release mode). Prints a table
+to standard error and one JSON object to standard output; its `ratios` are PyTorch's median time over ours. PyTorch may use
+contiguous or channels-last memory, whichever is the faster of the two in that pass.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Key of a layer: [batch, in channels, height, width], out channels, kernel. What the layer sees of one 256×256 image with one offset of
+# every pooling before it; p = 33's and p = 65's later layers, whose maps are then small, are given four images.
+LAYERS = {
+    "p17 first 6x6 3-128": ((1, 3, 256, 256), 128, 6),
+    "p17 5x5 128-256": ((1, 128, 126, 126), 256, 5),
+    "p17 5x5 256-256": ((1, 256, 122, 122), 256, 5),
+    "p17 4x4 256-128": ((1, 256, 118, 118), 128, 4),
+    "p33 first 5x5 3-128": ((1, 3, 256, 256), 128, 5),
+    "p33 5x5 128-256": ((1, 128, 126, 126), 256, 5),
+    "p33 2x2 256-256": ((4, 256, 61, 61), 256, 2),
+    "p33 4x4 256-128": ((4, 256, 60, 60), 128, 4),
+    "p65 first 5x5 3-128": ((1, 3, 256, 256), 128, 5),
+    "p65 5x5 128-128 second": ((1, 128, 126, 126), 128, 5),
+    "p65 5x5 128-128 third": ((4, 128, 61, 61), 128, 5),
+    "p65 4x4 128-256": ((16, 128, 28, 28), 256, 4),
+    "p65 1x1 256-128": ((16, 256, 25, 25), 128, 1),
+}
+PASSES = ("forward", "input_gradient", "weight_gradient")
+
+# Key of a training step on the grid: receptive field, window, batch.
+STEPS = {
+    "training_step": (33, 129, 4),
+    "training_step p65": (65, 161, 4),
+    "training_step p17": (17, 49, 4),
+}
+SLOPE = 5e-3
+
+
+class Ours:
+    """One of our example programs, which answers a line with a line of times in milliseconds."""
+
+    def __init__(self, package, example, threads):
+        workspace = ["cargo", "build", "--release", "--workspace", "--example", example]
+        subprocess.run(workspace, cwd=ROOT, check=True, stdout=sys.stderr)
+        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        arguments = ["-"] if package == "pupilla-conv" else []
+        self.process = subprocess.Popen(
+            [target / "release" / "examples" / example, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
+        )
+
+    def times(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return [float(word) for word in self.process.stdout.readline().split()]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timed(run, repetitions):
+    run()
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def torch_pass(name, shape, out_channels, kernel, memory_format):
+    """A function that runs one pass of one convolution."""
+    x = torch.randn(shape).to(memory_format=memory_format)
+    w = (torch.randn(out_channels, shape[1], kernel, kernel) * 0.05).to(memory_format=memory_format)
+    bias = torch.randn(out_channels)
+    if name == "forward":
+        def run():
+            with torch.inference_mode():
+                F.conv2d(x, w, bias)
+        return run
+    gradient = torch.randn_like(F.conv2d(x, w, bias)).contiguous(memory_format=memory_format)
+    mask = [name == "input_gradient", name == "weight_gradient", False]
+
+    def run():
+        with torch.inference_mode():
+            torch.ops.aten.convolution_backward(
+                gradient, x, w, [out_channels], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, mask
+            )
+
+    return run
+
+
+def torch_network(field):
+    def conv(inputs, outputs, kernel, last=False):
+        layers = [torch.nn.Conv2d(inputs, outputs, kernel)]
+        return layers if last else [*layers, torch.nn.LeakyReLU(SLOPE, inplace=True)]
+
+    pool = [torch.nn.MaxPool2d(2)]
+    layers = {
+        17: [*conv(3, 128, 6), *conv(128, 256, 5), *conv(256, 256, 5), *conv(256, 128, 4, True)],
+        33: [*conv(3, 128, 5), *pool, *conv(128, 256, 5), *pool, *conv(256, 256, 2), *conv(256, 128, 4, True)],
+        65: [*conv(3, 128, 5), *pool, *conv(128, 128, 5), *pool, *conv(128, 128, 5), *pool,
+             *conv(128, 256, 4), *conv(256, 128, 1, True)],
+    }
+    return torch.nn.Sequential(*layers[field])
+
+
+def torch_step(field, window, batch, memory_format):
+    """A function that runs one training step: forward, backward, Adam."""
+    network = torch_network(field).to(memory_format=memory_format)
+    x = torch.randn(batch, 3, window, window).to(memory_format=memory_format)
+    with torch.no_grad():
+        target = torch.randn_like(network(x))
+    adam = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=1e-5)
+
+    def run():
+        adam.zero_grad(set_to_none=True)
+        F.mse_loss(network(x), target).backward()
+        adam.step()
+
+    return run
+
+
+def compare(key, line, ours, candidates, rounds, results):
+    """Runs ours and each candidate in turn; keeps the fastest candidate's median."""
+    repetitions = 2
+    mine, theirs = [], {name: [] for name in candidates}
+    for _ in range(rounds):
+        mine += ours.times(f"{line} {repetitions}")
+        for name, run in candidates.items():
+            theirs[name] += timed(run, repetitions)
+    ours_ms = statistics.median(mine)
+    best = min(theirs, key=lambda name: statistics.median(theirs[name]))
+    torch_ms = statistics.median(theirs[best])
+    results["ratios"][key] = round(torch_ms / ours_ms, 3)
+    results["ours_ms"][key] = round(ours_ms, 3)
+    results["torch_ms"][key] = round(torch_ms, 3)
+    print(f"{key:<44}{ours_ms:>9.2f}{torch_ms:>9.2f}  {best:<14}{torch_ms / ours_ms:>6.2f}", file=sys.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--filter", default="", help="only keys that contain this")
+    parser.add_argument("--json", type=Path, help="also write the result there")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+
+    results = {
+        "ratios": {},
+        "ours_ms": {},
+        "torch_ms": {},
+        "threads": arguments.threads,
+        "torch": torch.__version__,
+        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+    }
+    formats = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+    print(f"{'':<44}{'ours ms':>9}{'torch ms':>9}  {'':<14}{'ratio':>6}", file=sys.stderr)
+
+    conv = Ours("pupilla-conv", "time_conv", arguments.threads)
+    for layer, (shape, out_channels, kernel) in LAYERS.items():
+        for name in PASSES:
+            key = f"{layer}/{name}"
+            # Nobody needs the gradient of an image.
+            if arguments.filter not in key or ("first" in layer and name == "input_gradient"):
+                continue
+            candidates = {
+                label: torch_pass(name, shape, out_channels, kernel, memory_format)
+                for label, memory_format in formats.items()
+            }
+            line = " ".join(map(str, [name, *shape, out_channels, kernel, 1]))
+            compare(key, line, conv, candidates, arguments.rounds, results)
+    conv.close()
+
+    steps = Ours("pupilla", "training_step", arguments.threads)
+    for key, (field, window, batch) in STEPS.items():
+        if arguments.filter not in key:
+            continue
+        candidates = {
+            label: torch_step(field, window, batch, memory_format) for label, memory_format in formats.items()
+        }
+        compare(key, f"{field} {window} {batch}", steps, candidates, arguments.rounds, results)
+    steps.close()
+
+    text = json.dumps(results)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

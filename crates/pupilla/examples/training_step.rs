@@ -1,0 +1,58 @@
+//! Times whole training steps of one student (forward, backward, Adam) on made-up data, for scripts that compare
+//! them with others: `training_step RECEPTIVE_FIELD WINDOW BATCH STEPS`, on the grid.
+//!
+//! Reads such lines from standard input and answers each with one line of times in milliseconds, so that a script can
+//! alternate between it and a competitor without starting it anew.
+
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use pupilla::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
+use pupilla::receptive_field::ReceptiveField;
+use pupilla::student_teacher::step::{Planes, StudentsInTraining};
+
+fn main() {
+    pupilla_conv::keep_freed_memory();
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("standard input is readable");
+        let times: Vec<String> = times(&line)
+            .iter()
+            .map(|time| format!("{time:.4}"))
+            .collect();
+        println!("{}", times.join(" "));
+        std::io::stdout()
+            .flush()
+            .expect("standard output is writable");
+    }
+}
+
+fn times(line: &str) -> Vec<f64> {
+    let numbers: Vec<usize> = line
+        .split_whitespace()
+        .map(|word| word.parse().expect("numbers are needed"))
+        .collect();
+    let [field, window, batch, steps] = numbers[..] else {
+        panic!("RECEPTIVE_FIELD WINDOW BATCH STEPS are needed");
+    };
+    let field = ReceptiveField::try_from(field).expect("a receptive field");
+    let stride = field.pooling_stride();
+    let positions = (window - field.side()) / stride + 1;
+    let input = planes([batch, 3, window, window]);
+    let target = planes([batch, DESCRIPTOR_CHANNELS, positions, positions]);
+    let mut student = StudentsInTraining::new(PatchNetworkConfig::new(field), [1], 1e-5);
+    let mut step = || {
+        let start = Instant::now();
+        student.step(input.clone(), target.clone(), stride, 1e-4);
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    // The optimiser's state and the workspaces come into being in the first.
+    step();
+    (0..steps).map(|_| step()).collect()
+}
+
+fn planes(shape: [usize; 4]) -> Planes {
+    let values = (0..shape.iter().product())
+        .map(|i: usize| ((i * 7919) % 1999) as f32 / 999.5 - 1.0)
+        .collect();
+    Planes { values, shape }
+}
