@@ -4,8 +4,10 @@ use crate::{
     Conv2d,
     activation::Epilogue,
     connected,
-    cook_toom::{self, TILE, Tiles, weights::Weight},
+    cook_toom::{self, TILE, Tiles, pixels::Target, weights::Weight},
+    disjoint::Disjoint,
     lowered,
+    pool::{Pool, max_pool, max_pool_winners},
     simd::Level,
 };
 
@@ -66,14 +68,14 @@ fn convolve<const R: usize>(
     source: Source<'_>,
     weight: Weight<'_>,
     epilogue: Epilogue<'_>,
-    output: &mut [f32],
+    target: Target<'_>,
 ) {
     let convolve = if weight.from <= shallow::MOST_CHANNELS {
         shallow::convolve::<R>
     } else {
         convolve_deep::<R>
     };
-    convolve(level, source, weight, epilogue, output);
+    convolve(level, source, weight, epilogue, target);
 }
 
 /// The weight's gradient by the kernel for the input's number of channels.
@@ -101,31 +103,62 @@ pub(crate) fn forward(
 ) {
     match choose(shape, shape.output_size()) {
         Algorithm::CookToom(kernel) => {
-            let weight = Weight {
-                values: weight,
-                from: shape.in_channels,
-                to: shape.out_channels,
-                reversed: false,
-            };
-            let source = Source {
-                values: input,
-                batch: shape.batch,
-                size: [shape.height, shape.width],
-                border: 0,
-            };
-            with_kernel!(
-                kernel,
-                convolve,
-                Level::best(),
-                source,
-                weight,
-                epilogue,
-                output
-            );
+            let target = Target::Full(Disjoint::new(output));
+            cook_toom_forward(kernel, shape, input, weight, epilogue, target);
         }
         Algorithm::Lowered => lowered::forward(shape, input, weight, epilogue, output),
         Algorithm::Connected => connected::forward(shape, input, weight, epilogue, output),
     }
+}
+
+/// As [`forward`], then 2×2 max-pooling with stride 2.
+pub(crate) fn forward_max_pool(
+    shape: &Conv2d,
+    input: &[f32],
+    weight: &[f32],
+    epilogue: Epilogue<'_>,
+    output: &mut [f32],
+    winners: Option<&mut [u8]>,
+) {
+    if let Algorithm::CookToom(kernel) = choose(shape, shape.output_size()) {
+        let target = Target::Pooled {
+            output: Disjoint::new(output),
+            winners: winners.map(Disjoint::new),
+        };
+        cook_toom_forward(kernel, shape, input, weight, epilogue, target);
+        return;
+    }
+    let mut full = vec![0.0; shape.output_len()];
+    forward(shape, input, weight, epilogue, &mut full);
+    let pool = Pool::after(shape);
+    max_pool(&pool, &full, output);
+    if let Some(winners) = winners {
+        max_pool_winners(&pool, &full, winners);
+    }
+}
+
+fn cook_toom_forward(
+    kernel: usize,
+    shape: &Conv2d,
+    input: &[f32],
+    weight: &[f32],
+    epilogue: Epilogue<'_>,
+    target: Target<'_>,
+) {
+    let weight = Weight {
+        values: weight,
+        from: shape.in_channels,
+        to: shape.out_channels,
+        reversed: false,
+    };
+    let source = Source {
+        values: input,
+        batch: shape.batch,
+        size: [shape.height, shape.width],
+        border: 0,
+    };
+    let level = Level::best();
+    with_kernel!(kernel, convolve, level, source, weight, epilogue, target);
 }
 
 pub(crate) fn input_gradient(
@@ -156,7 +189,7 @@ pub(crate) fn input_gradient(
                 source,
                 weight,
                 Epilogue::NONE,
-                input_gradient
+                Target::Full(Disjoint::new(input_gradient))
             );
         }
         Algorithm::Lowered => {
@@ -200,11 +233,12 @@ mod tests {
     /// Cook–Toom with every instruction set of this processor, against the lowered product.
     #[test]
     fn every_instruction_set_and_kernel() {
-        for kernel in 2..=6 {
+        // Few channels, and many: kernels of their own.
+        for (kernel, channels) in (2..=6).flat_map(|kernel| [(kernel, 3), (kernel, 5)]) {
             let input = if cfg!(miri) {
-                [2, 2, 9, 8]
+                [1, channels, 9, 8]
             } else {
-                [2, 5, 23, 18]
+                [2, channels, 23, 18]
             };
             let out_channels = if cfg!(miri) { 3 } else { 37 };
             let shape = Conv2d::new(input, out_channels, [kernel; 2]).unwrap();
@@ -251,14 +285,16 @@ mod tests {
                     size: [shape.height, shape.width],
                     border: 0,
                 };
-                with_kernel!(kernel, convolve, level, source, forward, epilogue, output);
+                let target = Target::Full(Disjoint::new(output));
+                with_kernel!(kernel, convolve, level, source, forward, epilogue, target);
                 forward.reversed = true;
                 (forward.from, forward.to) = (forward.to, forward.from);
                 source.values = &gradient;
                 source.size = shape.output_size();
                 source.border = kernel - 1;
                 let none = Epilogue::NONE;
-                with_kernel!(kernel, convolve, level, source, forward, none, of_input);
+                let target = Target::Full(Disjoint::new(of_input));
+                with_kernel!(kernel, convolve, level, source, forward, none, target);
                 with_kernel!(
                     kernel,
                     tile_weight_gradient,

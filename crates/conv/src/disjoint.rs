@@ -7,19 +7,19 @@ use std::marker::PhantomData;
 /// The channels of an output lie `height × width` apart, so the part that one thread computes is seldom one contiguous
 /// sub-slice, and `split_at_mut` cannot describe it.
 #[derive(Clone, Copy)]
-pub(crate) struct Disjoint<'a> {
-    start: *mut f32,
+pub(crate) struct Disjoint<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    slice: PhantomData<&'a mut [f32]>,
+    slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the only access is `part`, whose caller promises that no two living parts overlap; `f32` is `Send`.
-unsafe impl Send for Disjoint<'_> {}
+// SAFETY: the only access is `part`, whose caller promises that no two living parts overlap; `T` is `Send`.
+unsafe impl<T: Send> Send for Disjoint<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for Disjoint<'_> {}
+unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
-impl<'a> Disjoint<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+impl<'a, T> Disjoint<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self {
             start: slice.as_mut_ptr(),
             len: slice.len(),
@@ -33,7 +33,7 @@ impl<'a> Disjoint<'a> {
     /// No other part that contains one of these elements is alive, on any thread.
     #[inline]
     #[allow(clippy::mut_from_ref)] // The caller promises what the borrow checker cannot see.
-    pub(crate) unsafe fn part(&self, offset: usize, len: usize) -> &mut [f32] {
+    pub(crate) unsafe fn part(&self, offset: usize, len: usize) -> &mut [T] {
         assert!(
             offset <= self.len && len <= self.len - offset,
             "elements {offset}..{offset}+{len} of {}",
@@ -47,7 +47,7 @@ impl<'a> Disjoint<'a> {
     ///
     /// Using it is sound as long as no other thread touches the elements that are read or written through it.
     #[inline]
-    pub(crate) fn pointer(&self, offset: usize, reach: usize) -> *mut f32 {
+    pub(crate) fn pointer(&self, offset: usize, reach: usize) -> *mut T {
         assert!(
             offset <= self.len && reach <= self.len - offset,
             "elements {offset}..{offset}+{reach} of {}",

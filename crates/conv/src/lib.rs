@@ -2,8 +2,8 @@
 //!
 //! The four passes of a valid two-dimensional convolution ([`Conv2d`]), `f32`, NCHW: [`forward`], [`input_gradient`],
 //! [`weight_gradient`] and [`bias_gradient`]; with them what surrounds a convolution in a patch network: bias and leaky ReLU where
-//! the output is written ([`forward_leaky_relu`]) and 2×2 max-pooling ([`max_pool`]). The crate knows no
-//! deep-learning framework.
+//! the output is written ([`forward_leaky_relu`]), 2×2 max-pooling there as well ([`forward_max_pool`]) or by itself
+//! ([`max_pool`]). The crate knows no deep-learning framework.
 //!
 //! # Algorithms
 //! | shape | algorithm |
@@ -59,7 +59,7 @@ use rayon::prelude::*;
 pub use activation::leaky_relu_gradient;
 pub use allocation::keep_freed_memory;
 pub use peak::measured_peak;
-pub use pool::{Pool, max_pool, max_pool_gradient};
+pub use pool::{Pool, activated_pool_gradient, max_pool, max_pool_gradient};
 pub use shape::{Conv2d, ShapeError};
 pub use workspace::release_workspaces;
 
@@ -90,6 +90,51 @@ pub fn forward_leaky_relu(
     slope: f32,
     output: &mut [f32],
 ) {
+    let epilogue = check_operands(shape, input, weight, bias, slope);
+    check_len("output", output, shape.output_len());
+    algorithm::forward(shape, input, weight, epilogue, output);
+}
+
+/// As [`forward_leaky_relu`], with 2×2 max-pooling of stride 2 behind it (a last odd row or column is dropped); the map before
+/// the pooling is never written. `output` is `[batch, out_channels, rows / 2, columns / 2]`.
+///
+/// `winners`, of the output's length, takes what the backward pass ([`activated_pool_gradient`]) needs: which of its window's
+/// four pixels, row by row, is the first largest, *before* bias and activation are applied, whose rounding may make others
+/// equal to it.
+///
+/// # Panics
+/// When the length of a slice is not the one that the shape demands, or the output's map is smaller than a window.
+pub fn forward_max_pool(
+    shape: &Conv2d,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    slope: f32,
+    output: &mut [f32],
+    winners: Option<&mut [u8]>,
+) {
+    let epilogue = check_operands(shape, input, weight, bias, slope);
+    let [rows, columns] = shape.output_size();
+    assert!(
+        rows >= 2 && columns >= 2,
+        "2x2 pooling of planes of {rows}x{columns}"
+    );
+    let len = shape.batch * shape.out_channels * (rows / 2) * (columns / 2);
+    check_len("output", output, len);
+    if let Some(winners) = &winners {
+        assert_eq!(winners.len(), len, "there are as many winners as outputs");
+    }
+    algorithm::forward_max_pool(shape, input, weight, epilogue, output, winners);
+}
+
+#[track_caller]
+fn check_operands<'a>(
+    shape: &Conv2d,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&'a [f32]>,
+    slope: f32,
+) -> activation::Epilogue<'a> {
     assert!(
         (0.0..=1.0).contains(&slope),
         "the slope of a leaky ReLU must be within 0 and 1, not {slope}"
@@ -99,9 +144,7 @@ pub fn forward_leaky_relu(
     if let Some(bias) = bias {
         check_len("bias", bias, shape.out_channels);
     }
-    check_len("output", output, shape.output_len());
-    let epilogue = activation::Epilogue { bias, slope };
-    algorithm::forward(shape, input, weight, epilogue, output);
+    activation::Epilogue { bias, slope }
 }
 
 /// Computes the gradient with respect to the input, overwriting `input_gradient`. `output_gradient` has the shape of

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::Conv2d;
+
 /// Pooling of planes (all channels of all images) with 2×2 windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
@@ -14,6 +16,15 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Ordinary pooling (stride 2) of the output of a convolution.
+    pub fn after(shape: &Conv2d) -> Self {
+        Self {
+            planes: shape.batch * shape.out_channels,
+            size: shape.output_size(),
+            stride: 2,
+        }
+    }
+
     /// Rows and columns of the output.
     pub fn output_size(&self) -> [usize; 2] {
         self.size.map(|size| (size - 2) / self.stride + 1)
@@ -70,6 +81,85 @@ pub fn max_pool(pool: &Pool, input: &[f32], output: &mut [f32]) {
         });
 }
 
+/// Writes which of its window's four pixels (row by row) each output of [`max_pool`] was.
+pub(crate) fn max_pool_winners(pool: &Pool, input: &[f32], winners: &mut [u8]) {
+    let [rows, columns] = pool.output_size();
+    winners
+        .par_chunks_exact_mut(rows * columns)
+        .zip(input.par_chunks_exact(pool.size[0] * pool.size[1]))
+        .for_each(|(winners, input)| {
+            for (y, winners) in winners.chunks_exact_mut(columns).enumerate() {
+                let rows = pool.rows(input, y);
+                for (x, winner) in winners.iter_mut().enumerate() {
+                    *winner = first_largest(rows, x * pool.stride) as u8;
+                }
+            }
+        });
+}
+
+/// Overwrites `input_gradient` with the gradient with respect to a convolution's output *before* the leaky ReLU and the
+/// pooling (stride 2) behind it.
+///
+/// `output` and `winners` are those of [`forward_max_pool`](crate::forward_max_pool), and of the length of `output_gradient`. Where
+/// the output is not above 0 the gradient is multiplied by `slope`; all of it goes to the window's winner.
+///
+/// # Panics
+/// When a length does not fit the sizes, or the stride is not 2.
+pub fn activated_pool_gradient(
+    pool: &Pool,
+    output: &[f32],
+    winners: &[u8],
+    slope: f32,
+    output_gradient: &[f32],
+    input_gradient: &mut [f32],
+) {
+    pool.check(input_gradient, output_gradient);
+    assert_eq!(
+        pool.stride, 2,
+        "winners are those of windows that do not overlap"
+    );
+    assert_eq!(output.len(), output_gradient.len());
+    assert_eq!(winners.len(), output_gradient.len());
+    let [rows, columns] = pool.output_size();
+    let area = rows * columns;
+    let width = pool.size[1];
+    input_gradient
+        .par_chunks_exact_mut(pool.size[0] * width)
+        .enumerate()
+        .for_each(|(plane, target)| {
+            let of_plane = plane * area..(plane + 1) * area;
+            let output = &output[of_plane.clone()];
+            let winners = &winners[of_plane.clone()];
+            let gradient = &output_gradient[of_plane];
+            for (y, target) in target.chunks_exact_mut(2 * width).take(rows).enumerate() {
+                let of_row = y * columns..(y + 1) * columns;
+                let (output, winners) = (&output[of_row.clone()], &winners[of_row.clone()]);
+                let gradient = &gradient[of_row];
+                let (top, bottom) = target.split_at_mut(width);
+                let windows = top.chunks_exact_mut(2).zip(bottom.chunks_exact_mut(2));
+                let values = output.iter().zip(winners).zip(gradient);
+                for ((top, bottom), ((output, winner), gradient)) in windows.zip(values) {
+                    let gradient = if *output > 0.0 {
+                        *gradient
+                    } else {
+                        *gradient * slope
+                    };
+                    let pixel = |place| if *winner == place { gradient } else { 0.0 };
+                    top[0] = pixel(0);
+                    top[1] = pixel(1);
+                    bottom[0] = pixel(2);
+                    bottom[1] = pixel(3);
+                }
+                // What the windows do not reach.
+                if width > 2 * columns {
+                    top[2 * columns] = 0.0;
+                    bottom[2 * columns] = 0.0;
+                }
+            }
+            target[2 * rows * width..].fill(0.0);
+        });
+}
+
 /// Overwrites `input_gradient` with the gradient with respect to the pool's input: each window's gradient goes to its first
 /// largest pixel (row by row, as in PyTorch), and where windows overlap the gradients add up.
 ///
@@ -97,10 +187,7 @@ pub fn max_pool_gradient(
                 for (y, gradient) in gradient.chunks_exact(columns).enumerate() {
                     let [top, bottom] = pool.rows(input, y);
                     for (x, winner) in winners.iter_mut().enumerate() {
-                        let x = x * pool.stride;
-                        let (above, first) = first_larger((top[x], 0), (top[x + 1], 1));
-                        let (below, second) = first_larger((bottom[x], 2), (bottom[x + 1], 3));
-                        *winner = first_larger((above, first), (below, second)).1;
+                        *winner = first_largest([top, bottom], x * pool.stride);
                     }
                     // One place of the window after the other: within a pass no two windows meet.
                     for place in 0..4 {
@@ -126,6 +213,14 @@ pub fn max_pool_gradient(
 #[inline]
 fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
+}
+
+/// Which pixel of the window at the column `x` of two rows is the first of its largest.
+#[inline]
+fn first_largest([top, bottom]: [&[f32]; 2], x: usize) -> u32 {
+    let above = first_larger((top[x], 0), (top[x + 1], 1));
+    let below = first_larger((bottom[x], 2), (bottom[x + 1], 3));
+    first_larger(above, below).1
 }
 
 #[inline]

@@ -161,7 +161,7 @@ impl Conv2d {
     }
 
     /// Pixels of one output channel.
-    pub(crate) fn output_area(&self) -> usize {
+    pub fn output_area(&self) -> usize {
         let [rows, columns] = self.output_size();
         rows * columns
     }

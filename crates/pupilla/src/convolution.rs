@@ -1,8 +1,12 @@
-//! The two operations that Burn does not do for us: a valid convolution with bias and leaky ReLU,
-//! and 2×2 max-pooling, computed by `pupilla-conv` on the CPU, with hand-written backward passes.
+//! The two operations that Burn does not do for us: a valid convolution with bias, leaky ReLU and,
+//! where one follows, max-pooling; and max-pooling by itself. They are computed by `pupilla-conv` on
+//! the CPU, with hand-written backward passes.
 //!
 //! The activation is part of the operation because its gradient needs nothing but the sign of the
-//! *output* (a leaky ReLU with a positive slope keeps signs): the pre-activation is never stored.
+//! *output* (a leaky ReLU with a positive slope keeps signs): the pre-activation is never stored. With
+//! the pooling in it too, the largest maps of a network are never written.
+
+use std::sync::Arc;
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -26,12 +30,38 @@ pub(crate) trait ConvolutionBackend: Backend {
         slope: f32,
     ) -> FloatTensor<Self>;
 
+    /// See [`convolution_max_pool`].
+    fn patch_convolution_max_pool(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        slope: f32,
+    ) -> FloatTensor<Self>;
+
     /// See [`max_pool`].
     fn patch_max_pool(input: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The gradients that a backend with [`ConvolutionBackend`] gives to automatic differentiation.
 pub(crate) trait ConvolutionGradients: ConvolutionBackend {
+    /// [`convolution_max_pool`], and which of its window's four pixels each output was.
+    fn convolution_max_pool_winners(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        slope: f32,
+    ) -> (FloatTensor<Self>, Arc<[u8]>);
+
+    /// The gradient before activation and pooling of a [`convolution_max_pool`] of `input` with `weight`.
+    fn activated_pool_gradient(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        output: FloatTensor<Self>,
+        winners: &[u8],
+        gradient: FloatTensor<Self>,
+        slope: f32,
+    ) -> FloatTensor<Self>;
+
     /// The gradient before the activation, from the one behind it and the sign of the output.
     fn activation_gradient(
         output: FloatTensor<Self>,
@@ -92,6 +122,23 @@ pub(crate) fn convolution(
         stride,
         slope,
     ))
+}
+
+/// [`convolution`] with stride 1, then [`max_pool`], without the map between the two.
+pub(crate) fn convolution_max_pool(
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    slope: f32,
+) -> Tensor<4> {
+    Tensor::from_dispatch(
+        <Dispatch as ConvolutionBackend>::patch_convolution_max_pool(
+            input.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            slope,
+        ),
+    )
 }
 
 /// Max-pooling, 2×2 with stride 2; a last odd row or column is dropped.
@@ -158,7 +205,54 @@ fn output_shape(shape: &Conv2d) -> [usize; 4] {
     [shape.batch, shape.out_channels, height, width]
 }
 
+/// The shape of the output of [`convolution_max_pool`].
+fn pooled_shape(shape: &Conv2d) -> [usize; 4] {
+    let [rows, columns] = Pool::after(shape).output_size();
+    [shape.batch, shape.out_channels, rows, columns]
+}
+
+fn flex_convolution_max_pool(
+    input: &FlexTensor,
+    weight: &FlexTensor,
+    bias: &FlexTensor,
+    slope: f32,
+    winners: Option<&mut Vec<u8>>,
+) -> FlexTensor {
+    let shape = shape(input, weight, 1);
+    let dimensions = pooled_shape(&shape);
+    let mut output = vec![0.0; dimensions.iter().product()];
+    let winners = winners.map(|winners| {
+        winners.resize(output.len(), 0);
+        &mut winners[..]
+    });
+    with_values(input, |input| {
+        with_values(weight, |weight| {
+            with_values(bias, |bias| {
+                pupilla_conv::forward_max_pool(
+                    &shape,
+                    input,
+                    weight,
+                    Some(bias),
+                    slope,
+                    &mut output,
+                    winners,
+                );
+            });
+        });
+    });
+    from_values(output, dimensions)
+}
+
 impl ConvolutionBackend for Flex {
+    fn patch_convolution_max_pool(
+        input: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        slope: f32,
+    ) -> FlexTensor {
+        flex_convolution_max_pool(&input, &weight, &bias, slope, None)
+    }
+
     fn patch_convolution(
         input: FlexTensor,
         weight: FlexTensor,
@@ -197,6 +291,44 @@ impl ConvolutionBackend for Flex {
 }
 
 impl ConvolutionGradients for Flex {
+    fn convolution_max_pool_winners(
+        input: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        slope: f32,
+    ) -> (FlexTensor, Arc<[u8]>) {
+        let mut winners = Vec::new();
+        let output = flex_convolution_max_pool(&input, &weight, &bias, slope, Some(&mut winners));
+        (output, winners.into())
+    }
+
+    fn activated_pool_gradient(
+        input: &FlexTensor,
+        weight: &FlexTensor,
+        output: FlexTensor,
+        winners: &[u8],
+        gradient: FlexTensor,
+        slope: f32,
+    ) -> FlexTensor {
+        let shape = shape(input, weight, 1);
+        let pool = Pool::after(&shape);
+        let dimensions = output_shape(&shape);
+        let mut result = vec![0.0; dimensions.iter().product()];
+        with_values(&output, |output| {
+            with_values(&gradient, |gradient| {
+                pupilla_conv::activated_pool_gradient(
+                    &pool,
+                    output,
+                    winners,
+                    slope,
+                    gradient,
+                    &mut result,
+                );
+            });
+        });
+        from_values(result, dimensions)
+    }
+
     fn activation_gradient(output: FlexTensor, gradient: FlexTensor, slope: f32) -> FlexTensor {
         if slope == 1.0 {
             return gradient;
@@ -273,12 +405,14 @@ impl ConvolutionGradients for Flex {
     }
 }
 
-/// What the backward pass keeps: the input and the weight (as checkpoints), the output itself.
+/// What the backward pass keeps: the input and the weight (as checkpoints), the output itself and, if it is pooled, the
+/// windows' winners.
 #[derive(Clone, Debug)]
 struct Saved<T> {
     input: NodeId,
     weight: NodeId,
     output: T,
+    winners: Option<Arc<[u8]>>,
     stride: usize,
     slope: f32,
 }
@@ -298,9 +432,15 @@ impl<B: Backend + ConvolutionGradients> Backward<B, 3> for PatchConvolution {
         let [input_node, weight_node, bias_node] = ops.parents;
         let saved = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
-        let gradient = B::activation_gradient(saved.output, gradient, saved.slope);
         let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(saved.input);
         let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(saved.weight);
+        let Saved { output, slope, .. } = saved;
+        let gradient = match saved.winners {
+            Some(winners) => {
+                B::activated_pool_gradient(&input, &weight, output, &winners, gradient, slope)
+            }
+            None => B::activation_gradient(output, gradient, slope),
+        };
 
         if let Some(node) = bias_node {
             let value = B::bias_gradient(&input, &weight, &gradient, saved.stride);
@@ -339,6 +479,41 @@ impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPool {
     }
 }
 
+/// Runs a convolution and keeps what its backward pass needs, if there will be one (which `run` is told).
+fn tracked<B: Backend + ConvolutionGradients, C: CheckpointStrategy>(
+    [input, weight]: [FloatTensor<Autodiff<B, C>>; 2],
+    bias: FloatTensor<Autodiff<B, C>>,
+    stride: usize,
+    slope: f32,
+    run: impl FnOnce([FloatTensor<B>; 2], FloatTensor<B>, bool) -> (FloatTensor<B>, Option<Arc<[u8]>>),
+) -> FloatTensor<Autodiff<B, C>> {
+    match PatchConvolution
+        .prepare::<C>([input.node(), weight.node(), bias.node()])
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(mut preparation) => {
+            let input_state = preparation.checkpoint(&input);
+            let weight_state = preparation.checkpoint(&weight);
+            let operands = [input.into_primitive(), weight.into_primitive()];
+            let (output, winners) = run(operands, bias.into_primitive(), true);
+            let saved = Saved {
+                input: input_state,
+                weight: weight_state,
+                output: output.clone(),
+                winners,
+                stride,
+                slope,
+            };
+            preparation.finish(saved, output)
+        }
+        OpsKind::UnTracked(preparation) => {
+            let operands = [input.into_primitive(), weight.into_primitive()];
+            preparation.finish(run(operands, bias.into_primitive(), false).0)
+        }
+    }
+}
+
 impl<B: Backend + ConvolutionGradients, C: CheckpointStrategy> ConvolutionBackend
     for Autodiff<B, C>
 {
@@ -349,40 +524,44 @@ impl<B: Backend + ConvolutionGradients, C: CheckpointStrategy> ConvolutionBacken
         stride: usize,
         slope: f32,
     ) -> FloatTensor<Self> {
-        match PatchConvolution
-            .prepare::<C>([input.node(), weight.node(), bias.node()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut preparation) => {
-                let input_state = preparation.checkpoint(&input);
-                let weight_state = preparation.checkpoint(&weight);
-                let output = B::patch_convolution(
-                    input.into_primitive(),
-                    weight.into_primitive(),
-                    bias.into_primitive(),
-                    stride,
-                    slope,
-                );
-                preparation.finish(
-                    Saved {
-                        input: input_state,
-                        weight: weight_state,
-                        output: output.clone(),
-                        stride,
-                        slope,
-                    },
-                    output,
+        tracked::<B, C>(
+            [input, weight],
+            bias,
+            stride,
+            slope,
+            |[input, weight], bias, _| {
+                (
+                    B::patch_convolution(input, weight, bias, stride, slope),
+                    None,
                 )
-            }
-            OpsKind::UnTracked(preparation) => preparation.finish(B::patch_convolution(
-                input.into_primitive(),
-                weight.into_primitive(),
-                bias.into_primitive(),
-                stride,
-                slope,
-            )),
-        }
+            },
+        )
+    }
+
+    fn patch_convolution_max_pool(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        slope: f32,
+    ) -> FloatTensor<Self> {
+        tracked::<B, C>(
+            [input, weight],
+            bias,
+            1,
+            slope,
+            |[input, weight], bias, tracked| {
+                if tracked {
+                    let (output, winners) =
+                        B::convolution_max_pool_winners(input, weight, bias, slope);
+                    (output, Some(winners))
+                } else {
+                    (
+                        B::patch_convolution_max_pool(input, weight, bias, slope),
+                        None,
+                    )
+                }
+            },
+        )
     }
 
     fn patch_max_pool(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -447,9 +626,14 @@ mod tests {
                 random([4, 3, kernel, kernel]),
             ];
             let bias = Tensor::<1>::random([4], Distribution::Normal(0.0, 1.0), &device);
-            let ours = all(&values, &bias, |input, weight, bias| {
+            let mut ours = vec![all(&values, &bias, |input, weight, bias| {
                 max_pool(convolution(input, weight, bias, stride, 0.25))
-            });
+            })];
+            if stride == 1 {
+                ours.push(all(&values, &bias, |input, weight, bias| {
+                    convolution_max_pool(input, weight, bias, 0.25)
+                }));
+            }
             let theirs = all(&values, &bias, |input, weight, bias| {
                 let options = ConvOptions::new([stride, stride], [0, 0], [1, 1], 1);
                 let output = conv2d(input, weight, Some(bias), options);
@@ -458,7 +642,7 @@ mod tests {
                     MaxPoolOptions::new([2, 2]),
                 )
             });
-            for (ours, theirs) in ours.iter().zip(&theirs) {
+            for (ours, theirs) in ours.iter().flat_map(|ours| ours.iter().zip(&theirs)) {
                 assert_eq!(ours.shape(), theirs.shape());
                 for (a, b) in ours.iter::<f32>().zip(theirs.iter::<f32>()) {
                     assert!((a - b).abs() < 2e-3, "kernel {kernel}: {a} and {b}");

@@ -14,7 +14,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::convolution::{convolution, max_pool};
+use crate::convolution::{convolution, convolution_max_pool, max_pool};
 use crate::random::normal;
 use crate::receptive_field::{Layer, ReceptiveField};
 
@@ -170,7 +170,7 @@ impl PatchNetwork {
         );
         let rows = positions(height, field, stride);
         let columns = positions(width, field, stride);
-        let output = self.layers(input, stride / field.pooling_stride(), max_pool);
+        let output = self.layers(input, stride / field.pooling_stride(), false);
         output.slice([0..batch, 0..DESCRIPTOR_CHANNELS, 0..rows, 0..columns])
     }
 
@@ -196,7 +196,7 @@ impl PatchNetwork {
         let fitted =
             |count: usize| count.next_multiple_of(field.pooling_stride()) + field.span() - 1;
         let input = fit(input, fitted(rows), fitted(columns));
-        let mut output = self.layers(input, 1, fragments);
+        let mut output = self.layers(input, 1, true);
         let mut factor = field.pooling_stride();
         while factor > 1 {
             output = weave(output);
@@ -206,31 +206,24 @@ impl PatchNetwork {
     }
 
     /// All layers; `last_stride` is the stride of the 4×4 convolution, behind which no other
-    /// layer looks at neighbours.
-    fn layers(
-        &self,
-        input: Tensor<4>,
-        last_stride: usize,
-        pool: impl Fn(Tensor<4>) -> Tensor<4>,
-    ) -> Tensor<4> {
+    /// layer looks at neighbours; `dense` evaluates each pooling at all of its offsets.
+    fn layers(&self, input: Tensor<4>, last_stride: usize, dense: bool) -> Tensor<4> {
         let mut map = input;
-        let mut convolutions = self.convolutions.iter().enumerate();
-        for layer in self.config.0.layers() {
-            map = match layer {
-                Layer::Pooling => pool(map),
-                Layer::Convolution(kernel, _) => {
-                    let (index, layer) = convolutions
-                        .next()
-                        .expect("built from the same list of layers");
-                    let last = index + 1 == self.convolutions.len();
-                    convolution(
-                        map,
-                        layer.weight.val(),
-                        layer.bias.val(),
-                        if kernel == 4 { last_stride } else { 1 },
-                        if last { 1.0 } else { LEAKY_SLOPE },
-                    )
-                }
+        let mut convolutions = self.convolutions.iter();
+        let mut layers = self.config.0.layers().into_iter().peekable();
+        while let Some(Layer::Convolution(kernel, _)) = layers.next() {
+            let layer = convolutions
+                .next()
+                .expect("built from the same list of layers");
+            let (weight, bias) = (layer.weight.val(), layer.bias.val());
+            let last = layers.peek().is_none();
+            let slope = if last { 1.0 } else { LEAKY_SLOPE };
+            let stride = if kernel == 4 { last_stride } else { 1 };
+            let pooled = layers.next_if_eq(&Layer::Pooling).is_some();
+            map = match (pooled, dense) {
+                (false, _) => convolution(map, weight, bias, stride, slope),
+                (true, false) => convolution_max_pool(map, weight, bias, slope),
+                (true, true) => fragments(convolution(map, weight, bias, stride, slope)),
             };
         }
         map

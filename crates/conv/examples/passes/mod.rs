@@ -1,6 +1,8 @@
 //! The passes of one convolution by name, on made-up data.
 
-use pupilla_conv::{Conv2d, bias_gradient, forward, input_gradient, weight_gradient};
+use pupilla_conv::{
+    Conv2d, bias_gradient, forward, forward_max_pool, input_gradient, weight_gradient,
+};
 
 pub struct Problem {
     shape: Conv2d,
@@ -11,6 +13,7 @@ pub struct Problem {
     input_gradient: Vec<f32>,
     weight_gradient: Vec<f32>,
     bias_gradient: Vec<f32>,
+    winners: Vec<u8>,
 }
 
 impl Problem {
@@ -25,10 +28,11 @@ impl Problem {
             input_gradient: vec![0.0; shape.input_len()],
             weight_gradient: vec![0.0; shape.weight_len()],
             bias_gradient: vec![0.0; shape.out_channels],
+            winners: vec![0; shape.output_len()],
         }
     }
 
-    /// Runs `forward`, `input_gradient`, `weight_gradient` or `bias_gradient`.
+    /// Runs `forward`, `forward_max_pool`, `input_gradient`, `weight_gradient` or `bias_gradient`.
     pub fn run(&mut self, pass: &str) {
         let shape = &self.shape;
         match pass {
@@ -39,6 +43,20 @@ impl Problem {
                 Some(&self.bias),
                 &mut self.output,
             ),
+            "forward_max_pool" => {
+                let pooled = self.output.len() / shape.output_area()
+                    * (shape.output_size()[0] / 2)
+                    * (shape.output_size()[1] / 2);
+                forward_max_pool(
+                    shape,
+                    &self.input,
+                    &self.weight,
+                    Some(&self.bias),
+                    5e-3,
+                    &mut self.output[..pooled],
+                    Some(&mut self.winners[..pooled]),
+                );
+            }
             "input_gradient" => {
                 input_gradient(shape, &self.output, &self.weight, &mut self.input_gradient)
             }

@@ -11,13 +11,13 @@ use rayon::prelude::*;
 use super::{
     TILE, Tiles,
     input::{Planes, gather, lane_stride, scratch_len, transform_row},
+    pixels::{Target, constants, finish, pixels_len, write},
     points::MAX,
     transform::{Input, Output, Rows, from_points},
     weights::{Packed, Weight, pack},
 };
 use crate::{
     activation::Epilogue,
-    disjoint::Disjoint,
     product::{LINE, ROW_VECTORS, Tile},
     simd::{Isa, Kernel, Level, dispatch},
     workspace::Buffer,
@@ -38,22 +38,21 @@ pub(crate) struct Source<'a> {
     pub(crate) border: usize,
 }
 
-/// Convolves the source into `[batch, weight.to, size + 2·border − R + 1]`.
+/// Convolves the source into `[batch, weight.to, size + 2·border − R + 1]`, or into that map's 2×2 windows.
 pub(crate) fn convolve<const R: usize>(
     level: Level,
     source: Source<'_>,
     weight: Weight<'_>,
     epilogue: Epilogue<'_>,
-    output: &mut [f32],
+    target: Target<'_>,
 ) {
     let outputs = source.size.map(|size| size + 2 * source.border + 1 - R);
-    let tiles = Tiles::new(source.batch, outputs);
+    let tiles = Tiles::new(source.batch, target.needed(outputs));
     let packed = pack::<R>(level, weight, CHUNK / level.columns());
     let vectors = tiles.count().div_ceil(level.lanes());
     let per_block = vectors
         .div_ceil(rayon::current_num_threads())
         .clamp(1, ROW_VECTORS);
-    let output = Disjoint::new(output);
     (0..vectors.div_ceil(per_block))
         .into_par_iter()
         .for_each(|block| {
@@ -70,7 +69,7 @@ pub(crate) fn convolve<const R: usize>(
                         weight,
                         packed: &packed,
                         epilogue,
-                        output,
+                        target,
                     },
                 );
             }
@@ -84,7 +83,7 @@ struct Block<'a, const R: usize> {
     weight: Weight<'a>,
     packed: &'a Packed,
     epilogue: Epilogue<'a>,
-    output: Disjoint<'a>,
+    target: Target<'a>,
 }
 
 impl<const R: usize> Kernel for Block<'_, R> {
@@ -105,7 +104,7 @@ impl<const R: usize> Kernel for Block<'_, R> {
         let sources_len = n * n * source_stride;
         let products_len = n * n * product_stride;
         let mut buffer =
-            Buffer::new(sources_len + products_len + scratch_len(count).max(TILE * TILE * lanes));
+            Buffer::new(sources_len + products_len + scratch_len(count).max(pixels_len(lanes)));
         let sources = buffer.as_mut_ptr();
         let products = sources.wrapping_add(sources_len);
         let scratch = products.wrapping_add(products_len);
@@ -178,21 +177,21 @@ impl<const R: usize> Kernel for Block<'_, R> {
                 }
                 let first = first_panel * I::COLUMNS;
                 for channel in first..(first + panels * I::COLUMNS).min(to) {
-                    let bias = self.epilogue.bias.map_or(0.0, |bias| bias[channel]);
                     from_products::<I, R>(
                         products.add((channel - first) * lanes),
                         product_stride,
                         vectors,
-                        [I::splat(bias), I::splat(self.epilogue.slope)],
+                        self.target,
+                        constants(&self.epilogue, channel),
                         scratch,
                     );
-                    write_tiles::<I>(
+                    write::<I>(
                         &self.tiles,
                         self.range.clone(),
                         [channel, to, 1],
                         scratch,
                         lanes,
-                        self.output,
+                        self.target,
                     );
                 }
                 first_panel += panels;
@@ -201,57 +200,14 @@ impl<const R: usize> Kernel for Block<'_, R> {
     }
 }
 
-/// Writes the pixels of one of `channels` output channels, left as by [`from_products`], without what sticks out.
-///
-/// The pieces of a plane that a block writes are too short for the processor to foresee the next, so the cache lines of the
-/// channel that comes `ahead` channels later are asked for here.
-///
-/// # Safety
-/// The processor has the instructions of `I`; `pixels` are valid for four rows of `4 · lanes` elements; no other thread writes
-/// these tiles of the channel.
-#[inline(always)]
-pub(super) unsafe fn write_tiles<I: Isa>(
-    tiles: &Tiles,
-    range: Range<usize>,
-    [channel, channels, ahead]: [usize; 3],
-    pixels: *const f32,
-    lanes: usize,
-    output: Disjoint<'_>,
-) {
-    let [rows, columns] = tiles.size;
-    let ahead = ahead * rows * columns;
-    let mut tile = range.start;
-    while tile < range.end {
-        let run = tiles.run_at(tile, range.end);
-        let x = run.column * TILE;
-        let len = (run.len * TILE).min(columns - x);
-        for row in 0..TILE.min(rows - run.row * TILE) {
-            let y = run.row * TILE + row;
-            let place = ((run.image * channels + channel) * rows + y) * columns + x;
-            // SAFETY: the caller's promises; the run lies within the range.
-            unsafe {
-                let source = pixels.add(TILE * (row * lanes + tile - range.start));
-                let target = output.part(place, len);
-                let next = target.as_ptr().wrapping_add(ahead);
-                target.copy_from_slice(std::slice::from_raw_parts(source, len));
-                let mut line = 0;
-                while line < len + LINE {
-                    I::prefetch(next.wrapping_add(line));
-                    line += LINE;
-                }
-            }
-        }
-        tile += run.len;
-    }
-}
-
-/// Transforms the products of one channel into pixels: row `r` of all the tiles, side by side, at `pixels + r · 4 · lanes`.
+/// Transforms the products of one channel into pixels, left as by [`finish`].
 #[inline(always)]
 unsafe fn from_products<I: Isa, const R: usize>(
     products: *const f32,
     point_stride: usize,
     vectors: usize,
-    [bias, slope]: [I::V; 2],
+    target: Target<'_>,
+    constants: [f32; 2],
     pixels: *mut f32,
 ) {
     let n = R + 3;
@@ -270,29 +226,10 @@ unsafe fn from_products<I: Isa, const R: usize>(
                     x[row] = I::load(products.add((row * n + column) * point_stride));
                     row += 1;
                 }
-                let y = from_points::<I, Output<R>>(&x);
-                vertical.set_column(column, &y);
+                vertical.set_column(column, &from_points::<I, Output<R>>(&x));
                 column += 1;
             }
-            let mut row = 0;
-            while row < TILE {
-                let y = from_points::<I, Output<R>>(&vertical.row(row, n));
-                let mut line = [y[0], y[1], y[2], y[3]];
-                let mut column = 0;
-                while column < TILE {
-                    let value = I::add(line[column], bias);
-                    line[column] = I::max(value, I::mul(value, slope));
-                    column += 1;
-                }
-                let line = I::interleave4(line);
-                let place = TILE * (row * lanes + vector * I::LANES);
-                let mut part = 0;
-                while part < 4 {
-                    I::store(pixels.add(place + part * I::LANES), line[part]);
-                    part += 1;
-                }
-                row += 1;
-            }
+            finish::<I, R>(&vertical, target, constants, vector, lanes, pixels);
             vector += 1;
         }
     }

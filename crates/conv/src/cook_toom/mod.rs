@@ -17,6 +17,7 @@
 
 pub(crate) mod forward;
 mod input;
+pub(crate) mod pixels;
 pub(crate) mod points;
 pub(crate) mod shallow;
 mod transform;

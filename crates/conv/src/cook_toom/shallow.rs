@@ -11,8 +11,9 @@ use rayon::prelude::*;
 
 use super::{
     TILE, Tiles,
-    forward::{Source, write_tiles},
+    forward::Source,
     input::{Planes, gather, lane_stride, scratch_len, transform_row},
+    pixels::{Target, constants, finish, pixels_len, write},
     points::MAX,
     transform::{Gradient, Input, Output, Rows, from_points},
     weight_gradient::from_sums,
@@ -39,13 +40,12 @@ pub(crate) fn convolve<const R: usize>(
     source: Source<'_>,
     weight: Weight<'_>,
     epilogue: Epilogue<'_>,
-    output: &mut [f32],
+    target: Target<'_>,
 ) {
     let outputs = source.size.map(|size| size + 2 * source.border + 1 - R);
-    let tiles = Tiles::new(source.batch, outputs);
+    let tiles = Tiles::new(source.batch, target.needed(outputs));
     let packed = pack::<R>(level, weight, 1);
     let block = VECTORS * level.lanes();
-    let output = Disjoint::new(output);
     (0..tiles.count().div_ceil(block))
         .into_par_iter()
         .for_each(|task| {
@@ -61,7 +61,7 @@ pub(crate) fn convolve<const R: usize>(
                         weight,
                         packed: &packed,
                         epilogue,
-                        output,
+                        target,
                     },
                 );
             }
@@ -75,7 +75,7 @@ struct Block<'a, const R: usize> {
     weight: Weight<'a>,
     packed: &'a Packed,
     epilogue: Epilogue<'a>,
-    output: Disjoint<'a>,
+    target: Target<'a>,
 }
 
 impl<const R: usize> Kernel for Block<'_, R> {
@@ -89,9 +89,8 @@ impl<const R: usize> Kernel for Block<'_, R> {
         let vectors = count.div_ceil(I::LANES);
         let lanes = vectors * I::LANES;
         let [height, width] = self.source.size;
-        let pixels_len = TILE * TILE * lanes;
         let sources_len = n * n * from * lanes;
-        let mut buffer = Buffer::new(sources_len + scratch_len(count).max(2 * pixels_len));
+        let mut buffer = Buffer::new(sources_len + scratch_len(count).max(2 * pixels_len(lanes)));
         let sources = buffer.as_mut_ptr();
         let scratch = sources.wrapping_add(sources_len);
         // SAFETY: `dispatch` runs us where `I` exists. The regions of the buffer are as long as the strides imply; the
@@ -131,48 +130,33 @@ impl<const R: usize> Kernel for Block<'_, R> {
             let mut first = 0;
             while first < to {
                 let panel = first / I::COLUMNS * n * n * self.packed.panel_stride;
-                let weights = self
-                    .packed
-                    .values
-                    .as_ptr()
-                    .add(panel + first % I::COLUMNS);
+                let weights = self.packed.values.as_ptr().add(panel + first % I::COLUMNS);
                 for vector in 0..vectors {
                     let source = sources.add(vector * n * n * from * I::LANES);
-                    let pixels = scratch.add(TILE * vector * I::LANES);
-                    let constants = |channel: usize| {
-                        let bias = self.epilogue.bias.map_or(0.0, |bias| bias[channel.min(to - 1)]);
-                        [bias, self.epilogue.slope]
+                    let destination = Destination {
+                        target: self.target,
+                        vector,
+                        lanes,
+                        pixels: scratch,
                     };
+                    let stride = self.packed.panel_stride;
+                    let own = |channel: usize| constants(&self.epilogue, channel);
                     if together == 2 {
-                        products::<I, R, 2>(
-                            source,
-                            from,
-                            weights,
-                            self.packed.panel_stride,
-                            [constants(first), constants(first + 1)],
-                            [pixels, pixels.add(pixels_len)],
-                            lanes,
-                        );
+                        let constants = [own(first), own(first + 1)];
+                        products::<I, R, 2>(source, from, weights, stride, constants, destination);
                     } else {
-                        products::<I, R, 1>(
-                            source,
-                            from,
-                            weights,
-                            self.packed.panel_stride,
-                            [constants(first)],
-                            [pixels],
-                            lanes,
-                        );
+                        let constants = [own(first)];
+                        products::<I, R, 1>(source, from, weights, stride, constants, destination);
                     }
                 }
                 for channel in first..(first + together).min(to) {
-                    write_tiles::<I>(
+                    write::<I>(
                         &self.tiles,
                         self.range.clone(),
                         [channel, to, together],
-                        scratch.add((channel - first) * pixels_len),
+                        scratch.add((channel - first) * pixels_len(lanes)),
                         lanes,
-                        self.output,
+                        self.target,
                     );
                 }
                 first += together;
@@ -181,9 +165,17 @@ impl<const R: usize> Kernel for Block<'_, R> {
     }
 }
 
+/// Where one vector of a block's tiles goes: the pixels of a second channel stand [`pixels_len`] behind those of the first.
+#[derive(Clone, Copy)]
+struct Destination<'a> {
+    target: Target<'a>,
+    vector: usize,
+    lanes: usize,
+    pixels: *mut f32,
+}
+
 /// Multiplies and transforms back one vector of tiles for `N` channels of the output, in registers: `source` holds `[columns,
-/// channels, rows, LANES]` points, `weights` those of the first of the channels, which lie side by side. Row `r` of the
-/// tiles' pixels goes to `pixels + r · 4 · lanes`.
+/// channels, rows, LANES]` points, `weights` those of the first of the channels, which lie side by side.
 #[inline(always)]
 unsafe fn products<I: Isa, const R: usize, const N: usize>(
     source: *const f32,
@@ -191,8 +183,7 @@ unsafe fn products<I: Isa, const R: usize, const N: usize>(
     weights: *const f32,
     point_stride: usize,
     constants: [[f32; 2]; N],
-    pixels: [*mut f32; N],
-    lanes: usize,
+    destination: Destination<'_>,
 ) {
     let n = R + 3;
     // SAFETY: the caller's buffers are as large as described; the processor has `I`.
@@ -228,26 +219,14 @@ unsafe fn products<I: Isa, const R: usize, const N: usize>(
         }
         let mut item = 0;
         while item < N {
-            let [bias, slope] = constants[item].map(|value| I::splat(value));
-            let mut row = 0;
-            while row < TILE {
-                let y = from_points::<I, Output<R>>(&vertical[item].row(row, n));
-                let mut line = [y[0], y[1], y[2], y[3]];
-                let mut column = 0;
-                while column < TILE {
-                    let value = I::add(line[column], bias);
-                    line[column] = I::max(value, I::mul(value, slope));
-                    column += 1;
-                }
-                let line = I::interleave4(line);
-                let mut part = 0;
-                while part < 4 {
-                    let place = TILE * row * lanes + part * I::LANES;
-                    I::store(pixels[item].add(place), line[part]);
-                    part += 1;
-                }
-                row += 1;
-            }
+            finish::<I, R>(
+                &vertical[item],
+                destination.target,
+                constants[item],
+                destination.vector,
+                destination.lanes,
+                destination.pixels.add(item * pixels_len(destination.lanes)),
+            );
             item += 1;
         }
     }
@@ -530,10 +509,7 @@ impl Operands {
             }
             for (from, sums) in sums.iter().enumerate() {
                 for (channel, sum) in sums.iter().enumerate() {
-                    I::store(
-                        self.sums.add((from * CHANNELS + channel) * I::LANES),
-                        *sum,
-                    );
+                    I::store(self.sums.add((from * CHANNELS + channel) * I::LANES), *sum);
                 }
             }
         }

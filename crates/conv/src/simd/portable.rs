@@ -55,6 +55,16 @@ impl Isa for Portable {
         zip(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
+    unsafe fn greater(a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
+        std::array::from_fn(|lane| {
+            if a[lane] > b[lane] {
+                then[lane]
+            } else {
+                otherwise[lane]
+            }
+        })
+    }
+    #[inline(always)]
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         // Not `f32::mul_add`: without the instruction that is a call of a library function.
         zip(zip(a, b, |a, b| a * b), c, |product, c| product + c)

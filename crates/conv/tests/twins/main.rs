@@ -3,3 +3,4 @@
 mod error;
 mod naive;
 mod passes;
+mod pooled;

@@ -124,8 +124,8 @@ pub(super) fn train_students(
     let field = teacher.receptive_field();
     let settings = images.settings;
     let purpose = format!("student weights p={field}");
-    let seeds = (0..settings.students)
-        .map(|student| derive_seed(settings.seed, &purpose, student as u64));
+    let seeds =
+        (0..settings.students).map(|student| derive_seed(settings.seed, &purpose, student as u64));
     let mut class = Class {
         teacher,
         whitening: &whitening,

@@ -1,0 +1,199 @@
+//! The last steps of the output: horizontal transform, bias, activation, pooling, and the pixels' way to their places.
+
+use std::ops::Range;
+
+use super::{
+    TILE, Tiles,
+    transform::{Output, Rows, from_points},
+};
+use crate::{activation::Epilogue, disjoint::Disjoint, product::LINE, simd::Isa};
+
+/// Where the output of a convolution goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// `[batch, channels, rows, columns]`
+    Full(Disjoint<'a>),
+    /// The largest values of 2×2 windows, `[batch, channels, rows / 2, columns / 2]`, and which of the four pixels each was.
+    Pooled {
+        output: Disjoint<'a>,
+        winners: Option<Disjoint<'a, u8>>,
+    },
+}
+
+impl Target<'_> {
+    /// Rows and columns of outputs that are needed, of those that the convolution has.
+    pub(super) fn needed(&self, size: [usize; 2]) -> [usize; 2] {
+        match self {
+            Self::Full(_) => size,
+            Self::Pooled { .. } => size.map(|size| size / 2 * 2),
+        }
+    }
+}
+
+/// Floats of scratch memory for the pixels of a channel's tiles.
+pub(super) fn pixels_len(lanes: usize) -> usize {
+    TILE * TILE * lanes
+}
+
+/// Transforms one vector of tiles of one channel horizontally, after [`Rows`] took the vertical result, and leaves its pixels at
+/// `vector · LANES` tiles behind `pixels`: row `r` of all tiles side by side at `r · 4 · lanes`, or, of windows, at `r · 2 ·
+/// lanes` with the winners behind all rows.
+///
+/// # Safety
+/// The processor has the instructions of `I`; `n` columns of the rows are set; `pixels` are valid for [`pixels_len`].
+#[inline(always)]
+pub(super) unsafe fn finish<I: Isa, const R: usize>(
+    vertical: &Rows<I, TILE>,
+    target: Target<'_>,
+    [bias, slope]: [f32; 2],
+    vector: usize,
+    lanes: usize,
+    pixels: *mut f32,
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let (bias, slope) = (I::splat(bias), I::splat(slope));
+        let row = |row: usize| from_points::<I, Output<R>>(&vertical.row(row, R + 3));
+        match target {
+            Target::Full(_) => {
+                let mut y = 0;
+                while y < TILE {
+                    let values = row(y);
+                    let mut line = [values[0], values[1], values[2], values[3]];
+                    let mut x = 0;
+                    while x < TILE {
+                        let value = I::add(line[x], bias);
+                        line[x] = I::max(value, I::mul(value, slope));
+                        x += 1;
+                    }
+                    let line = I::interleave4(line);
+                    let place = TILE * (y * lanes + vector * I::LANES);
+                    let mut part = 0;
+                    while part < 4 {
+                        I::store(pixels.add(place + part * I::LANES), line[part]);
+                        part += 1;
+                    }
+                    y += 1;
+                }
+            }
+            Target::Pooled { winners, .. } => {
+                let mut y = 0;
+                while y < 2 {
+                    let (top, bottom) = (row(2 * y), row(2 * y + 1));
+                    let mut largest = [bias; 2];
+                    let mut winner = [bias; 2];
+                    let mut x = 0;
+                    while x < 2 {
+                        let [a, b] = [top[2 * x], top[2 * x + 1]];
+                        let [c, d] = [bottom[2 * x], bottom[2 * x + 1]];
+                        let (above, below) = (I::max(b, a), I::max(d, c));
+                        // Bias and activation keep the order, so they may come after.
+                        let value = I::add(I::max(below, above), bias);
+                        largest[x] = I::max(value, I::mul(value, slope));
+                        if winners.is_some() {
+                            let first = I::greater(b, a, I::splat(1.0), I::splat(0.0));
+                            let second = I::greater(d, c, I::splat(3.0), I::splat(2.0));
+                            winner[x] = I::greater(below, above, second, first);
+                        }
+                        x += 1;
+                    }
+                    let place = 2 * (y * lanes + vector * I::LANES);
+                    let [left, right] = I::interleave(largest[0], largest[1]);
+                    I::store(pixels.add(place), left);
+                    I::store(pixels.add(place + I::LANES), right);
+                    if winners.is_some() {
+                        let place = place + 4 * lanes;
+                        let [left, right] = I::interleave(winner[0], winner[1]);
+                        I::store(pixels.add(place), left);
+                        I::store(pixels.add(place + I::LANES), right);
+                    }
+                    y += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Bias and slope of a channel, which may be one behind the last.
+#[inline(always)]
+pub(super) fn constants(epilogue: &Epilogue<'_>, channel: usize) -> [f32; 2] {
+    let bias = match epilogue.bias {
+        Some(bias) if channel < bias.len() => bias[channel],
+        _ => 0.0,
+    };
+    [bias, epilogue.slope]
+}
+
+/// Writes the pixels of one of `channels` output channels, left as by [`finish`], without what sticks out.
+///
+/// The pieces of a plane that a block writes are too short for the processor to foresee the next, so the cache lines of the
+/// channel that comes `ahead` channels later are asked for here.
+///
+/// # Safety
+/// The processor has the instructions of `I`; `pixels` are valid for [`pixels_len`]; no other thread writes these tiles of the
+/// channel.
+#[inline(always)]
+pub(super) unsafe fn write<I: Isa>(
+    tiles: &Tiles,
+    range: Range<usize>,
+    [channel, channels, ahead]: [usize; 3],
+    pixels: *const f32,
+    lanes: usize,
+    target: Target<'_>,
+) {
+    let (output, winners, side) = match target {
+        Target::Full(output) => (output, None, TILE),
+        Target::Pooled { output, winners } => (output, winners, TILE / 2),
+    };
+    let [rows, columns] = tiles.size.map(|size| size * side / TILE);
+    let mut tile = range.start;
+    while tile < range.end {
+        let run = tiles.run_at(tile, range.end);
+        let x = run.column * side;
+        let len = (run.len * side).min(columns - x);
+        for row in 0..side.min(rows - run.row * side) {
+            let y = run.row * side + row;
+            let place = ((run.image * channels + channel) * rows + y) * columns + x;
+            // SAFETY: the caller's promises; the run lies within the range.
+            unsafe {
+                let source = pixels.add(side * (row * lanes + tile - range.start));
+                let line = output.part(place, len);
+                copy::<I>(source, line);
+                let next = line.as_ptr().wrapping_add(ahead * rows * columns);
+                let mut fetched = 0;
+                while fetched < len + LINE {
+                    I::prefetch(next.wrapping_add(fetched));
+                    fetched += LINE;
+                }
+                if let Some(winners) = winners {
+                    let source = std::slice::from_raw_parts(source.add(4 * lanes), len);
+                    for (winner, value) in winners.part(place, len).iter_mut().zip(source) {
+                        *winner = value.to_int_unchecked::<i32>() as u8;
+                    }
+                }
+            }
+        }
+        tile += run.len;
+    }
+}
+
+/// Copies as many values as the target has; a call of the general copy costs as much as the short lines themselves.
+#[inline(always)]
+unsafe fn copy<I: Isa>(source: *const f32, target: &mut [f32]) {
+    let len = target.len();
+    // SAFETY: the caller's pointer is valid for that many elements, none of them in the target.
+    unsafe {
+        if len < I::LANES {
+            target.copy_from_slice(std::slice::from_raw_parts(source, len));
+            return;
+        }
+        let to = target.as_mut_ptr();
+        let mut x = 0;
+        while x + I::LANES <= len {
+            I::store(to.add(x), I::load(source.add(x)));
+            x += I::LANES;
+        }
+        let last = len - I::LANES;
+        I::store(to.add(last), I::load(source.add(last)));
+    }
+}

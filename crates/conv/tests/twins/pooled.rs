@@ -1,0 +1,106 @@
+//! The convolution with pooling behind it, against the convolution, then the pooling.
+
+use crate::naive::Problem;
+use proptest::prelude::*;
+use pupilla_conv::{
+    Conv2d, Pool, activated_pool_gradient, forward_leaky_relu, forward_max_pool, max_pool,
+};
+
+const SLOPE: f32 = 0.25;
+
+fn any_shape() -> impl Strategy<Value = Conv2d> {
+    (
+        1..4usize,
+        prop_oneof![1..5usize, 5..20usize],
+        1..7usize,
+        [2..24usize, 2..24usize],
+        1..40usize,
+        1..3usize,
+    )
+        .prop_map(|(batch, channels, kernel, extra, out_channels, stride)| {
+            let side = |extra: usize| kernel + (extra - 1) * stride;
+            let input = [batch, channels, side(extra[0]), side(extra[1])];
+            Conv2d::new(input, out_channels, [kernel; 2])
+                .unwrap()
+                .with_stride([stride; 2])
+                .unwrap()
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn pooled_convolutions_match_their_twins(shape in any_shape(), seed: u64) {
+        assert_matches_twins(shape, seed);
+    }
+}
+
+#[test]
+fn layers_with_pooling_match_their_twins() {
+    for (batch, channels, size, out_channels, kernel) in
+        [(3, 3, 33, 128, 5), (2, 128, 14, 256, 5), (1, 3, 65, 128, 5)]
+    {
+        let shape = Conv2d::new([batch, channels, size, size], out_channels, [kernel; 2]).unwrap();
+        assert_matches_twins(shape, 11);
+    }
+}
+
+#[track_caller]
+fn assert_matches_twins(shape: Conv2d, seed: u64) {
+    let problem = Problem::random(shape, seed);
+    let pool = Pool::after(&shape);
+    let [rows, columns] = pool.output_size();
+    let (input, weight, bias) = (&problem.input, &problem.weight, Some(&problem.bias[..]));
+
+    let mut full = vec![f32::NAN; shape.output_len()];
+    forward_leaky_relu(&shape, input, weight, bias, SLOPE, &mut full);
+    let mut expected = vec![f32::NAN; pool.planes * rows * columns];
+    max_pool(&pool, &full, &mut expected);
+
+    // Not just close: the two must be interchangeable in inference.
+    let mut output = vec![f32::NAN; expected.len()];
+    forward_max_pool(&shape, input, weight, bias, SLOPE, &mut output, None);
+    assert_eq!(output, expected, "{shape:?}");
+    let mut winners = vec![u8::MAX; expected.len()];
+    output.fill(f32::NAN);
+    forward_max_pool(
+        &shape,
+        input,
+        weight,
+        bias,
+        SLOPE,
+        &mut output,
+        Some(&mut winners),
+    );
+    assert_eq!(output, expected, "{shape:?}");
+
+    let place = |at: usize| {
+        let (plane, y, x) = (at / (rows * columns), at / columns % rows, at % columns);
+        let winner = usize::from(winners[at]);
+        assert!(winner < 4, "{shape:?}");
+        plane * shape.output_area()
+            + (2 * y + winner / 2) * shape.output_size()[1]
+            + 2 * x
+            + winner % 2
+    };
+    let gradient: Vec<f32> = (0..output.len())
+        .map(|at| (at as f32 * 0.37).sin())
+        .collect();
+    let mut expected = vec![0.0; full.len()];
+    for (at, gradient) in gradient.iter().enumerate() {
+        assert_eq!(
+            full[place(at)],
+            output[at],
+            "{shape:?}: the winner is the largest"
+        );
+        expected[place(at)] = if output[at] > 0.0 {
+            *gradient
+        } else {
+            gradient * SLOPE
+        };
+    }
+    let mut actual = vec![f32::NAN; full.len()];
+    activated_pool_gradient(&pool, &output, &winners, SLOPE, &gradient, &mut actual);
+    assert_eq!(actual, expected, "{shape:?}");
+}
