@@ -6,7 +6,7 @@ use crate::{
     connected,
     cook_toom::{self, TILE, Tiles, pixels::Target, weights::Weight},
     disjoint::Disjoint,
-    lowered,
+    lowered, pointwise,
     pool::{Pool, max_pool, max_pool_winners},
     simd::Level,
 };
@@ -16,6 +16,8 @@ use crate::{
 enum Algorithm {
     /// F(4×4, r×r) and F(r×r, 4×4).
     CookToom(usize),
+    /// A 1×1 kernel.
+    Pointwise,
     /// Lowered to matrix products.
     Lowered,
     /// A kernel as large as the input: one matrix product.
@@ -27,6 +29,12 @@ fn choose(shape: &Conv2d, size: [usize; 2]) -> Algorithm {
     let [kernel, width] = shape.kernel;
     if shape.kernel == [shape.height, shape.width] {
         return Algorithm::Connected;
+    }
+    // Its register tiles take 4 or 8 channels of one side and whole vectors of the other.
+    let channels = [shape.in_channels, shape.out_channels];
+    let fitting = |channels: &usize| *channels >= 16 && channels.is_multiple_of(4);
+    if shape.kernel == [1, 1] && shape.stride == [1, 1] && channels.iter().all(fitting) {
+        return Algorithm::Pointwise;
     }
     if shape.stride != [1, 1] || kernel != width || !(2..=6).contains(&kernel) {
         return Algorithm::Lowered;
@@ -105,6 +113,16 @@ pub(crate) fn forward(
         Algorithm::CookToom(kernel) => {
             let target = Target::Full(Disjoint::new(output));
             cook_toom_forward(kernel, shape, input, weight, epilogue, target);
+        }
+        Algorithm::Pointwise => {
+            let weight = Weight {
+                values: weight,
+                from: shape.in_channels,
+                to: shape.out_channels,
+                reversed: false,
+            };
+            let pixels = [shape.batch, shape.height * shape.width];
+            pointwise::convolve(Level::best(), pixels, input, weight, epilogue, output);
         }
         Algorithm::Lowered => lowered::forward(shape, input, weight, epilogue, output),
         Algorithm::Connected => connected::forward(shape, input, weight, epilogue, output),
@@ -192,6 +210,24 @@ pub(crate) fn input_gradient(
                 Target::Full(Disjoint::new(input_gradient))
             );
         }
+        Algorithm::Pointwise => {
+            let weight = Weight {
+                values: weight,
+                from: shape.out_channels,
+                to: shape.in_channels,
+                reversed: true,
+            };
+            let pixels = [shape.batch, shape.height * shape.width];
+            let none = Epilogue::NONE;
+            pointwise::convolve(
+                Level::best(),
+                pixels,
+                output_gradient,
+                weight,
+                none,
+                input_gradient,
+            );
+        }
         Algorithm::Lowered => {
             lowered::input_gradient(shape, output_gradient, weight, input_gradient)
         }
@@ -216,6 +252,13 @@ pub(crate) fn weight_gradient(
             input,
             output_gradient,
             weight_gradient
+        ),
+        Algorithm::Pointwise => pointwise::weight_gradient(
+            Level::best(),
+            shape,
+            input,
+            output_gradient,
+            weight_gradient,
         ),
         Algorithm::Lowered => {
             lowered::weight_gradient(shape, input, output_gradient, weight_gradient)

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | kernel as large as the input | one matrix product |
 //! | square kernel of 2 to 6, stride 1, tiles that save a quarter of the products | Cook–Toom, tiles of 4×4 outputs |
+//! | 1×1 kernel, stride 1, channels by the dozen | a matrix product of channels |
 //! | everything else | lowered to blocks of matrix products |
 //!
 //! # Error
@@ -48,6 +49,7 @@ mod disjoint;
 mod lowered;
 mod matrix;
 mod peak;
+mod pointwise;
 mod pool;
 mod product;
 mod shape;

@@ -77,6 +77,7 @@ pub(super) unsafe fn gather<I: Isa, T: Transform>(
             let top = (run.row * TILE) as isize - planes.border as isize;
             let left = (run.column * TILE) as isize - planes.border as isize;
             let columns = TILE * (run.len - 1) + T::COLUMNS;
+            let inside = top >= 0 && top as usize + T::COLUMNS <= height;
             let mut column = 0;
             while column < columns {
                 let x = left + column as isize;
@@ -86,19 +87,25 @@ pub(super) unsafe fn gather<I: Isa, T: Transform>(
                 let high = (width as isize - x).clamp(low as isize, I::LANES as isize) as usize;
                 let mut pixels = [I::splat(0.0); MAX];
                 let mut row = 0;
-                while row < T::COLUMNS {
-                    let y = top + row as isize;
-                    if y >= 0 && (y as usize) < height {
-                        let place = image.wrapping_offset(y * width as isize + x);
+                if inside && whole {
+                    let place = image.wrapping_offset(top * width as isize + x);
+                    while row < T::COLUMNS {
+                        let place = place.wrapping_add(row * width);
                         // The caller's next channel: its rows are too short for the processor to see them coming.
                         I::prefetch(place.wrapping_add(height * width));
-                        pixels[row] = if whole {
-                            I::load(place)
-                        } else {
-                            I::load_within(place, low, high)
-                        };
+                        pixels[row] = I::load(place);
+                        row += 1;
                     }
-                    row += 1;
+                } else {
+                    while row < T::COLUMNS {
+                        let y = top + row as isize;
+                        if y >= 0 && (y as usize) < height {
+                            let place = image.wrapping_offset(y * width as isize + x);
+                            I::prefetch(place.wrapping_add(height * width));
+                            pixels[row] = I::load_within(place, low, high);
+                        }
+                        row += 1;
+                    }
                 }
                 if let Some(only) = only {
                     let mut sum = I::splat(0.0);

@@ -1,8 +1,9 @@
 //! The weight's gradient by F(R×R, 4×4), with the 4×4 tiles of the output gradient as the filters.
 //!
-//! The sums `[points, in_channels, out_channels]` are larger than a cache. A task therefore takes the points of one *row*
-//! (whose vertical transform is a single sum of pixels) and a range of output channels, whose sums fit, and walks over all the
-//! tiles, in order: no task's result depends on how many threads there are.
+//! A task takes a range of output channels (and of rows of points, if there are many threads) and walks over all the tiles,
+//! in order, so no sum depends on how many threads there are. The transformed tiles of a block would not fit into the cache with all
+//! their points, but those of one *row* of points do, and its vertical transform is a single sum of pixels; so a block is
+//! read once for each row, which the cache serves after the first.
 
 use std::ops::Range;
 
@@ -18,15 +19,12 @@ use crate::{
     Conv2d,
     disjoint::Disjoint,
     product::{ROW_VECTORS, Tile},
-    simd::{Isa, Kernel, Level, dispatch},
+    simd::{Isa, Kernel, Level, dispatch, transpose},
     workspace::Buffer,
 };
 
 /// Tiles that are transformed before they are multiplied.
 const BLOCK: usize = 96;
-
-/// Floats of the sums that one task keeps (1 MiB).
-const SUMS: usize = 1 << 18;
 
 pub(crate) fn weight_gradient<const R: usize>(
     level: Level,
@@ -39,32 +37,29 @@ pub(crate) fn weight_gradient<const R: usize>(
     let threads = rayon::current_num_threads();
     let lanes = level.lanes();
     let vectors = shape.out_channels.div_ceil(lanes);
-    // Vectors of output channels for a task: few enough for the sums to stay in the cache and to feed all threads.
-    let largest = (SUMS / (n * shape.in_channels * lanes)).max(1);
-    let mut ranges = vectors.div_ceil(largest);
-    while n * ranges < 4 * threads && !(n * ranges).is_multiple_of(threads) && ranges < vectors {
-        ranges += 1;
-    }
-    let per_range = vectors.div_ceil(ranges);
+    // A range of output channels for each thread, so that it reads its part of their gradient once from memory; with more
+    // threads than full register tiles, rows of points as well.
+    let per_range = vectors.div_ceil(threads).max(ROW_VECTORS.min(vectors));
     let ranges = vectors.div_ceil(per_range);
+    let per_group = n.div_ceil(threads.div_ceil(ranges).min(n));
+    let groups = n.div_ceil(per_group);
 
     let rows = shape.in_channels.next_multiple_of(4);
     let out_stride = vectors * lanes;
     let mut sums = Buffer::new(n * n * rows * out_stride);
     let shared = Disjoint::new(&mut sums);
-    (0..n * ranges).into_par_iter().for_each(|task| {
-        let vectors =
-            task % ranges * per_range..(task % ranges * per_range + per_range).min(vectors);
-        // SAFETY: `level` is available; each (row of points, range of channels) belongs to one task.
+    (0..groups * ranges).into_par_iter().for_each(|task| {
+        let (group, range) = (task / ranges * per_group, task % ranges * per_range);
+        // SAFETY: `level` is available; each (rows of points, range of channels) belongs to one task.
         unsafe {
             dispatch(
                 level,
-                PointRow::<R> {
+                PointRows::<R> {
                     shape,
                     input,
                     output_gradient,
-                    row: task / ranges,
-                    vectors,
+                    points: group..(group + per_group).min(n),
+                    vectors: range..(range + per_range).min(vectors),
                     sums: shared,
                     rows,
                     out_stride,
@@ -103,18 +98,19 @@ pub(super) fn from_sums<const R: usize>(
     });
 }
 
-struct PointRow<'a, const R: usize> {
+struct PointRows<'a, const R: usize> {
     shape: &'a Conv2d,
     input: &'a [f32],
     output_gradient: &'a [f32],
-    row: usize,
+    /// Rows of points.
+    points: Range<usize>,
     vectors: Range<usize>,
     sums: Disjoint<'a>,
     rows: usize,
     out_stride: usize,
 }
 
-impl<const R: usize> Kernel for PointRow<'_, R> {
+impl<const R: usize> Kernel for PointRows<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -126,6 +122,8 @@ impl<const R: usize> Kernel for PointRow<'_, R> {
         let tiles = Tiles::new(shape.batch, shape.output_size());
         let vectors = self.vectors.len();
         let channels = vectors * I::LANES;
+        // Panels of equal width, at most that of a register tile.
+        let widest = vectors.div_ceil(vectors.div_ceil(ROW_VECTORS));
         let first_channel = self.vectors.start * I::LANES;
 
         // input: [n, rows, BLOCK]; output gradient: [n, vectors, BLOCK, LANES], and LANES channels of it before their
@@ -149,151 +147,124 @@ impl<const R: usize> Kernel for PointRow<'_, R> {
                 let range = start..(start + BLOCK).min(tiles.count());
                 let count = range.len();
                 let stride = lane_stride(count);
-                for channel in 0..shape.in_channels {
-                    let planes = Planes {
-                        values: self.input,
-                        image_stride: shape.in_channels * in_plane,
-                        offset: channel * in_plane,
-                        size: [shape.height, shape.width],
-                        border: 0,
-                    };
-                    let row = gather::<I, Input<R>>(
-                        planes,
-                        &tiles,
-                        range.clone(),
-                        Some(self.row),
-                        scratch,
-                    );
-                    let mut lane = 0;
-                    while lane < count {
-                        let y = transform_row::<I, Input<R>>(row.add(lane), stride);
-                        let mut column = 0;
-                        while column < n {
-                            let place = (column * self.rows + channel) * block_stride + lane;
-                            I::store(inputs.add(place), y[column]);
-                            column += 1;
-                        }
-                        lane += I::LANES;
-                    }
-                }
-                for vector in 0..vectors {
-                    for lane_channel in 0..I::LANES {
-                        let channel = first_channel + vector * I::LANES + lane_channel;
-                        if channel >= shape.out_channels {
-                            for column in 0..n {
-                                let place = (column * I::LANES + lane_channel) * BLOCK;
-                                std::slice::from_raw_parts_mut(turned.add(place), BLOCK).fill(0.0);
-                            }
-                            continue;
-                        }
+                for point_row in self.points.clone() {
+                    for channel in 0..shape.in_channels {
                         let planes = Planes {
-                            values: self.output_gradient,
-                            image_stride: shape.out_channels * out_plane,
-                            offset: channel * out_plane,
-                            size: shape.output_size(),
+                            values: self.input,
+                            image_stride: shape.in_channels * in_plane,
+                            offset: channel * in_plane,
+                            size: [shape.height, shape.width],
                             border: 0,
                         };
-                        let row = gather::<I, Gradient<R>>(
+                        let row = gather::<I, Input<R>>(
                             planes,
                             &tiles,
                             range.clone(),
-                            Some(self.row),
+                            Some(point_row),
                             scratch,
                         );
                         let mut lane = 0;
                         while lane < count {
-                            let y = transform_row::<I, Gradient<R>>(row.add(lane), stride);
+                            let y = transform_row::<I, Input<R>>(row.add(lane), stride);
                             let mut column = 0;
                             while column < n {
-                                let place = (column * I::LANES + lane_channel) * BLOCK + lane;
-                                I::store(turned.add(place), y[column]);
+                                let place = (column * self.rows + channel) * block_stride + lane;
+                                I::store(inputs.add(place), y[column]);
                                 column += 1;
                             }
                             lane += I::LANES;
                         }
                     }
-                    let panel = vector / ROW_VECTORS * ROW_VECTORS;
-                    let panel_width = (vectors - panel).min(ROW_VECTORS) * I::LANES;
-                    for column in 0..n {
-                        let panel_start = (column * vectors + panel) * BLOCK * I::LANES;
-                        let mut lane = 0;
-                        while lane < count {
-                            let place =
-                                panel_start + lane * panel_width + (vector - panel) * I::LANES;
-                            transpose::<I>(
-                                turned.add(column * I::LANES * BLOCK + lane),
-                                BLOCK,
-                                gradients.add(place),
-                                panel_width,
+                    for vector in 0..vectors {
+                        for lane_channel in 0..I::LANES {
+                            let channel = first_channel + vector * I::LANES + lane_channel;
+                            if channel >= shape.out_channels {
+                                for column in 0..n {
+                                    let place = (column * I::LANES + lane_channel) * BLOCK;
+                                    std::slice::from_raw_parts_mut(turned.add(place), BLOCK)
+                                        .fill(0.0);
+                                }
+                                continue;
+                            }
+                            let planes = Planes {
+                                values: self.output_gradient,
+                                image_stride: shape.out_channels * out_plane,
+                                offset: channel * out_plane,
+                                size: shape.output_size(),
+                                border: 0,
+                            };
+                            let row = gather::<I, Gradient<R>>(
+                                planes,
+                                &tiles,
+                                range.clone(),
+                                Some(point_row),
+                                scratch,
                             );
-                            lane += I::LANES;
+                            let mut lane = 0;
+                            while lane < count {
+                                let y = transform_row::<I, Gradient<R>>(row.add(lane), stride);
+                                let mut column = 0;
+                                while column < n {
+                                    let place = (column * I::LANES + lane_channel) * BLOCK + lane;
+                                    I::store(turned.add(place), y[column]);
+                                    column += 1;
+                                }
+                                lane += I::LANES;
+                            }
+                        }
+                        let panel = vector / widest * widest;
+                        let panel_width = (vectors - panel).min(widest) * I::LANES;
+                        for column in 0..n {
+                            let panel_start = (column * vectors + panel) * BLOCK * I::LANES;
+                            let mut lane = 0;
+                            while lane < count {
+                                let place =
+                                    panel_start + lane * panel_width + (vector - panel) * I::LANES;
+                                transpose::<I>(
+                                    turned.add(column * I::LANES * BLOCK + lane),
+                                    BLOCK,
+                                    gradients.add(place),
+                                    panel_width,
+                                );
+                                lane += I::LANES;
+                            }
                         }
                     }
-                }
-                for column in 0..n {
-                    let point = self.row * n + column;
-                    let mut panel = 0;
-                    while panel < vectors {
-                        let panel_vectors = (vectors - panel).min(ROW_VECTORS);
-                        let left = gradients.add((column * vectors + panel) * BLOCK * I::LANES);
-                        let mut channel = 0;
-                        while channel < self.rows {
-                            let columns = (self.rows - channel).min(I::COLUMNS);
-                            let place = (point * self.rows + channel) * self.out_stride
-                                + first_channel
-                                + panel * I::LANES;
-                            let reach = (columns - 1) * self.out_stride + panel_vectors * I::LANES;
-                            Tile {
-                                inner: count,
-                                left,
-                                left_stride: panel_vectors * I::LANES,
-                                right: inputs.add((column * self.rows + channel) * block_stride),
-                                right_strides: [1, block_stride],
-                                product: self.sums.pointer(place, reach),
-                                product_stride: self.out_stride,
-                                add: start > 0,
-                                next: [left; 2],
+                    for column in 0..n {
+                        let point = point_row * n + column;
+                        let mut panel = 0;
+                        while panel < vectors {
+                            let panel_vectors = (vectors - panel).min(widest);
+                            let left = gradients.add((column * vectors + panel) * BLOCK * I::LANES);
+                            let mut channel = 0;
+                            while channel < self.rows {
+                                let columns = (self.rows - channel).min(I::COLUMNS);
+                                let place = (point * self.rows + channel) * self.out_stride
+                                    + first_channel
+                                    + panel * I::LANES;
+                                let reach =
+                                    (columns - 1) * self.out_stride + panel_vectors * I::LANES;
+                                Tile {
+                                    inner: count,
+                                    left,
+                                    left_stride: panel_vectors * I::LANES,
+                                    right: inputs
+                                        .add((column * self.rows + channel) * block_stride),
+                                    right_strides: [1, block_stride],
+                                    product: self.sums.pointer(place, reach),
+                                    product_stride: self.out_stride,
+                                    add: start > 0,
+                                    next: [left; 2],
+                                }
+                                .multiply::<I>(panel_vectors, columns);
+                                channel += columns;
                             }
-                            .multiply::<I>(panel_vectors, columns);
-                            channel += columns;
+                            panel += panel_vectors;
                         }
-                        panel += panel_vectors;
                     }
                 }
                 start += count;
             }
-        }
-    }
-}
-
-/// Transposes LANES rows of LANES elements by interleaving the first half of the rows with the second, log₂ LANES times.
-#[inline(always)]
-unsafe fn transpose<I: Isa>(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-    // SAFETY: the caller's pointers are valid for LANES rows; LANES is at most 16.
-    unsafe {
-        let mut rows = [I::splat(0.0); 16];
-        let mut row = 0;
-        while row < I::LANES {
-            rows[row] = I::load(from.add(row * from_stride));
-            row += 1;
-        }
-        let mut step = 1;
-        while step < I::LANES {
-            let mut shuffled = rows;
-            let mut row = 0;
-            while row < I::LANES / 2 {
-                let [low, high] = I::interleave(rows[row], rows[row + I::LANES / 2]);
-                shuffled[2 * row] = low;
-                shuffled[2 * row + 1] = high;
-                row += 1;
-            }
-            rows = shuffled;
-            step *= 2;
-        }
-        let mut row = 0;
-        while row < I::LANES {
-            I::store(to.add(row * to_stride), rows[row]);
-            row += 1;
         }
     }
 }

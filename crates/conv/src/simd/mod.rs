@@ -183,6 +183,46 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) -> K::Output {
     }
 }
 
+/// Transposes LANES rows of LANES elements by interleaving the first half of the rows with the second, log₂ LANES times.
+///
+/// # Safety
+/// The processor has the instructions of `I`; both pointers are valid for LANES rows of their stride.
+#[inline(always)]
+pub(crate) unsafe fn transpose<I: Isa>(
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+) {
+    // SAFETY: the caller's pointers are valid for LANES rows; LANES is at most 16.
+    unsafe {
+        let mut rows = [I::splat(0.0); 16];
+        let mut row = 0;
+        while row < I::LANES {
+            rows[row] = I::load(from.add(row * from_stride));
+            row += 1;
+        }
+        let mut step = 1;
+        while step < I::LANES {
+            let mut shuffled = rows;
+            let mut row = 0;
+            while row < I::LANES / 2 {
+                let [low, high] = I::interleave(rows[row], rows[row + I::LANES / 2]);
+                shuffled[2 * row] = low;
+                shuffled[2 * row + 1] = high;
+                row += 1;
+            }
+            rows = shuffled;
+            step *= 2;
+        }
+        let mut row = 0;
+        while row < I::LANES {
+            I::store(to.add(row * to_stride), rows[row]);
+            row += 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

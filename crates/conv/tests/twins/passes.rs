@@ -50,11 +50,26 @@ fn unit_stride_shape() -> impl Strategy<Value = Conv2d> {
         })
 }
 
+/// 1×1 kernels with the channels that their own kernels take.
+fn pointwise_shape() -> impl Strategy<Value = Conv2d> {
+    (1..4usize, 4..20usize, [1..30usize, 2..30usize], 4..20usize).prop_map(
+        |(batch, channels, size, out_channels)| {
+            let input = [batch, 4 * channels, size[0], size[1]];
+            Conv2d::new(input, 4 * out_channels, [1, 1]).unwrap()
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn passes_match_their_twins(shape in any_shape(), seed: u64) {
+        assert_matches_twins(shape, seed);
+    }
+
+    #[test]
+    fn pointwise_passes_match_their_twins(shape in pointwise_shape(), seed: u64) {
         assert_matches_twins(shape, seed);
     }
 
