@@ -111,7 +111,7 @@ pub(crate) fn forward(
 ) {
     match choose(shape, shape.output_size()) {
         Algorithm::CookToom(kernel) => {
-            let target = Target::Full(Disjoint::new(output));
+            let target = Target::full(output);
             cook_toom_forward(kernel, shape, input, weight, epilogue, target);
         }
         Algorithm::Pointwise => {
@@ -207,7 +207,7 @@ pub(crate) fn input_gradient(
                 source,
                 weight,
                 Epilogue::NONE,
-                Target::Full(Disjoint::new(input_gradient))
+                Target::full(input_gradient)
             );
         }
         Algorithm::Pointwise => {
@@ -328,7 +328,7 @@ mod tests {
                     size: [shape.height, shape.width],
                     border: 0,
                 };
-                let target = Target::Full(Disjoint::new(output));
+                let target = Target::full(output);
                 with_kernel!(kernel, convolve, level, source, forward, epilogue, target);
                 forward.reversed = true;
                 (forward.from, forward.to) = (forward.to, forward.from);
@@ -336,7 +336,7 @@ mod tests {
                 source.size = shape.output_size();
                 source.border = kernel - 1;
                 let none = Epilogue::NONE;
-                let target = Target::Full(Disjoint::new(of_input));
+                let target = Target::full(of_input);
                 with_kernel!(kernel, convolve, level, source, forward, none, target);
                 with_kernel!(
                     kernel,

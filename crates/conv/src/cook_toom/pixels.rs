@@ -12,7 +12,11 @@ use crate::{activation::Epilogue, disjoint::Disjoint, product::LINE, simd::Isa};
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
     /// `[batch, channels, rows, columns]`
-    Full(Disjoint<'a>),
+    Full {
+        output: Disjoint<'a>,
+        /// Whether the pixels go past the caches.
+        streamed: bool,
+    },
     /// The largest values of 2×2 windows, `[batch, channels, rows / 2, columns / 2]`, and which of the four pixels each was.
     Pooled {
         output: Disjoint<'a>,
@@ -20,11 +24,23 @@ pub(crate) enum Target<'a> {
     },
 }
 
-impl Target<'_> {
+/// Floats of an output that no cache would keep until it is read. Written past the caches, its lines need not be fetched
+/// first, which takes half of the time of a layer that has few products.
+const STREAMED: usize = 1 << 22;
+
+impl<'a> Target<'a> {
+    /// The whole output.
+    pub(crate) fn full(output: &'a mut [f32]) -> Self {
+        Self::Full {
+            streamed: output.len() >= STREAMED,
+            output: Disjoint::new(output),
+        }
+    }
+
     /// Rows and columns of outputs that are needed, of those that the convolution has.
     pub(super) fn needed(&self, size: [usize; 2]) -> [usize; 2] {
         match self {
-            Self::Full(_) => size,
+            Self::Full { .. } => size,
             Self::Pooled { .. } => size.map(|size| size / 2 * 2),
         }
     }
@@ -55,7 +71,7 @@ pub(super) unsafe fn finish<I: Isa, const R: usize>(
         let (bias, slope) = (I::splat(bias), I::splat(slope));
         let row = |row: usize| from_points::<I, Output<R>>(&vertical.row(row, R + 3));
         match target {
-            Target::Full(_) => {
+            Target::Full { .. } => {
                 let mut y = 0;
                 while y < TILE {
                     let values = row(y);
@@ -141,9 +157,9 @@ pub(super) unsafe fn write<I: Isa>(
     lanes: usize,
     target: Target<'_>,
 ) {
-    let (output, winners, side) = match target {
-        Target::Full(output) => (output, None, TILE),
-        Target::Pooled { output, winners } => (output, winners, TILE / 2),
+    let (output, streamed, winners, side) = match target {
+        Target::Full { output, streamed } => (output, streamed, None, TILE),
+        Target::Pooled { output, winners } => (output, false, winners, TILE / 2),
     };
     let [rows, columns] = tiles.size.map(|size| size * side / TILE);
     let mut tile = range.start;
@@ -158,6 +174,10 @@ pub(super) unsafe fn write<I: Isa>(
             unsafe {
                 let source = pixels.add(side * (row * lanes + tile - range.start));
                 let line = output.part(place, len);
+                if streamed {
+                    stream::<I>(source, line);
+                    continue;
+                }
                 copy::<I>(source, line);
                 let next = line.as_ptr().wrapping_add(ahead * rows * columns);
                 let mut fetched = 0;
@@ -174,6 +194,33 @@ pub(super) unsafe fn write<I: Isa>(
             }
         }
         tile += run.len;
+    }
+    if streamed {
+        // SAFETY: the caller's promise.
+        unsafe { I::end_stream() }
+    }
+}
+
+/// Copies as many values as the target has, past the caches.
+#[inline(always)]
+unsafe fn stream<I: Isa>(source: *const f32, target: &mut [f32]) {
+    let len = target.len();
+    let to = target.as_mut_ptr();
+    // SAFETY: the caller's pointer is valid for that many elements, none of them in the target.
+    unsafe {
+        let mut x = 0;
+        while x < len && to.add(x).addr() % (I::LANES * size_of::<f32>()) != 0 {
+            I::stream_one(to.add(x), *source.add(x));
+            x += 1;
+        }
+        while x + I::LANES <= len {
+            I::stream(to.add(x), I::load(source.add(x)));
+            x += I::LANES;
+        }
+        while x < len {
+            I::stream_one(to.add(x), *source.add(x));
+            x += 1;
+        }
     }
 }
 

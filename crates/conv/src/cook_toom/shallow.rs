@@ -30,9 +30,8 @@ use crate::{
 /// Most input channels for which these kernels are the faster ones.
 pub(crate) const MOST_CHANNELS: usize = 4;
 
-/// Vectors of tiles that a task of the forward pass transforms before it multiplies: with three channels, and 64 points,
-/// they fill the L1 cache.
-const VECTORS: usize = 2;
+/// Vectors of tiles that a task of the forward pass transforms before it multiplies, about.
+const VECTORS: usize = 4;
 
 /// Convolves the source, of at most [`MOST_CHANNELS`] channels, into `[batch, weight.to, size − R + 1]`.
 pub(crate) fn convolve<const R: usize>(
@@ -45,7 +44,14 @@ pub(crate) fn convolve<const R: usize>(
     let outputs = source.size.map(|size| size + 2 * source.border + 1 - R);
     let tiles = Tiles::new(source.batch, target.needed(outputs));
     let packed = pack::<R>(level, weight, 1);
-    let block = VECTORS * level.lanes();
+    // Whole rows of tiles where they are short enough: their pixels lie side by side.
+    let most = VECTORS * level.lanes();
+    let row = tiles.grid[1];
+    let block = if row <= most {
+        most / row * row
+    } else {
+        row.div_ceil(row.div_ceil(most))
+    };
     (0..tiles.count().div_ceil(block))
         .into_par_iter()
         .for_each(|task| {
@@ -241,6 +247,10 @@ const ROUND: usize = 4;
 /// Tiles that are transformed before they are multiplied.
 const TILES: usize = 128;
 
+/// Floats from one point of the output gradient's tiles to the next: a little more than they take, lest all points share a
+/// cache set.
+const POINT: usize = CHANNELS * TILES + 16;
+
 /// The weight's gradient for at most [`MOST_CHANNELS`] input channels.
 pub(crate) fn weight_gradient<const R: usize>(
     level: Level,
@@ -411,8 +421,8 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
         let plane = shape.output_area();
         let channels = CHANNELS.min(shape.out_channels - self.first);
 
-        // Gradient: [points, CHANNELS, TILES]; sums of every LANES-th tile: [points, from, CHANNELS, LANES].
-        let gradients_len = n * n * CHANNELS * TILES;
+        // Gradient: [points, CHANNELS, TILES], with a gap behind each point; sums of every LANES-th tile: [points, from, CHANNELS, LANES].
+        let gradients_len = n * n * POINT;
         let sums_len = n * n * from * CHANNELS * I::LANES;
         let mut buffer = Buffer::new(gradients_len + sums_len + scratch_len(TILES));
         buffer[..gradients_len + sums_len].fill(0.0);
@@ -435,14 +445,14 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
                     let gathered =
                         gather::<I, Gradient<R>>(planes, &self.tiles, range.clone(), None, scratch);
                     let target = gradients.add(channel * TILES);
-                    store_points::<I, Gradient<R>>(gathered, count, target, CHANNELS * TILES);
+                    store_points::<I, Gradient<R>>(gathered, count, target, POINT);
                 }
                 let inputs = self.inputs.as_ptr().add(block * n * n * from * TILES);
                 for point in 0..n * n {
                     let mut round = 0;
                     while round < CHANNELS {
                         let operands = Operands {
-                            gradients: gradients.add((point * CHANNELS + round) * TILES),
+                            gradients: gradients.add(point * POINT + round * TILES),
                             inputs: inputs.add(point * from * TILES),
                             sums: partial.add((point * from * CHANNELS + round) * I::LANES),
                             vectors: count.div_ceil(I::LANES),

@@ -44,6 +44,18 @@ impl Isa for Avx2 {
         unsafe { _mm256_storeu_ps(to, value) }
     }
     #[inline(always)]
+    unsafe fn stream(to: *mut f32, value: Self::V) {
+        unsafe { _mm256_stream_ps(to, value) }
+    }
+    #[inline(always)]
+    unsafe fn stream_one(to: *mut f32, value: f32) {
+        unsafe { _mm_stream_si32(to.cast(), value.to_bits() as i32) }
+    }
+    #[inline(always)]
+    unsafe fn end_stream() {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm256_add_ps(a, b) }
     }

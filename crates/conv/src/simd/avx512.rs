@@ -38,6 +38,18 @@ impl Isa for Avx512 {
         unsafe { _mm512_storeu_ps(to, value) }
     }
     #[inline(always)]
+    unsafe fn stream(to: *mut f32, value: Self::V) {
+        unsafe { _mm512_stream_ps(to, value) }
+    }
+    #[inline(always)]
+    unsafe fn stream_one(to: *mut f32, value: f32) {
+        unsafe { _mm_stream_si32(to.cast(), value.to_bits() as i32) }
+    }
+    #[inline(always)]
+    unsafe fn end_stream() {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_add_ps(a, b) }
     }

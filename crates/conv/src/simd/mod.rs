@@ -32,6 +32,21 @@ pub(crate) trait Isa: Copy + 'static {
     /// Loads the elements `low..high` and sets the others to zero, without touching their memory.
     unsafe fn load_within(from: *const f32, low: usize, high: usize) -> Self::V;
     unsafe fn store(to: *mut f32, value: Self::V);
+    /// Stores past the caches, where the set can. `to` is aligned to the vector.
+    #[inline(always)]
+    unsafe fn stream(to: *mut f32, value: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store(to, value) }
+    }
+    /// As [`Isa::stream`], one element.
+    #[inline(always)]
+    unsafe fn stream_one(to: *mut f32, value: f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.write(value) }
+    }
+    /// Makes all that was streamed visible to what this thread publishes next.
+    #[inline(always)]
+    unsafe fn end_stream() {}
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
