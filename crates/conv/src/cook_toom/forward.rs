@@ -119,6 +119,7 @@ impl<const R: usize> Kernel for Block<'_, R> {
                     offset: channel * height * width,
                     size: self.source.size,
                     border: self.source.border,
+                    ahead: height * width,
                 };
                 let gathered =
                     gather::<I, Input<R>>(planes, &self.tiles, self.range.clone(), None, scratch);

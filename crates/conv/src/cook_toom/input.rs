@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{
     TILE, Tiles,
     points::MAX,
-    transform::{Transform, to_points},
+    transform::{Rows, Transform, to_points},
 };
 use crate::simd::Isa;
 
@@ -24,6 +24,9 @@ pub(super) struct Planes<'a> {
     pub(super) size: [usize; 2],
     /// Rows and columns of zeros around the plane.
     pub(super) border: usize,
+    /// Elements from a pixel to the one that the caller will read next in its place: pieces of planes are too short for the
+    /// processor to see the next coming.
+    pub(super) ahead: usize,
 }
 
 /// Floats of scratch memory for a block of up to `tiles` tiles.
@@ -91,8 +94,7 @@ pub(super) unsafe fn gather<I: Isa, T: Transform>(
                     let place = image.wrapping_offset(top * width as isize + x);
                     while row < T::COLUMNS {
                         let place = place.wrapping_add(row * width);
-                        // The caller's next channel: its rows are too short for the processor to see them coming.
-                        I::prefetch(place.wrapping_add(height * width));
+                        I::prefetch(place.wrapping_add(planes.ahead));
                         pixels[row] = I::load(place);
                         row += 1;
                     }
@@ -101,7 +103,7 @@ pub(super) unsafe fn gather<I: Isa, T: Transform>(
                         let y = top + row as isize;
                         if y >= 0 && (y as usize) < height {
                             let place = image.wrapping_offset(y * width as isize + x);
-                            I::prefetch(place.wrapping_add(height * width));
+                            I::prefetch(place.wrapping_add(planes.ahead));
                             pixels[row] = I::load_within(place, low, high);
                         }
                         row += 1;
@@ -177,5 +179,100 @@ pub(super) unsafe fn transform_row<I: Isa, T: Transform>(
             column += 1;
         }
         to_points::<I, T>(&columns)
+    }
+}
+
+/// Transforms the tiles `range` of an output's gradient, which do not overlap, all the way: the point `(i, j)` of the tile `range.start
+/// + t` stands at `target + (i · n + j) · point_stride + t`, and zeros up to the next whole vector.
+///
+/// Tiles without a common pixel can be split into columns first, which leaves all the rest to registers.
+///
+/// # Safety
+/// The processor has the instructions of `I`; at each point, `target` is valid for LANES elements more than there are tiles; nothing
+/// else stands in them yet.
+#[inline(always)]
+pub(super) unsafe fn gradient_points<I: Isa, T: Transform>(
+    planes: Planes<'_>,
+    tiles: &Tiles,
+    range: Range<usize>,
+    target: *mut f32,
+    point_stride: usize,
+) {
+    debug_assert!(T::COLUMNS == TILE && planes.border == 0);
+    let n = T::ROWS;
+    let [height, width] = planes.size;
+    let left_over = range.len() % I::LANES;
+    let last = range.len() - left_over;
+    // SAFETY: pixels are read within the plane (masked at its right end, rows below it not at all), points are written
+    // where the caller promises.
+    unsafe {
+        let mut tile = range.start;
+        while tile < range.end {
+            let run = tiles.run_at(tile, range.end);
+            let top = run.row * TILE;
+            let rows = if height - top < TILE {
+                height - top
+            } else {
+                TILE
+            };
+            let line = planes
+                .values
+                .as_ptr()
+                .add(run.image * planes.image_stride + planes.offset + top * width);
+            let mut lane = 0;
+            while lane < run.len {
+                let x = (run.column + lane) * TILE;
+                let mut columns = [[I::splat(0.0); MAX]; TILE];
+                let whole = x + TILE * I::LANES <= width;
+                let mut row = 0;
+                while row < TILE {
+                    let mut parts = [I::splat(0.0); 4];
+                    let mut part = 0;
+                    while part < 4 && row < rows {
+                        let x = x + part * I::LANES;
+                        let place = line.wrapping_add(row * width + x);
+                        I::prefetch(place.wrapping_add(planes.ahead));
+                        parts[part] = if whole {
+                            I::load(place)
+                        } else {
+                            I::load_within(place, 0, width.saturating_sub(x).min(I::LANES))
+                        };
+                        part += 1;
+                    }
+                    let split = I::uninterleave4(parts);
+                    let mut column = 0;
+                    while column < TILE {
+                        columns[column][row] = split[column];
+                        column += 1;
+                    }
+                    row += 1;
+                }
+                let mut vertical = Rows::<I, MAX>::new();
+                let mut column = 0;
+                while column < TILE {
+                    vertical.set_column(column, &to_points::<I, T>(&columns[column]));
+                    column += 1;
+                }
+                let first = target.add(tile - range.start + lane);
+                let mut row = 0;
+                while row < n {
+                    let y = to_points::<I, T>(&vertical.row(row, TILE));
+                    let mut column = 0;
+                    while column < n {
+                        I::store(first.add((row * n + column) * point_stride), y[column]);
+                        column += 1;
+                    }
+                    row += 1;
+                }
+                lane += I::LANES;
+            }
+            tile += run.len;
+        }
+        if left_over > 0 {
+            for point in 0..n * n {
+                let place = target.add(point * point_stride + last);
+                I::store(place, I::load_within(place, 0, left_over));
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::{
     TILE, Tiles,
     forward::Source,
-    input::{Planes, gather, lane_stride, scratch_len, transform_row},
+    input::{Planes, gather, gradient_points, lane_stride, scratch_len, transform_row},
     pixels::{Target, constants, finish, pixels_len, write},
     points::MAX,
     transform::{Gradient, Input, Output, Rows, from_points},
@@ -109,6 +109,7 @@ impl<const R: usize> Kernel for Block<'_, R> {
                     offset: channel * height * width,
                     size: self.source.size,
                     border: self.source.border,
+                    ahead: height * width,
                 };
                 let gathered =
                     gather::<I, Input<R>>(planes, &self.tiles, self.range.clone(), None, scratch);
@@ -238,11 +239,8 @@ unsafe fn products<I: Isa, const R: usize, const N: usize>(
     }
 }
 
-/// Output channels of a task of the weight's gradient: two rounds of [`ROUND`].
+/// Output channels of a task of the weight's gradient.
 const CHANNELS: usize = 8;
-
-/// Output channels whose sums are in registers together.
-const ROUND: usize = 4;
 
 /// Tiles that are transformed before they are multiplied.
 const TILES: usize = 128;
@@ -342,6 +340,7 @@ impl<const R: usize> Kernel for InputPoints<'_, R> {
                 offset: channel * plane,
                 size: [self.shape.height, self.shape.width],
                 border: 0,
+                ahead: plane,
             };
             // SAFETY: `dispatch` runs us where `I` exists; the scratch memory is as long as demanded; the target has
             // TILES elements, a multiple of LANES, for each point and channel.
@@ -420,15 +419,16 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
         let from = shape.in_channels;
         let plane = shape.output_area();
         let channels = CHANNELS.min(shape.out_channels - self.first);
+        // The next block of the same channel.
+        let ahead = TILES.div_ceil(self.tiles.grid[1]) * TILE * shape.output_size()[1];
 
         // Gradient: [points, CHANNELS, TILES], with a gap behind each point; sums of every LANES-th tile: [points, from, CHANNELS, LANES].
         let gradients_len = n * n * POINT;
         let sums_len = n * n * from * CHANNELS * I::LANES;
-        let mut buffer = Buffer::new(gradients_len + sums_len + scratch_len(TILES));
-        buffer[..gradients_len + sums_len].fill(0.0);
+        let mut buffer = Buffer::new(gradients_len + sums_len);
+        buffer.fill(0.0);
         let gradients = buffer.as_mut_ptr();
         let partial = gradients.wrapping_add(gradients_len);
-        let scratch = partial.wrapping_add(sums_len);
         // SAFETY: `dispatch` runs us where `I` exists; the regions of the buffer are as long as described, as is `inputs`.
         unsafe {
             for block in 0..self.tiles.count().div_ceil(TILES) {
@@ -441,14 +441,20 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
                         offset: (self.first + channel) * plane,
                         size: shape.output_size(),
                         border: 0,
+                        ahead,
                     };
-                    let gathered =
-                        gather::<I, Gradient<R>>(planes, &self.tiles, range.clone(), None, scratch);
                     let target = gradients.add(channel * TILES);
-                    store_points::<I, Gradient<R>>(gathered, count, target, POINT);
+                    gradient_points::<I, Gradient<R>>(
+                        planes,
+                        &self.tiles,
+                        range.clone(),
+                        target,
+                        POINT,
+                    );
                 }
                 let inputs = self.inputs.as_ptr().add(block * n * n * from * TILES);
                 for point in 0..n * n {
+                    // As many channels at a time as there are registers for their sums.
                     let mut round = 0;
                     while round < CHANNELS {
                         let operands = Operands {
@@ -457,13 +463,14 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
                             sums: partial.add((point * from * CHANNELS + round) * I::LANES),
                             vectors: count.div_ceil(I::LANES),
                         };
-                        match from {
-                            1 => operands.add_products::<I, 1>(),
-                            2 => operands.add_products::<I, 2>(),
-                            3 => operands.add_products::<I, 3>(),
-                            _ => operands.add_products::<I, MOST_CHANNELS>(),
-                        }
-                        round += ROUND;
+                        round += match (I::COLUMNS, from) {
+                            (_, 1) => operands.add_products::<I, 1, CHANNELS>(),
+                            (8, 2) => operands.add_products::<I, 2, CHANNELS>(),
+                            (8, 3) => operands.add_products::<I, 3, CHANNELS>(),
+                            (_, 2) => operands.add_products::<I, 2, 4>(),
+                            (_, 3) => operands.add_products::<I, 3, 4>(),
+                            _ => operands.add_products::<I, MOST_CHANNELS, 4>(),
+                        };
                     }
                 }
             }
@@ -483,38 +490,45 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
     }
 }
 
-/// One point of a block of tiles, for [`ROUND`] output channels.
+/// One point of a block of tiles, from one of the task's output channels on.
 struct Operands {
-    /// `[ROUND, TILES]`
+    /// `[channels, TILES]`
     gradients: *const f32,
     /// `[from, TILES]`
     inputs: *const f32,
-    /// `[from, CHANNELS, LANES]`, of which the first [`ROUND`] channels.
+    /// `[from, CHANNELS, LANES]`
     sums: *mut f32,
     vectors: usize,
 }
 
 impl Operands {
+    /// Adds the products of `FROM` input channels with `N` output channels; `N`.
     #[inline(always)]
-    unsafe fn add_products<I: Isa, const FROM: usize>(self) {
+    unsafe fn add_products<I: Isa, const FROM: usize, const N: usize>(self) -> usize {
         // SAFETY: the caller's pointers are valid for the shapes above; the processor has `I`.
         unsafe {
-            let mut sums = [[I::splat(0.0); ROUND]; FROM];
+            let mut sums = [[I::splat(0.0); N]; FROM];
             for (from, sums) in sums.iter_mut().enumerate() {
                 for (channel, sum) in sums.iter_mut().enumerate() {
                     *sum = I::load(self.sums.add((from * CHANNELS + channel) * I::LANES));
                 }
             }
             for vector in 0..self.vectors {
-                let mut gradients = [I::splat(0.0); ROUND];
-                for (channel, gradient) in gradients.iter_mut().enumerate() {
-                    *gradient = I::load(self.gradients.add(channel * TILES + vector * I::LANES));
+                let mut inputs = [I::splat(0.0); FROM];
+                for (from, input) in inputs.iter_mut().enumerate() {
+                    *input = I::load(self.inputs.add(from * TILES + vector * I::LANES));
                 }
-                for (from, sums) in sums.iter_mut().enumerate() {
-                    let input = I::load(self.inputs.add(from * TILES + vector * I::LANES));
-                    for (sum, gradient) in sums.iter_mut().zip(gradients) {
-                        *sum = I::mul_add(input, gradient, *sum);
+                let mut channel = 0;
+                while channel < N {
+                    let place = self.gradients.add(channel * TILES + vector * I::LANES);
+                    let gradient = I::load(place);
+                    let mut from = 0;
+                    while from < FROM {
+                        let sum = sums[from][channel];
+                        sums[from][channel] = I::mul_add(inputs[from], gradient, sum);
+                        from += 1;
                     }
+                    channel += 1;
                 }
             }
             for (from, sums) in sums.iter().enumerate() {
@@ -522,6 +536,7 @@ impl Operands {
                     I::store(self.sums.add((from * CHANNELS + channel) * I::LANES), *sum);
                 }
             }
+            N
         }
     }
 }

@@ -155,6 +155,7 @@ impl<const R: usize> Kernel for PointRows<'_, R> {
                             offset: channel * in_plane,
                             size: [shape.height, shape.width],
                             border: 0,
+                            ahead: in_plane,
                         };
                         let row = gather::<I, Input<R>>(
                             planes,
@@ -192,6 +193,7 @@ impl<const R: usize> Kernel for PointRows<'_, R> {
                                 offset: channel * out_plane,
                                 size: shape.output_size(),
                                 border: 0,
+                                ahead: out_plane,
                             };
                             let row = gather::<I, Gradient<R>>(
                                 planes,
