@@ -6,7 +6,8 @@
 
 Builds what it runs (the examples `time_conv` of `pupilla-conv` and `training_step` of `pupilla`, in release mode). Prints a table
 to standard error and one JSON object to standard output; its `ratios` are PyTorch's median time over ours. PyTorch may use
-contiguous or channels-last memory, whichever is the faster of the two in that pass.
+contiguous or channels-last memory, whichever is the faster of the two in that pass. `training_step_beside_convolution` is the share
+of our step that is not spent in its convolutions, `two_processes` the time of two processes side by side over that of one after the other.
 """
 
 import argparse
@@ -51,6 +52,21 @@ STEPS = {
 }
 SLOPE = 5e-3
 
+# What `training_step` convolves: pass, [batch, in channels, height, width], out channels, kernel. Convolutions before a pooling do it
+# themselves.
+STEP_PASSES = [
+    (name, shape, out_channels, kernel)
+    for shape, out_channels, kernel, forward in [
+        ((4, 3, 129, 129), 128, 5, "forward_max_pool"),
+        ((4, 128, 62, 62), 256, 5, "forward_max_pool"),
+        ((4, 256, 29, 29), 256, 2, "forward"),
+        ((4, 256, 28, 28), 128, 4, "forward"),
+    ]
+    for name in (forward, "input_gradient", "weight_gradient")
+    # The image needs no gradient.
+    if not (name == "input_gradient" and shape[1] == 3)
+]
+
 
 class Ours:
     """One of our example programs, which answers a line with a line of times in milliseconds."""
@@ -60,18 +76,35 @@ class Ours:
         subprocess.run(workspace, cwd=ROOT, check=True, stdout=sys.stderr)
         target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
         arguments = ["-"] if package == "pupilla-conv" else []
-        self.process = subprocess.Popen(
-            [target / "release" / "examples" / example, *arguments],
+        self.command = [target / "release" / "examples" / example, *arguments]
+        self.threads = threads
+        self.process = self.start()
+
+    def start(self):
+        return subprocess.Popen(
+            self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
+            env={**os.environ, "RAYON_NUM_THREADS": str(self.threads)},
         )
 
     def times(self, line):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         return [float(word) for word in self.process.stdout.readline().split()]
+
+    def wall(self, line, processes):
+        """Seconds until so many processes, started together, have answered a line."""
+        running = [self.start() for _ in range(processes)]
+        start = time.perf_counter()
+        for process in running:
+            process.stdin.write(line + "\n")
+            process.stdin.close()
+        for process in running:
+            process.stdout.read()
+            process.wait()
+        return time.perf_counter() - start
 
     def close(self):
         self.process.stdin.close()
@@ -193,6 +226,11 @@ def main():
             }
             line = " ".join(map(str, [name, *shape, out_channels, kernel, 1]))
             compare(key, line, conv, candidates, arguments.rounds, results)
+    passes_ms = 0.0
+    if arguments.filter in "training_step":
+        for name, shape, out_channels, kernel in STEP_PASSES:
+            line = " ".join(map(str, [name, *shape, out_channels, kernel, 1, 2 * arguments.rounds]))
+            passes_ms += statistics.median(conv.times(line))
     conv.close()
 
     steps = Ours("pupilla", "training_step", arguments.threads)
@@ -203,6 +241,15 @@ def main():
             label: torch_step(field, window, batch, memory_format) for label, memory_format in formats.items()
         }
         compare(key, f"{field} {window} {batch}", steps, candidates, arguments.rounds, results)
+    if "training_step" in results["ours_ms"]:
+        # What is left of a step when its convolutions, each timed by itself, are taken off.
+        results["training_step_beside_convolution"] = round(1 - passes_ms / results["ours_ms"]["training_step"], 3)
+        # Two at once, each with all the threads, against one after the other.
+        alone = [steps.wall("33 129 4 12", 1) for _ in range(6)]
+        together = [steps.wall("33 129 4 12", 2) for _ in range(3)]
+        results["two_processes"] = round(statistics.median(together) / (2 * statistics.median(alone)), 3)
+        for key in ("training_step_beside_convolution", "two_processes"):
+            print(f"{key:<44}{results[key]:>9.3f}", file=sys.stderr)
     steps.close()
 
     text = json.dumps(results)
