@@ -17,6 +17,10 @@ use crate::{
     workspace::Buffer,
 };
 
+/// Vectors of pixels that a task copies before it multiplies them, at most: enough for the processor to see the next lines coming, and few
+/// enough for its L2 cache.
+const VECTORS: usize = 12;
+
 /// Multiplies `[batch, weight.from, area]` into `[batch, weight.to, area]`.
 pub(crate) fn convolve(
     level: Level,
@@ -27,7 +31,8 @@ pub(crate) fn convolve(
     output: &mut [f32],
 ) {
     let packed = pack(level, weight);
-    let block = ROW_VECTORS * level.lanes();
+    let vectors = area.div_ceil(level.lanes());
+    let block = vectors.div_ceil(vectors.div_ceil(VECTORS)) * level.lanes();
     let blocks = area.div_ceil(block);
     let output = Disjoint::new(output);
     (0..batch * blocks).into_par_iter().for_each(|task| {
@@ -125,18 +130,23 @@ impl Kernel for Block<'_> {
             let mut first = 0;
             while first < to {
                 let next = right.wrapping_add(from * I::COLUMNS);
-                Tile {
-                    inner: from,
-                    left,
-                    left_stride: lanes,
-                    right,
-                    right_strides: [I::COLUMNS, 1],
-                    product: products,
-                    product_stride: lanes,
-                    add: false,
-                    next: [next; 2],
+                let mut vector = 0;
+                while vector < vectors {
+                    let rows = (vectors - vector).min(ROW_VECTORS);
+                    Tile {
+                        inner: from,
+                        left: left.add(vector * I::LANES),
+                        left_stride: lanes,
+                        right,
+                        right_strides: [I::COLUMNS, 1],
+                        product: products.add(vector * I::LANES),
+                        product_stride: lanes,
+                        add: false,
+                        next: [next; 2],
+                    }
+                    .multiply::<I>(rows, I::COLUMNS);
+                    vector += rows;
                 }
-                .multiply::<I>(vectors, I::COLUMNS);
                 right = next;
                 for channel in first..(first + I::COLUMNS).min(to) {
                     let bias = I::splat(self.epilogue.bias.map_or(0.0, |bias| bias[channel]));
@@ -172,9 +182,10 @@ pub(crate) fn weight_gradient(
 ) {
     let lanes = level.lanes();
     let vectors = shape.out_channels.div_ceil(lanes);
-    let per_task = vectors
-        .div_ceil(rayon::current_num_threads())
-        .clamp(1, ROW_VECTORS);
+    let tasks = vectors
+        .div_ceil(ROW_VECTORS)
+        .next_multiple_of(rayon::current_num_threads());
+    let per_task = vectors.div_ceil(tasks);
     let target = Disjoint::new(weight_gradient);
     (0..vectors.div_ceil(per_task))
         .into_par_iter()

@@ -419,8 +419,8 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
         let from = shape.in_channels;
         let plane = shape.output_area();
         let channels = CHANNELS.min(shape.out_channels - self.first);
-        // The next block of the same channel.
-        let ahead = TILES.div_ceil(self.tiles.grid[1]) * TILE * shape.output_size()[1];
+        // Rows of the plane that a block of tiles takes, about.
+        let block_rows = TILES.div_ceil(self.tiles.grid[1]) * TILE * shape.output_size()[1];
 
         // Gradient: [points, CHANNELS, TILES], with a gap behind each point; sums of every LANES-th tile: [points, from, CHANNELS, LANES].
         let gradients_len = n * n * POINT;
@@ -435,6 +435,12 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
                 let range = block_range(&self.tiles, block);
                 let count = range.len();
                 for channel in 0..channels {
+                    // What comes next: this block of the next channel, or the next block of the first.
+                    let ahead = if channel + 1 < channels {
+                        plane
+                    } else {
+                        block_rows.wrapping_sub(channel * plane)
+                    };
                     let planes = Planes {
                         values: self.output_gradient,
                         image_stride: shape.out_channels * plane,
