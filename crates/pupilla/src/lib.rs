@@ -7,6 +7,7 @@
 //! is a [`pupilla_core::detector::Detector`], which speaks in images and maps.
 #![forbid(unsafe_code)]
 
+pub mod backbone;
 mod convolution;
 mod device;
 pub mod error;
@@ -22,4 +23,5 @@ pub mod score;
 pub mod statistics;
 pub mod student_teacher;
 pub mod teacher;
+pub mod tensor_file;
 pub mod weight_file;
