@@ -1,6 +1,6 @@
 //! `pupilla backbone`: a pretrained network's file and an image in; what the network gives, out.
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use pupilla::backbone::{self, OutputSummary};
 use pupilla_core::image::read;
 use serde::Serialize;
@@ -23,10 +23,14 @@ pub fn run(arguments: &Backbone) -> anyhow::Result<()> {
     let image = match arguments.resize {
         Some(resize) => resize.apply_owned(image),
         None => {
-            network
-                .preprocessing()
-                .check_size(&image)
-                .with_context(|| format!("{} (--resize takes other sizes)", named()))?;
+            let check = network.preprocessing().check_size(&image);
+            check.map_err(|error| {
+                anyhow!(
+                    "{}: {error}: resize it with --resize {}, or take it as it is with --resize none",
+                    named(),
+                    network.preprocessing().side
+                )
+            })?;
             image
         }
     };
@@ -39,7 +43,7 @@ pub fn run(arguments: &Backbone) -> anyhow::Result<()> {
     output::line(
         None,
         format_args!(
-            "{}: {}, {} numbers, batch norm folded in",
+            "{}: {}, {} numbers",
             arguments.weights.display(),
             network.config().name(),
             network

@@ -357,3 +357,102 @@ fn safetensors(
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by `torch.save` (`tests/oracle/make_backbone.py`).
+    const STATE_DICT: &[u8] = include_bytes!("../../tests/oracle/state_dict.pth");
+
+    fn parse(bytes: &[u8]) -> Result<TensorFile, TensorFileError> {
+        TensorFile::parse(Path::new("state_dict.pth"), bytes.to_vec())
+    }
+
+    #[test]
+    fn a_state_dict_of_torch_with_every_kind_of_tensor() {
+        let file = parse(STATE_DICT).unwrap();
+        let expected: [(&str, &[usize], &[f32]); 10] = [
+            ("brain", &[3], &[1.0, -3.0, 2f32.powi(100)]),
+            ("empty", &[0, 3], &[]),
+            ("half", &[3], &[0.5, -2.0, 65504.0]),
+            ("parameter", &[2], &[4.0, 5.0]),
+            ("plain", &[2, 3], &[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]),
+            ("repeated", &[2, 3], &[1.0, 1.0, 1.0, 2.0, 2.0, 2.0]),
+            ("same_storage", &[3], &[0.0, 1.5, 3.0]),
+            ("scalar", &[], &[9.0]),
+            ("transposed", &[3, 2], &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]),
+            ("view", &[2, 2], &[1.0, 1.5, 2.0, 2.5]),
+        ];
+        let wanted: Vec<_> = expected
+            .iter()
+            .map(|(name, shape, _)| (name.to_string(), shape.to_vec()))
+            .collect();
+        let values = file.tensors(&wanted, |name| name == "counter").unwrap();
+        for ((name, _, expected), values) in expected.iter().zip(values) {
+            assert_eq!(values, *expected, "{name}");
+        }
+        let error = file.tensors(&wanted, |_| false).unwrap_err().to_string();
+        assert!(error.ends_with("counter does not belong here"), "{error}");
+        let counter = [("counter".to_string(), Vec::new())];
+        let error = file.tensors(&counter, |_| true).unwrap_err().to_string();
+        assert!(error.ends_with("counter holds no floating-point numbers"));
+    }
+
+    #[test]
+    fn safetensors_of_every_kind_of_number() {
+        let stored = [
+            ("a", Dtype::F64, 1.5f64.to_le_bytes().to_vec()),
+            ("b", Dtype::F32, 2.5f32.to_le_bytes().to_vec()),
+            ("c", Dtype::F16, f16::from_f32(3.5).to_le_bytes().to_vec()),
+            ("d", Dtype::BF16, bf16::from_f32(4.5).to_le_bytes().to_vec()),
+            ("e", Dtype::F64, 1e39f64.to_le_bytes().to_vec()),
+        ];
+        let views = stored.iter().map(|(name, dtype, bytes)| {
+            let view = safetensors::tensor::TensorView::new(*dtype, vec![1], bytes);
+            (*name, view.unwrap())
+        });
+        let file = parse(&safetensors::serialize(views, None).unwrap()).unwrap();
+        let wanted = |names: &[&str]| -> Vec<(String, Vec<usize>)> {
+            names
+                .iter()
+                .map(|name| (name.to_string(), vec![1]))
+                .collect()
+        };
+        let values = file.tensors(&wanted(&["d", "a", "c", "b"]), |_| true);
+        assert_eq!(values.unwrap(), [[4.5], [1.5], [3.5], [2.5]]);
+        let error = file.tensors(&wanted(&["e"]), |_| true).unwrap_err();
+        assert!(error.to_string().contains("e holds NaN, infinity"));
+    }
+
+    /// Cut anywhere and changed anywhere, a file is read or refused, never more than that.
+    #[test]
+    fn damaged_files_are_refused_in_order() {
+        let try_all = |bytes: &[u8]| {
+            if let Ok(file) = parse(bytes) {
+                let all: Vec<_> = file
+                    .tensors
+                    .iter()
+                    .filter(|(_, tensor)| tensor.shape.iter().product::<usize>() < 1000)
+                    .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
+                    .collect();
+                let _ = file.tensors(&all, |_| true);
+            }
+        };
+        let numbers = [1.0f32, 2.0].map(f32::to_le_bytes).concat();
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![2], &numbers).unwrap();
+        let other = safetensors::serialize([("a", &view), ("b", &view)], None).unwrap();
+        for whole in [STATE_DICT, &other] {
+            for length in 0..whole.len() {
+                assert!(parse(&whole[..length]).is_err(), "{length} bytes");
+            }
+            for at in 0..whole.len() {
+                for change in [1, 0x80, 0xff] {
+                    let mut bytes = whole.to_vec();
+                    bytes[at] ^= change;
+                    try_all(&bytes);
+                }
+            }
+        }
+    }
+}

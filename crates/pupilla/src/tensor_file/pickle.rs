@@ -567,3 +567,51 @@ fn end(offset: usize, shape: &[usize], strides: &[usize]) -> Option<usize> {
         })?;
     last.checked_add(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Any operations in any order: a dictionary of tensors or an error.
+        #[test]
+        fn no_pickle_breaks_the_reader(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    proptest::sample::select(&b".N\x88K\x01M\x8a\x01(t)}su\x85\x86\x87q\0h\0Q\x52b"[..])
+                        .prop_map(|byte| vec![byte]),
+                    Just(b"ccollections\nOrderedDict\n".to_vec()),
+                    Just(b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec()),
+                    Just(b"ctorch._utils\n_rebuild_parameter\n".to_vec()),
+                    Just(b"ctorch\nFloatStorage\n".to_vec()),
+                    Just(b"X\x07\0\0\0storage".to_vec()),
+                    Just(b"X\x01\0\0\x000".to_vec()),
+                    Just(b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000NK\x04tQ".to_vec()),
+                ],
+                0..60,
+            )
+        ) {
+            let mut pickle = vec![0x80, 2];
+            pickle.extend(parts.concat());
+            pickle.push(b'.');
+            let _ = state_dict(&pickle);
+        }
+    }
+
+    #[test]
+    fn long_numbers_keep_their_sign() {
+        for (bytes, expected) in [
+            (&[][..], 0),
+            (&[0x7f], 127),
+            (&[0xff], -1),
+            (&[0x00, 0x80], -32768),
+            (&[1, 0, 0, 0, 0, 0, 0, 0x80], i64::MIN + 1),
+        ] {
+            let mut pickle = vec![0x8a, bytes.len() as u8];
+            pickle.extend(bytes);
+            pickle.push(b'.');
+            assert_eq!(Machine::new(&pickle).run(), Ok(Value::Int(expected)));
+        }
+    }
+}
