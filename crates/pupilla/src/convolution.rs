@@ -2,7 +2,8 @@
 //! and 2×2 max-pooling, computed by `pupilla-conv` on the CPU, with hand-written backward passes.
 //!
 //! The activation is part of the operation because its gradient needs nothing but the sign of the
-//! *output* (a leaky ReLU keeps signs, and the plain one makes 0 of what gets no gradient): the pre-activation is never stored.
+//! *output* (a leaky ReLU keeps signs, and the plain one makes 0 of what gets no gradient): the
+//! pre-activation is never stored.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
