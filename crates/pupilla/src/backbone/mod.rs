@@ -5,7 +5,12 @@
 //! decides what the network can give: [`Backbone::outputs`] names it. A file may end after any stage
 //! of ResNet-18, and may come with its batch norm folded in already.
 //!
-//! The paper's P, which a teacher is distilled from, is ResNet-18's output `features` (§3.1 of
+//! | network | outputs: channels, stride |
+//! |---|---|
+//! | ResNet-18 | `stem` (behind its max-pooling): 64, 4; `layer1`: 64, 4; `layer2`: 128, 8; `layer3`: 256, 16; `layer4`: 512, 32; `features`: 512 pooled; `logits`: one a class |
+//! | SqueezeNet 1.1 | `conv1`: 64, 2; `fire3`: 128, 4; `fire5`: 256, 8; `fire9`: 512, 16; `features`: 512 pooled |
+//!
+//! All maps are behind their ReLU. The paper's P, which a teacher is distilled from, is ResNet-18's output `features` (§3.1 of
 //! Bergmann et al., CVPR 2020).
 
 mod batch_norm;
