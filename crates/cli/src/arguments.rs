@@ -49,6 +49,8 @@ pub enum Command {
     Teacher(Teacher),
     /// Show everything that a model or teacher file says about itself
     Info(Info),
+    /// Look at a pretrained network's file: what it gives, on an image
+    Backbone(Backbone),
     /// Do the whole job on built-in data: make, train, evaluate, show
     Demo(Demo),
 }
@@ -238,6 +240,21 @@ pub struct Info {
     /// A model or teacher file
     pub file: PathBuf,
     /// Print the manifest as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Backbone {
+    /// ResNet-18 or SqueezeNet 1.1: a .safetensors or .pth file with torchvision's names
+    pub weights: PathBuf,
+    /// An image of 224×224 pixels, or of any size with --resize
+    pub image: PathBuf,
+    /// Resize the image: a number (to a square), keep:N (longer side N), or none (take any size as
+    /// it is) [default: as it is, 224×224]
+    #[arg(long)]
+    pub resize: Option<Resize>,
+    /// Print the pooled 512 features as JSON, to FILE or standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
 }

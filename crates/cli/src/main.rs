@@ -44,6 +44,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             TeacherCommand::Train(train) => commands::teacher::train(&train, &mut progress),
         },
         Command::Info(info) => commands::info::run(&info),
+        Command::Backbone(backbone) => commands::backbone::run(&backbone),
         Command::Demo(demo) => commands::demo::run(&demo, &mut progress),
     }
 }

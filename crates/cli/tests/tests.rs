@@ -1,5 +1,6 @@
 //! The program as its users run it: what it prints, what it writes, and what bad input gets.
 
+mod backbone;
 mod bad_input;
 mod data;
 mod workflow;

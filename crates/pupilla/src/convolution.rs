@@ -3,8 +3,9 @@
 //! the CPU, with hand-written backward passes.
 //!
 //! The activation is part of the operation because its gradient needs nothing but the sign of the
-//! *output* (a leaky ReLU with a positive slope keeps signs): the pre-activation is never stored. With
-//! the pooling in it too, the largest maps of a network are never written.
+//! *output* (a leaky ReLU keeps signs, and the plain one makes 0 of what gets no gradient): the
+//! pre-activation is never stored. With the pooling in it too, the largest maps of a network are
+//! never written.
 
 use std::sync::Arc;
 
@@ -101,7 +102,7 @@ pub(crate) trait ConvolutionGradients: ConvolutionBackend {
 }
 
 /// A valid convolution (cross-correlation), bias added, then a leaky ReLU of slope `slope` in
-/// `(0, 1]` (1: none).
+/// `[0, 1]` (1: none, 0: the plain ReLU).
 ///
 /// # Shapes
 /// - `input`: `[batch, in_channels, height, width]`, not smaller than the kernel

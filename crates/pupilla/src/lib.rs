@@ -3,10 +3,12 @@
 //!
 //! The rooms in the order of the data path: [`input`] (image → numbers) → [`patch_network`] (patch →
 //! descriptor, dense or on a grid) → [`teacher`] → [`student_teacher`] (students, detector, model
-//! file) → [`score`]. This is the only crate that names the deep-learning framework; what it gives
+//! file) → [`score`]. Beside the path: [`tensor_file`] (other programs' weights) → [`backbone`]
+//! (pretrained networks). This is the only crate that names the deep-learning framework; what it gives
 //! is a [`pupilla_core::detector::Detector`], which speaks in images and maps.
 #![forbid(unsafe_code)]
 
+pub mod backbone;
 mod convolution;
 mod device;
 pub mod error;
@@ -22,4 +24,5 @@ pub mod score;
 pub mod statistics;
 pub mod student_teacher;
 pub mod teacher;
+pub mod tensor_file;
 pub mod weight_file;

@@ -1,7 +1,9 @@
 //! All integration tests in one binary: the framework is linked once.
 
+mod backbone;
 mod model_file;
 mod patch_network;
 mod score;
 mod student_teacher;
 mod teacher;
+mod torch_file;

@@ -1,5 +1,6 @@
 //! One room a verb.
 
+pub mod backbone;
 pub mod demo;
 pub mod eval;
 pub mod info;

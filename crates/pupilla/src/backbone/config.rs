@@ -1,0 +1,78 @@
+//! Which network it is: what a model file must know beside the weights.
+
+use serde::{Deserialize, Serialize};
+
+use super::layers::Layer;
+use super::output::Output;
+use super::{Backbone, BackboneError, resnet18, squeezenet, weights};
+
+/// A network without its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "architecture")]
+pub enum BackboneConfig {
+    /// ResNet-18, or its first stages.
+    #[serde(rename = "resnet18")]
+    ResNet18(ResNet18Config),
+    /// The feature part of SqueezeNet 1.1.
+    #[serde(rename = "squeezenet1_1")]
+    SqueezeNet,
+}
+
+/// How much of ResNet-18 there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNet18Config {
+    /// Stages behind the stem, 0 to 4: `layer1` to `layer4`.
+    pub stages: usize,
+    /// Classes of the layer behind the pooled features, if it is there: 1000 for ImageNet.
+    pub classes: Option<usize>,
+}
+
+impl BackboneConfig {
+    /// The network's name, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ResNet18(_) => resnet18::NAME,
+            Self::SqueezeNet => squeezenet::NAME,
+        }
+    }
+
+    /// What the network can give, first layer first.
+    pub fn outputs(&self) -> Vec<Output> {
+        match self {
+            Self::ResNet18(config) => config.outputs(),
+            Self::SqueezeNet => squeezenet::OUTPUTS.to_vec(),
+        }
+    }
+
+    /// Names and shapes of all arrays, batch norm folded in.
+    ///
+    /// # Errors
+    /// [`BackboneError::Rebuild`] if there is no such network.
+    pub fn layout(&self) -> Result<Vec<(String, Vec<usize>)>, BackboneError> {
+        Ok(self.layers()?.iter().flat_map(Layer::layout).collect())
+    }
+
+    /// The network with the numbers of its arrays in the order of [`layout`](Self::layout), as
+    /// [`Backbone::arrays`] gave them.
+    ///
+    /// # Errors
+    /// [`BackboneError::Rebuild`] if there is no such network, or an array is not of its size.
+    pub fn build(&self, arrays: Vec<Vec<f32>>) -> Result<Box<dyn Backbone>, BackboneError> {
+        let layers = weights::rebuild(self.name(), self.layers()?, arrays)?;
+        Ok(match self {
+            Self::ResNet18(config) => Box::new(resnet18::ResNet18::new(*config, layers)),
+            Self::SqueezeNet => Box::new(squeezenet::SqueezeNet::new(layers)),
+        })
+    }
+
+    fn layers(&self) -> Result<Vec<Layer>, BackboneError> {
+        match self {
+            Self::ResNet18(config) => {
+                config.check()?;
+                Ok(config.layers())
+            }
+            Self::SqueezeNet => Ok(squeezenet::layers()),
+        }
+    }
+}

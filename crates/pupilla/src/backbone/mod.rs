@@ -1,0 +1,196 @@
+//! Pretrained networks: frozen, their batch norm folded into the convolutions, for inference alone.
+//!
+//! [`load`] reads ResNet-18 (He et al., CVPR 2016) or SqueezeNet 1.1 (Iandola et al., 2016) from a
+//! file of weights with torchvision's names, which timm's ResNet-18 shares. What the file holds
+//! decides what the network can give: [`Backbone::outputs`] names it. A file may end after any stage
+//! of ResNet-18, and may come with its batch norm folded in already.
+//!
+//! | network | outputs: channels, stride |
+//! |---|---|
+//! | ResNet-18 | `stem` (behind its max-pooling): 64, 4; `layer1`: 64, 4; `layer2`: 128, 8; `layer3`: 256, 16; `layer4`: 512, 32; `features`: 512 pooled; `logits`: one a class |
+//! | SqueezeNet 1.1 | `conv1`: 64, 2; `fire3`: 128, 4; `fire5`: 256, 8; `fire9`: 512, 16; `features`: 512 pooled |
+//!
+//! All maps are behind their ReLU. The paper's P, which a teacher is distilled from, is ResNet-18's output `features` (§3.1 of
+//! Bergmann et al., CVPR 2020).
+
+mod batch_norm;
+mod config;
+mod layers;
+mod output;
+mod preprocessing;
+mod resnet18;
+mod squeezenet;
+mod summary;
+mod weights;
+
+use burn::tensor::Tensor;
+use std::path::{Path, PathBuf};
+
+use crate::tensor_file::{TensorFile, TensorFileError};
+
+pub use config::{BackboneConfig, ResNet18Config};
+pub use output::{FEATURES, Output};
+pub use preprocessing::Preprocessing;
+pub use summary::{OutputSummary, features, summarise};
+pub use weights::NamedArray;
+
+/// A pretrained network that turns images into maps. Its weights never change and get no gradients:
+/// it can stand inside a training loop, where its outputs are constants.
+pub trait Backbone: std::fmt::Debug + Send + Sync {
+    /// Which network it is and how much of it there is; with [`arrays`](Self::arrays) everything that
+    /// a model file must keep of it.
+    fn config(&self) -> BackboneConfig;
+
+    /// The wanted outputs for a batch of images, in the order asked for. Layers behind the last
+    /// output wanted are not computed.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, 3, height, width]`, as [`Preprocessing`] makes it, of any size that is not
+    ///   below [`Output::smallest_side`]
+    /// - outputs: `[batch, channels, rows, columns]`, about an [`Output::stride`]-th of the input's
+    ///   size; `[batch, channels, 1, 1]` for outputs without a stride
+    ///
+    /// # Errors
+    /// If an output is unknown or not in the file that was loaded, or the input is too small for it.
+    fn maps(&self, input: Tensor<4>, wanted: &[&str]) -> Result<Vec<Tensor<4>>, BackboneError>;
+
+    /// All weights by name, in the order of [`BackboneConfig::layout`].
+    fn arrays(&self) -> Vec<NamedArray>;
+
+    /// What it can give, first layer first.
+    fn outputs(&self) -> Vec<Output> {
+        self.config().outputs()
+    }
+
+    /// What an image must go through before it is an input.
+    fn preprocessing(&self) -> Preprocessing {
+        Preprocessing::IMAGENET
+    }
+}
+
+/// A pretrained network could not be read or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackboneError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] TensorFileError),
+    /// The file holds a network, but not a whole one.
+    #[error("read as {network}: {source}")]
+    Weights {
+        /// The network that its names suggest.
+        network: &'static str,
+        /// What is wrong with its tensors.
+        source: TensorFileError,
+    },
+    /// The names of the tensors are those of no network that is known here.
+    #[error("{} holds no network that is known here, ResNet-18 or SqueezeNet 1.1 with torchvision's names; it holds {}", path.display(), if names.is_empty() { "nothing" } else { names })]
+    Unrecognised {
+        /// The file.
+        path: PathBuf,
+        /// Names of its first tensors.
+        names: String,
+    },
+    /// An output that this network does not have, or whose layers are not in the file.
+    #[error(
+        "this {network} has no output {wanted:?}: it gives {available}{}",
+        hint(network, wanted)
+    )]
+    NoOutput {
+        /// The network.
+        network: &'static str,
+        /// What was asked for.
+        wanted: String,
+        /// The outputs that it has.
+        available: String,
+    },
+    /// A tensor that is no batch of images.
+    #[error("the input of a network is [batch, 3, height, width], not {shape:?}")]
+    Input {
+        /// Its shape.
+        shape: [usize; 4],
+    },
+    /// The images are too small for the strides.
+    #[error(
+        "{width}×{height} pixels are too few for the output {output}: each side needs {needed}"
+    )]
+    TooSmall {
+        /// Width of the images.
+        width: usize,
+        /// Height of the images.
+        height: usize,
+        /// The output that was asked for.
+        output: &'static str,
+        /// Smallest side.
+        needed: usize,
+    },
+    /// An image is not of the size that was asked for: the others' in its batch, or the one that the
+    /// network was trained on.
+    #[error("{width}×{height} pixels instead of {}×{}", expected.0, expected.1)]
+    ImageSize {
+        /// Its width.
+        width: usize,
+        /// Its height.
+        height: usize,
+        /// The width and height that it should have.
+        expected: (usize, usize),
+    },
+    /// An output is NaN or infinite.
+    #[error("the output {output} holds NaN or infinity: the weights are damaged")]
+    NotFinite {
+        /// The output.
+        output: &'static str,
+    },
+    /// A configuration that no network has, or arrays that do not fit it.
+    #[error("the {network} cannot be rebuilt: {reason}")]
+    Rebuild {
+        /// The network.
+        network: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Why a well-known output may not be there.
+fn hint(network: &str, wanted: &str) -> &'static str {
+    if network == resnet18::NAME && [FEATURES, "logits", "layer4"].contains(&wanted) {
+        " (the file ends before the layers of the others: use a complete one)"
+    } else {
+        ""
+    }
+}
+
+/// Reads a network from a file of weights: safetensors or `.pth`, told by its content. Which network
+/// it is, its tensors' names tell. Nothing in the file is executed.
+///
+/// Batch norm is folded into the convolutions (in 64 bits). The prefix `module.`, which PyTorch's
+/// `DataParallel` puts before every name, is taken off.
+///
+/// # Errors
+/// If the file is unreadable, hostile or damaged, holds another network, or tensors are missing, too
+/// many, misshapen or not finite: these are all named in one message.
+pub fn load(path: &Path) -> Result<Box<dyn Backbone>, BackboneError> {
+    recognise(&TensorFile::open(path)?.without_prefix("module."))
+}
+
+fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
+    if file.has("layer1.0.conv1.weight") || file.has("bn1.running_var") {
+        Ok(Box::new(resnet18::ResNet18::read(file)?))
+    } else if file.has("features.0.weight") && file.has("features.3.squeeze.weight") {
+        Ok(Box::new(squeezenet::SqueezeNet::read(file)?))
+    } else {
+        const SHOWN: usize = 5;
+        let mut names: Vec<String> = file
+            .names()
+            .take(SHOWN)
+            .map(crate::tensor_file::shown)
+            .collect();
+        if file.names().count() > SHOWN {
+            names.push("…".to_string());
+        }
+        Err(BackboneError::Unrecognised {
+            path: file.path().to_path_buf(),
+            names: names.join(", "),
+        })
+    }
+}

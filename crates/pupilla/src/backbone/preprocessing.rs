@@ -1,0 +1,77 @@
+//! From images to the input that a pretrained network was trained on.
+
+use burn::tensor::{Tensor, TensorData};
+use pupilla_core::image::Image;
+use serde::{Deserialize, Serialize};
+
+use super::BackboneError;
+use crate::device;
+use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
+
+/// What an image in `[0, 1]` goes through before it is an input.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// Subtracted from red, green and blue …
+    pub mean: [f32; 3],
+    /// … which are then divided by this.
+    pub deviation: [f32; 3],
+    /// Side of the square images that the network was trained on, in pixels. It runs on others.
+    pub side: usize,
+}
+
+impl Preprocessing {
+    /// That of networks trained on ImageNet, torchvision's and timm's alike.
+    pub const IMAGENET: Self = Self {
+        mean: CHANNEL_MEAN,
+        deviation: CHANNEL_DEVIATION,
+        side: 224,
+    };
+
+    /// The images as one batch, `[images, 3, height, width]`, normalised; they are not resized.
+    ///
+    /// # Errors
+    /// [`BackboneError::ImageSize`] if an image is not of the size of the first, [`BackboneError::Input`] if there are no images.
+    pub fn batch(&self, images: &[&Image]) -> Result<Tensor<4>, BackboneError> {
+        let Some(first) = images.first() else {
+            return Err(BackboneError::Input {
+                shape: [0, 3, 0, 0],
+            });
+        };
+        let (width, height) = (first.width(), first.height());
+        let mut planes = Vec::with_capacity(images.len() * 3 * width * height);
+        for image in images {
+            if (image.width(), image.height()) != (width, height) {
+                return Err(BackboneError::ImageSize {
+                    width: image.width(),
+                    height: image.height(),
+                    expected: (width, height),
+                });
+            }
+            for channel in 0..3 {
+                let (mean, deviation) = (self.mean[channel], self.deviation[channel]);
+                let values = image.pixels().iter().skip(channel).step_by(3);
+                planes.extend(values.map(|value| (value - mean) / deviation));
+            }
+        }
+        let shape = [images.len(), 3, height, width];
+        Ok(Tensor::from_data(
+            TensorData::new(planes, shape),
+            &device::cpu(),
+        ))
+    }
+
+    /// Fails unless an image has the size that the network was trained on.
+    ///
+    /// # Errors
+    /// [`BackboneError::ImageSize`].
+    pub fn check_size(&self, image: &Image) -> Result<(), BackboneError> {
+        if (image.width(), image.height()) == (self.side, self.side) {
+            return Ok(());
+        }
+        Err(BackboneError::ImageSize {
+            width: image.width(),
+            height: image.height(),
+            expected: (self.side, self.side),
+        })
+    }
+}

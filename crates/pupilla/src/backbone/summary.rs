@@ -1,0 +1,73 @@
+//! What a network says about one image, in numbers for people and programs.
+
+use burn::tensor::Tensor;
+use pupilla_core::image::Image;
+
+use super::output::{FEATURES, Output};
+use super::{Backbone, BackboneError};
+use crate::patch_network::values;
+use crate::statistics::Moments;
+
+/// An output on an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OutputSummary {
+    /// Which output.
+    pub output: Output,
+    /// Rows of its map.
+    pub rows: usize,
+    /// Columns of its map.
+    pub columns: usize,
+    /// Mean over all numbers of the map.
+    pub mean: f64,
+    /// Their (population) standard deviation.
+    pub deviation: f64,
+}
+
+/// Every output of a network on an image, which is not resized.
+///
+/// # Errors
+/// If the image is too small, or an output is not finite.
+pub fn summarise(
+    backbone: &dyn Backbone,
+    image: &Image,
+) -> Result<Vec<OutputSummary>, BackboneError> {
+    let outputs = backbone.outputs();
+    let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
+    let input = backbone.preprocessing().batch(&[image])?;
+    let maps = backbone.maps(input, &names)?;
+    outputs
+        .into_iter()
+        .zip(maps)
+        .map(|(output, map)| {
+            let [_, _, rows, columns] = map.dims();
+            let moments = Moments::of(&finite(output.name, map)?);
+            Ok(OutputSummary {
+                output,
+                rows,
+                columns,
+                mean: moments.mean(),
+                deviation: moments.deviation(),
+            })
+        })
+        .collect()
+}
+
+/// The pooled features of an image, 512 numbers. The image is not resized.
+///
+/// # Errors
+/// If the network has none, the image is too small, or a feature is not finite.
+pub fn features(backbone: &dyn Backbone, image: &Image) -> Result<Vec<f32>, BackboneError> {
+    let input = backbone.preprocessing().batch(&[image])?;
+    let maps = backbone.maps(input, &[FEATURES])?;
+    finite(FEATURES, Tensor::cat(maps, 0))
+}
+
+/// A map's numbers, if all are finite.
+fn finite(output: &'static str, map: Tensor<4>) -> Result<Vec<f32>, BackboneError> {
+    let values = values(map);
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(values)
+    } else {
+        Err(BackboneError::NotFinite { output })
+    }
+}

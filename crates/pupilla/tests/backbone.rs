@@ -1,0 +1,698 @@
+//! Pretrained networks against torchvision (`oracle/make_backbone.py`), and files that are none.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pupilla::backbone::{
+    Backbone, BackboneConfig, BackboneError, FEATURES, Preprocessing, ResNet18Config, features,
+    load, summarise,
+};
+use pupilla_core::image::Image;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::torch_file::{self, Pickle, archive};
+
+/// Name, shape, numbers.
+type Named = (String, Vec<usize>, Vec<f32>);
+
+/// Numbers in [0, 1) that `make_backbone.py` computes in the same way.
+fn unit(name: &str, count: usize) -> impl Iterator<Item = f64> {
+    let seed = name.bytes().fold(0x811c_9dc5u32, |seed, byte| {
+        (seed ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    (0..count as u32).map(move |index| {
+        let mut x = index.wrapping_mul(0x9e37_79b9).wrapping_add(seed);
+        x ^= x >> 16;
+        x = x.wrapping_mul(0x85eb_ca6b);
+        x ^= x >> 13;
+        x = x.wrapping_mul(0xc2b2_ae35);
+        x ^= x >> 16;
+        f64::from(x >> 8) / f64::from(1 << 24)
+    })
+}
+
+/// The tensor of this name and shape.
+fn tensor(name: &str, shape: &[usize]) -> Named {
+    let scale = match shape {
+        [_, taps @ ..] if !taps.is_empty() => (6.0 / taps.iter().product::<usize>() as f64).sqrt(),
+        _ => 0.0,
+    };
+    let value = |u: f64| {
+        if name == "input" {
+            4.0 * u - 2.0
+        } else if name.ends_with("running_mean") {
+            (2.0 * u - 1.0) * 0.3
+        } else if name.ends_with("running_var") {
+            0.5 + 1.5 * u
+        } else if name.ends_with("bias") {
+            (2.0 * u - 1.0) * 0.2
+        } else if shape.len() == 1 {
+            0.5 + u
+        } else {
+            (2.0 * u - 1.0) * scale
+        }
+    };
+    let values = unit(name, shape.iter().product()).map(|u| value(u) as f32);
+    (name.to_string(), shape.to_vec(), values.collect())
+}
+
+fn resnet18_config() -> BackboneConfig {
+    BackboneConfig::ResNet18(ResNet18Config {
+        stages: 4,
+        classes: Some(10),
+    })
+}
+
+/// A network's state dict as torchvision names it, by the formula.
+fn state_dict(config: BackboneConfig) -> Vec<Named> {
+    let mut tensors = Vec::new();
+    for (name, shape) in config.layout().unwrap() {
+        let batch_norm = name
+            .strip_suffix(".bias")
+            .filter(|_| config != BackboneConfig::SqueezeNet && !name.starts_with("fc."))
+            .map(|layer| match layer.strip_suffix("downsample.0") {
+                Some(block) => format!("{block}downsample.1"),
+                None => layer.replace("conv", "bn"),
+            });
+        match batch_norm {
+            None => tensors.push(tensor(&name, &shape)),
+            Some(batch_norm) => {
+                for part in ["weight", "bias", "running_mean", "running_var"] {
+                    tensors.push(tensor(&format!("{batch_norm}.{part}"), &shape));
+                }
+            }
+        }
+    }
+    tensors
+}
+
+fn safetensors(tensors: &[Named]) -> Vec<u8> {
+    let stored: Vec<(&Named, Vec<u8>)> = tensors
+        .iter()
+        .map(|tensor| {
+            let bytes = tensor.2.iter().flat_map(|value| value.to_le_bytes());
+            (tensor, bytes.collect())
+        })
+        .collect();
+    let views = stored.iter().map(|((name, shape, _), bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+/// A folder with a file in it.
+fn written(bytes: &[u8]) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.bin");
+    fs::write(&path, bytes).unwrap();
+    (folder, path)
+}
+
+fn loaded(bytes: &[u8]) -> Result<Box<dyn Backbone>, BackboneError> {
+    load(&written(bytes).1)
+}
+
+/// Loads what cannot be loaded; the message names the file.
+fn refusal(bytes: &[u8]) -> String {
+    let (_folder, path) = written(bytes);
+    let message = load(&path).unwrap_err().to_string();
+    assert!(message.contains("weights.bin"), "{message}");
+    message
+}
+
+fn assert_words(message: &str, words: &[&str]) {
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+}
+
+fn input(shape: [usize; 4]) -> Tensor<4> {
+    let (_, _, values) = tensor("input", &shape);
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+fn numbers(map: Tensor<4>) -> Vec<f32> {
+    map.into_data().try_into_vec().unwrap()
+}
+
+/// ResNet-18 without fully connected layer and last stages: quick to make.
+fn short() -> Vec<Named> {
+    state_dict(BackboneConfig::ResNet18(ResNet18Config {
+        stages: 1,
+        classes: None,
+    }))
+}
+
+#[derive(Deserialize)]
+struct Oracle {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    network: String,
+    input: [usize; 4],
+    outputs: BTreeMap<String, Expected>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    shape: Vec<usize>,
+    rms: f64,
+    step: usize,
+    samples: Vec<f64>,
+}
+
+/// Every output of the stored cases of a network, within 1e-4 of its root mean square.
+fn agrees_with_torchvision(network: &str, backbone: &dyn Backbone) {
+    let oracle: Oracle = serde_json::from_str(include_str!("oracle/backbone.json")).unwrap();
+    let mut cases = 0;
+    for case in oracle.cases.iter().filter(|case| case.network == network) {
+        cases += 1;
+        let names: Vec<&str> = case.outputs.keys().map(String::as_str).collect();
+        let mut known: Vec<&str> = backbone.outputs().iter().map(|o| o.name).collect();
+        known.sort_unstable();
+        assert_eq!(names, known);
+        let maps = backbone.maps(input(case.input), &names).unwrap();
+        for ((name, expected), map) in case.outputs.iter().zip(maps) {
+            assert_eq!(map.dims().to_vec(), expected.shape, "{name}");
+            let output = backbone.outputs().into_iter().find(|o| o.name == name);
+            assert_eq!(output.unwrap().channels, expected.shape[1]);
+            let found = numbers(map);
+            let samples = found.iter().step_by(expected.step);
+            assert_eq!(samples.len(), expected.samples.len());
+            for (found, sample) in samples.zip(&expected.samples) {
+                let error = (f64::from(*found) - sample).abs() / expected.rms;
+                assert!(error < 1e-4, "{network} {name}: {found}, not {sample}");
+            }
+            let squares: f64 = found.iter().map(|x| f64::from(*x).powi(2)).sum();
+            let rms = (squares / found.len() as f64).sqrt();
+            assert!((rms / expected.rms - 1.0).abs() < 1e-4, "{name}: {rms}");
+        }
+    }
+    assert_eq!(cases, 2);
+}
+
+#[test]
+fn resnet18_agrees_with_torchvision_and_survives_every_form_of_file() {
+    let tensors = state_dict(resnet18_config());
+    let backbone = loaded(&safetensors(&tensors)).unwrap();
+    assert_eq!(backbone.config(), resnet18_config());
+    agrees_with_torchvision("resnet18", &*backbone);
+
+    // The same from PyTorch's own kind of file, and behind DataParallel's prefix.
+    let prefixed: Vec<Named> = tensors
+        .into_iter()
+        .map(|(name, shape, values)| (format!("module.{name}"), shape, values))
+        .collect();
+    let torch = loaded(&torch_file::state_dict(&prefixed)).unwrap();
+    let arrays = backbone.arrays();
+    assert_eq!(arrays, torch.arrays());
+
+    // Out by name and number, and back: in a file with batch norm folded in, and in memory.
+    let layout = backbone.config().layout().unwrap();
+    assert_eq!(layout.len(), arrays.len());
+    for ((name, shape), array) in layout.iter().zip(&arrays) {
+        assert_eq!((name, shape), (&array.name, &array.shape));
+    }
+    let folded: Vec<Named> = arrays
+        .iter()
+        .map(|array| {
+            (
+                array.name.clone(),
+                array.shape.clone(),
+                array.values.clone(),
+            )
+        })
+        .collect();
+    assert_eq!(loaded(&safetensors(&folded)).unwrap().arrays(), arrays);
+    let config = serde_json::to_string(&backbone.config()).unwrap();
+    let config: BackboneConfig = serde_json::from_str(&config).unwrap();
+    let again = config
+        .build(arrays.iter().map(|array| array.values.clone()).collect())
+        .unwrap();
+    let input = input([1, 3, 40, 33]);
+    let [before] = &backbone.maps(input.clone(), &["logits"]).unwrap()[..] else {
+        panic!("one map for one name");
+    };
+    let after = again.maps(input.clone(), &["logits"]).unwrap().remove(0);
+    assert_eq!(numbers(before.clone()), numbers(after));
+
+    // A file that ends early gives what it has.
+    let truncated: Vec<Named> = folded
+        .into_iter()
+        .filter(|(name, ..)| !name.starts_with("layer4") && !name.starts_with("fc"))
+        .collect();
+    let truncated = loaded(&safetensors(&truncated)).unwrap();
+    let names: Vec<&str> = truncated.outputs().iter().map(|o| o.name).collect();
+    assert_eq!(names, ["stem", "layer1", "layer2", "layer3"]);
+    let wanted = ["layer3", "stem", "layer3"];
+    let maps = truncated.maps(input.clone(), &wanted).unwrap();
+    let whole = backbone.maps(input.clone(), &wanted).unwrap();
+    for (map, whole) in maps.into_iter().zip(whole) {
+        assert_eq!(numbers(map), numbers(whole));
+    }
+    let message = truncated.maps(input, &[FEATURES]).unwrap_err().to_string();
+    assert_words(
+        &message,
+        &["features", "stem, layer1, layer2, layer3", "ends before"],
+    );
+}
+
+#[test]
+fn squeezenet_agrees_with_torchvision() {
+    let mut tensors = state_dict(BackboneConfig::SqueezeNet);
+    let backbone = loaded(&safetensors(&tensors)).unwrap();
+    assert_eq!(backbone.config(), BackboneConfig::SqueezeNet);
+    agrees_with_torchvision("squeezenet1_1", &*backbone);
+    // A complete file has a classifier too.
+    tensors.push(tensor("classifier.1.weight", &[10, 512, 1, 1]));
+    tensors.push(tensor("classifier.1.bias", &[10]));
+    let complete = loaded(&torch_file::state_dict(&tensors)).unwrap();
+    assert_eq!(complete.arrays(), backbone.arrays());
+}
+
+#[test]
+fn any_size_that_the_strides_allow() {
+    let squeezenet = loaded(&safetensors(&state_dict(BackboneConfig::SqueezeNet))).unwrap();
+    let resnet18 = loaded(&safetensors(&short())).unwrap();
+    for backbone in [&squeezenet, &resnet18] {
+        for output in backbone.outputs() {
+            let side = output.smallest_side;
+            for [height, width] in [[side, side], [side, 40], [51, side + 1]] {
+                let map = backbone.maps(input([1, 3, height, width]), &[output.name]);
+                let [_, channels, rows, columns] = map.unwrap().remove(0).dims();
+                assert_eq!(channels, output.channels);
+                assert!(rows > 0 && columns > 0);
+            }
+            let small = input([1, 3, 60, side]).slice([0..1, 0..3, 0..60, 0..side - 1]);
+            let message = backbone
+                .maps(small, &[output.name])
+                .unwrap_err()
+                .to_string();
+            let size = format!("{}×60 pixels", side - 1);
+            assert_words(&message, &[&size, output.name, &side.to_string()]);
+        }
+        let grey = input([1, 1, 60, 60]);
+        let message = backbone.maps(grey, &["stem"]).unwrap_err().to_string();
+        assert_words(&message, &["[1, 1, 60, 60]"]);
+        assert!(backbone.maps(input([1, 3, 9, 9]), &[]).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_frozen_network_gives_constants_in_a_training_loop() {
+    let backbone = loaded(&safetensors(&short())).unwrap();
+    let plain = input([1, 3, 32, 32]);
+    let tracked = Tensor::from_inner(plain.clone()).require_grad();
+    let map = backbone.maps(tracked, &["layer1"]).unwrap().remove(0);
+    assert!(!map.is_autodiff());
+    let expected = backbone.maps(plain, &["layer1"]).unwrap().remove(0);
+    assert_eq!(numbers(map), numbers(expected));
+}
+
+#[test]
+fn images_are_normalised_and_keep_their_size() {
+    let image = |width, height| {
+        let (_, _, values) = tensor("picture.running_var", &[height, width, 3]);
+        Image::new(
+            width,
+            height,
+            values.iter().map(|v| (v - 0.5) / 1.5).collect(),
+        )
+    };
+    let preprocessing = Preprocessing::IMAGENET;
+    let (first, second) = (image(30, 20), image(30, 20));
+    let batch = preprocessing.batch(&[&first, &second]).unwrap();
+    assert_eq!(batch.dims(), [2, 3, 20, 30]);
+    let values = numbers(batch);
+    let green = values[(3 + 1) * 600 + 7 * 30 + 4];
+    assert_eq!(green, (second.pixel(7, 4)[1] - 0.456) / 0.224);
+    let wrong = preprocessing.batch(&[&first, &image(20, 30)]).unwrap_err();
+    assert_eq!(wrong.to_string(), "20×30 pixels instead of 30×20");
+    assert!(preprocessing.batch(&[]).is_err());
+    let wrong = preprocessing.check_size(&first).unwrap_err();
+    assert_eq!(wrong.to_string(), "30×20 pixels instead of 224×224");
+    assert!(preprocessing.check_size(&image(224, 224)).is_ok());
+
+    let squeezenet = loaded(&safetensors(&state_dict(BackboneConfig::SqueezeNet))).unwrap();
+    let pooled = features(&*squeezenet, &first).unwrap();
+    assert_eq!(pooled.len(), 512);
+    let summary = summarise(&*squeezenet, &first).unwrap();
+    let last = summary.last().unwrap();
+    let mean = pooled.iter().map(|x| f64::from(*x)).sum::<f64>() / 512.0;
+    assert!((last.mean - mean).abs() < 1e-6 && (last.rows, last.columns) == (1, 1));
+}
+
+#[test]
+fn every_wrong_tensor_is_named_in_one_message() {
+    let mut tensors = short();
+    tensors.retain(|(name, ..)| name != "layer1.0.bn2.running_mean" && name != "bn1.bias");
+    for (name, shape, values) in &mut tensors {
+        match name.as_str() {
+            "layer1.1.bn1.bias" => *shape = vec![32, 2],
+            "conv1.weight" => values[5] = f32::NAN,
+            "layer1.0.bn1.weight" => values[5] = f32::INFINITY,
+            _ => {}
+        }
+    }
+    tensors.push(tensor("layer1.2.conv1.weight", &[64, 64, 3, 3]));
+    for bytes in [safetensors(&tensors), torch_file::state_dict(&tensors)] {
+        assert_words(
+            &refusal(&bytes),
+            &[
+                "ResNet-18",
+                "layer1.0.bn2.running_mean is missing",
+                "; bn1.bias is missing",
+                "layer1.1.bn1.bias has shape [32, 2] instead of [64]",
+                "conv1.weight holds NaN",
+                "layer1.0.bn1.weight holds NaN",
+                "layer1.2.conv1.weight does not belong here",
+            ],
+        );
+    }
+    let mut squeezenet = state_dict(BackboneConfig::SqueezeNet);
+    squeezenet.remove(3);
+    assert_words(
+        &refusal(&safetensors(&squeezenet)),
+        &["SqueezeNet 1.1", "features.3.squeeze.bias is missing"],
+    );
+}
+
+#[test]
+fn batch_norms_that_cannot_be_folded_are_named() {
+    let mut tensors = short();
+    for (name, _, values) in &mut tensors {
+        match name.as_str() {
+            "layer1.0.bn1.running_var" => values[0] = -0.5,
+            "layer1.1.bn2.weight" => values[0] = 1e38,
+            "layer1.1.conv2.weight" => values[0] = 1e38,
+            _ => {}
+        }
+    }
+    assert_words(
+        &refusal(&safetensors(&tensors)),
+        &[
+            "layer1.0.bn1.running_var holds a negative variance",
+            "layer1.1.conv2 becomes infinite when layer1.1.bn2 is folded in",
+        ],
+    );
+}
+
+#[test]
+fn numbers_of_other_kinds() {
+    // Integers are no weights.
+    let tensors = short();
+    let stored: Vec<(&Named, Vec<u8>)> = tensors
+        .iter()
+        .map(|tensor| (tensor, vec![0; 8 * tensor.2.len()]))
+        .collect();
+    let views = stored.iter().map(|((name, shape, _), bytes)| {
+        let view = TensorView::new(Dtype::I64, shape.clone(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    assert_words(
+        &refusal(&bytes),
+        &["conv1.weight holds no floating-point numbers"],
+    );
+}
+
+#[test]
+fn networks_that_are_not_known() {
+    let message = refusal(&safetensors(&[
+        tensor("encoder.weight", &[3, 3]),
+        tensor("decoder.weight", &[3, 3]),
+    ]));
+    assert_words(
+        &message,
+        &[
+            "ResNet-18",
+            "SqueezeNet 1.1",
+            "decoder.weight, encoder.weight",
+        ],
+    );
+    assert_words(&refusal(&safetensors(&[])), &["it holds nothing"]);
+    // Settings of a model file are untrusted too.
+    for (stages, classes) in [(5, None), (2, Some(10)), (4, Some(0)), (4, Some(1 << 40))] {
+        let config = BackboneConfig::ResNet18(ResNet18Config { stages, classes });
+        assert!(config.layout().is_err() && config.build(Vec::new()).is_err());
+    }
+    let config = BackboneConfig::SqueezeNet;
+    assert_words(
+        &config.build(Vec::new()).unwrap_err().to_string(),
+        &["0 arrays"],
+    );
+    let arrays = vec![vec![0.0]; config.layout().unwrap().len()];
+    assert_words(
+        &config.build(arrays).unwrap_err().to_string(),
+        &["features.0.weight", "instead of 1728"],
+    );
+}
+
+#[test]
+fn files_that_hold_no_weights() {
+    assert_words(&refusal(b""), &["no file of weights"]);
+    assert_words(
+        &refusal(b"\x89PNG\r\n\x1a\n and so on"),
+        &["no file of weights"],
+    );
+    let old = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
+    assert_words(
+        &refusal(old),
+        &["before 1.6", "torch.save(torch.load(\"weights.bin\""],
+    );
+    let whole = safetensors(&short());
+    assert_words(&refusal(&whole[..whole.len() - 1]), &["damaged or cut off"]);
+    let entries = [("word/document.xml".to_string(), b"<xml/>".to_vec())];
+    assert_words(&refusal(&archive(&entries)), &["without a data.pkl"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let message = load(folder.path()).unwrap_err().to_string();
+    assert_words(&message, &["not a regular file"]);
+    let message = load(Path::new("nowhere/weights.pth"))
+        .unwrap_err()
+        .to_string();
+    assert_words(&message, &["nowhere/weights.pth"]);
+    // A hole, not half a gigabyte.
+    let (_folder, path) = written(b"PK\x03\x04");
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len((512 << 20) + 1).unwrap();
+    let message = load(&path).unwrap_err().to_string();
+    assert_words(&message, &["weights.bin", "536870913"]);
+}
+
+#[test]
+fn pickles_that_hold_more_than_tensors_are_refused_by_name() {
+    let refused = |pickle: Pickle, words: &[&str]| {
+        let bytes = torch_file::file(pickle.end(), &[("0", vec![1.0; 8])]);
+        assert_words(&refusal(&bytes), words);
+    };
+    refused(
+        Pickle::new()
+            .global("os", "system")
+            .raw(b"(")
+            .text("touch owned")
+            .raw(b"tR"),
+        &["os.system", "nothing was executed", "model.state_dict()"],
+    );
+    refused(Pickle::new().global("builtins", "eval"), &["builtins.eval"]);
+    refused(
+        Pickle::new()
+            .global("torchvision.models.resnet", "ResNet")
+            .raw(b")\x81"),
+        &["torchvision.models.resnet.ResNet"],
+    );
+    // A line that is longer than a message should be, with a colour in it.
+    let name = format!("\x1b[31m{}", "x".repeat(5000));
+    let bytes = torch_file::file(Pickle::new().global("m", &name).end(), &[]);
+    let message = refusal(&bytes);
+    assert!(
+        message.len() < 500 && !message.contains('\x1b'),
+        "{message}"
+    );
+
+    let tensor = |pickle: Pickle| pickle.tensor("0", 8, 0, &[8], &[1]);
+    refused(
+        tensor(Pickle::new().raw(b"}").text("weight"))
+            .raw(b"s")
+            .text("epoch")
+            .number(3)
+            .raw(b"s"),
+        &["epoch", "a number, not a tensor"],
+    );
+    refused(
+        tensor(
+            Pickle::new()
+                .raw(b"}")
+                .text("state_dict")
+                .raw(b"}")
+                .text("weight"),
+        )
+        .raw(b"ss"),
+        &["state_dict", "a dictionary, not a tensor"],
+    );
+    refused(tensor(Pickle::new()), &["a tensor, not a tensor"]);
+    refused(
+        Pickle::new()
+            .raw(b"}")
+            .text("lr")
+            .raw(b"G")
+            .raw(&0.1f64.to_be_bytes())
+            .raw(b"s"),
+        &["a decimal number"],
+    );
+    refused(Pickle(vec![0x80, 4]), &["protocol 4"]);
+}
+
+#[test]
+fn lengths_that_lie() {
+    let refused = |pickle: Pickle, words: &[&str]| {
+        let bytes = torch_file::file(pickle.end(), &[("0", vec![1.0; 8])]);
+        assert_words(&refusal(&bytes), words);
+    };
+    let one = || Pickle::new().raw(b"}").text("weight");
+    let huge = i64::MAX;
+    for (elements, offset, shape, strides) in [
+        (8, 1, vec![8], vec![1]),
+        (8, 0, vec![3, 3], vec![3, 1]),
+        (8, 0, vec![2], vec![8]),
+        (8, -1, vec![2], vec![1]),
+        (8, 0, vec![-2], vec![1]),
+        (8, 0, vec![2, 2], vec![1]),
+        (8, 0, vec![huge, huge, huge], vec![0, 0, 0]),
+        (8, 0, vec![huge, huge], vec![huge, huge]),
+        (8, huge, vec![2], vec![1]),
+        (8, 0, vec![1; 9], vec![1; 9]),
+        (-1, 0, vec![1], vec![1]),
+    ] {
+        refused(
+            one()
+                .tensor("0", elements, offset, &shape, &strides)
+                .raw(b"s"),
+            &["damaged at byte", "storage"],
+        );
+    }
+    let promised = |elements| one().tensor("0", elements, 0, &[1], &[1]).raw(b"s");
+    refused(promised(9), &["weights/data/0", "32 bytes", "9 numbers"]);
+    refused(promised(1 << 62), &["weights/data/0", "32 bytes"]);
+    refused(
+        one().tensor("../secret", 8, 0, &[8], &[1]).raw(b"s"),
+        &["weights/data/../secret", "is missing"],
+    );
+    // A text, a line and a number that are longer than the pickle.
+    refused(
+        Pickle::new().raw(b"X\xff\xff\xff\xff"),
+        &["ends in the middle"],
+    );
+    refused(Pickle::new().raw(b"cos"), &["ends in the middle"]);
+    refused(Pickle::new().raw(&[0x8a, 255]), &["ends in the middle"]);
+    refused(Pickle::new(), &["takes more than it has"]);
+    refused(Pickle::new().raw(b"(t0"), &["something unknown"]);
+    refused(Pickle::new().raw(b"h\x07"), &["nothing is remembered as 7"]);
+
+    // Nesting, cycles and repetition cost no more than their length.
+    refused(
+        Pickle::new().raw(b")").raw(&[0x85; 900_000]),
+        &["a tuple, not a tensor"],
+    );
+    let mut doubling = Pickle::new().raw(b")");
+    for _ in 0..200 {
+        doubling = doubling.raw(b"q\0h\0\x86");
+    }
+    refused(doubling, &["a tuple, not a tensor"]);
+    refused(
+        Pickle::new().raw(b"}q\0").text("itself").raw(b"h\0s"),
+        &["itself", "a dictionary, not a tensor"],
+    );
+    refused(
+        Pickle::new().raw(&vec![b'N'; 2 << 20]),
+        &["2097155 bytes", "1048576"],
+    );
+}
+
+#[test]
+fn archives_that_lie() {
+    let whole = torch_file::state_dict(&short());
+    assert!(loaded(&whole).is_ok());
+    for cut in [1, 21, 22, 300, whole.len() / 2, whole.len() - 5] {
+        let message = refusal(&whole[..whole.len() - cut]);
+        assert_words(&message, &["cut off"]);
+    }
+    let changed = |at: usize, bytes: &[u8]| {
+        let mut file = whole.clone();
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        refusal(&file)
+    };
+    let end = whole.len() - 22;
+    let directory = u32::from_le_bytes(whole[end + 16..end + 20].try_into().unwrap()) as usize;
+    // The first line of the directory is that of the pickle.
+    let all = [255u8; 4];
+    assert_words(&changed(end + 12, &all), &["beyond the file"]);
+    assert_words(&changed(end + 16, &all), &["beyond the file"]);
+    assert_words(&changed(end + 12, &[1, 0, 0, 0]), &["does not begin"]);
+    assert_words(&changed(directory, b"QK"), &["does not begin"]);
+    assert_words(&changed(directory + 28, &[255; 2]), &["cut off"]);
+    assert_words(&changed(directory + 10, &[8]), &["data.pkl", "compressed"]);
+    assert_words(&changed(directory + 8, &[1]), &["data.pkl", "encrypted"]);
+    assert_words(&changed(directory + 16, &all), &["data.pkl", "checksum"]);
+    let sizes = [255u8; 8];
+    assert_words(&changed(directory + 20, &sizes), &["data.pkl", "within"]);
+    assert_words(&changed(directory + 42, &all), &["data.pkl", "within"]);
+    assert_words(&changed(directory + 42, &[1]), &["data.pkl", "within"]);
+    // A single bit of a single weight, in the middle of the file.
+    let weight = directory / 2;
+    assert_words(&changed(weight, &[whole[weight] ^ 1]), &["checksum"]);
+
+    let entry = |name: &str, content: &[u8]| (name.to_string(), content.to_vec());
+    let empty = Pickle::new().raw(b"}").end();
+    let twice = archive(&[entry("a/data.pkl", &empty), entry("a/data.pkl", &empty)]);
+    assert_words(&refusal(&twice), &["a/data.pkl", "twice"]);
+    let two = archive(&[entry("a/data.pkl", &empty), entry("b/data.pkl", &empty)]);
+    assert_words(&refusal(&two), &["without a data.pkl"]);
+    let big = archive(&[entry("a/data.pkl", &empty), entry("a/byteorder", b"big")]);
+    assert_words(&refusal(&big), &["a/byteorder", "little-endian"]);
+}
+
+#[test]
+fn storages_that_lie_upon_each_other_are_refused() {
+    let mut pickle = Pickle::new().raw(b"}(");
+    for key in ["0", "1", "2"] {
+        pickle = pickle.text(key).tensor(key, 1000, 0, &[1], &[1]);
+    }
+    let storages = ["0", "1", "2"].map(|key| (key, vec![1.0; 1000]));
+    let file = torch_file::file(pickle.raw(b"u").end(), &storages);
+    // All lines of the directory that lead to a storage now lead to the first, and the others are cut
+    // out of the file.
+    let find = |what: &[u8], from: usize| {
+        from + file[from..]
+            .windows(what.len())
+            .position(|window| window == what)
+            .unwrap()
+    };
+    let second = find(b"PK\x03\x04", find(b"weights/data/0", 0));
+    let last = find(b"PK\x03\x04", find(b"weights/data/2", 0));
+    let gap = last - second;
+    let first_line = find(b"PK\x01\x02", 0);
+    let mut lines = file[first_line..].to_vec();
+    let position = |number: usize| u32::try_from(number).unwrap().to_le_bytes();
+    let first = {
+        let line = find(b"weights/data/0", first_line) - 46 - first_line;
+        lines[line + 42..line + 46].to_vec()
+    };
+    for key in ["weights/data/1", "weights/data/2"] {
+        let line = find(key.as_bytes(), first_line) - 46 - first_line;
+        lines[line + 42..line + 46].copy_from_slice(&first);
+    }
+    let end = lines.len() - 22;
+    lines[end + 16..end + 20].copy_from_slice(&position(first_line - gap));
+    let mut overlapping = file[..second].to_vec();
+    overlapping.extend(&file[last..first_line]);
+    overlapping.extend(lines);
+    assert_words(&refusal(&overlapping), &["overlap"]);
+}
