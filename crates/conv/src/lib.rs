@@ -9,7 +9,7 @@
 //! | shape | algorithm |
 //! |---|---|
 //! | kernel as large as the input | one matrix product |
-//! | square kernel of 2 to 6, stride 1, tiles that save a quarter of the products | Cook–Toom, tiles of 4×4 outputs |
+//! | square kernel of 2 to 6, stride 1, tiles that save a quarter of the products | Cook–Toom, tiles of 4×4 outputs; with up to four input channels, products stay in registers |
 //! | 1×1 kernel, stride 1, channels by the dozen | a matrix product of channels |
 //! | everything else | lowered to blocks of matrix products |
 //!
@@ -38,7 +38,9 @@
 //!
 //! # Checking the unsafe code
 //! `MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance -Zmiri-ignore-leaks -Zmiri-tree-borrows" cargo +nightly
-//! miri test -p pupilla-conv --lib` runs the kernels on tiny shapes (the flags are for rayon's queues).
+//! miri test -p pupilla-conv --lib` runs the kernels on tiny shapes, portably (the flags are for rayon's queues);
+//! `RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p pupilla-conv --target x86_64-unknown-linux-gnu` runs all tests with every
+//! instruction set of the processor.
 
 mod activation;
 mod algorithm;
