@@ -245,6 +245,9 @@ const CHANNELS: usize = 8;
 /// Tiles that are transformed before they are multiplied.
 const TILES: usize = 128;
 
+/// Blocks of tiles whose input is transformed before all tasks multiply with it: some MiB, however large the image.
+const BLOCKS: usize = 64;
+
 /// Floats from one point of the output gradient's tiles to the next: a little more than they take, lest all points share a
 /// cache set.
 const POINT: usize = CHANNELS * TILES + 16;
@@ -261,53 +264,57 @@ pub(crate) fn weight_gradient<const R: usize>(
     let tiles = Tiles::new(shape.batch, shape.output_size());
     let from = shape.in_channels;
 
-    // The input's points, [blocks, points, channels, TILES], once for all tasks.
     let blocks = tiles.count().div_ceil(TILES);
     let block_len = n * n * from * TILES;
-    let mut inputs = Buffer::new(blocks * block_len);
-    inputs
-        .par_chunks_exact_mut(block_len)
-        .enumerate()
-        .for_each(|(block, target)| {
-            // SAFETY: `level` is available.
-            unsafe {
-                dispatch(
-                    level,
-                    InputPoints::<R> {
-                        shape,
-                        input,
-                        tiles,
-                        block,
-                        target,
-                    },
-                );
-            }
-        });
-
+    let mut inputs = Buffer::new(blocks.min(BLOCKS) * block_len);
     let rows = from.next_multiple_of(4);
     let out_stride = shape.out_channels.next_multiple_of(level.lanes());
     let mut sums = Buffer::new(n * n * rows * out_stride);
-    let shared = Disjoint::new(&mut sums);
-    (0..shape.out_channels.div_ceil(CHANNELS))
-        .into_par_iter()
-        .for_each(|task| {
-            // SAFETY: `level` is available; each output channel belongs to one task.
-            unsafe {
-                dispatch(
-                    level,
-                    ChannelSums::<R> {
-                        shape,
-                        output_gradient,
-                        tiles,
-                        inputs: &inputs,
-                        first: task * CHANNELS,
-                        sums: shared,
-                        rows,
-                        out_stride,
-                    },
-                );
-            }
-        });
+    sums.fill(0.0);
+    for start in (0..blocks).step_by(BLOCKS) {
+        let blocks = start..(start + BLOCKS).min(blocks);
+        // The input's points, [blocks, points, channels, TILES], once for all tasks.
+        inputs
+            .par_chunks_exact_mut(block_len)
+            .zip(blocks.clone())
+            .for_each(|(target, block)| {
+                // SAFETY: `level` is available.
+                unsafe {
+                    dispatch(
+                        level,
+                        InputPoints::<R> {
+                            shape,
+                            input,
+                            tiles,
+                            block,
+                            target,
+                        },
+                    );
+                }
+            });
+        let shared = Disjoint::new(&mut sums);
+        (0..shape.out_channels.div_ceil(CHANNELS))
+            .into_par_iter()
+            .for_each(|task| {
+                // SAFETY: `level` is available; each output channel belongs to one task.
+                unsafe {
+                    dispatch(
+                        level,
+                        ChannelSums::<R> {
+                            shape,
+                            output_gradient,
+                            tiles,
+                            blocks: blocks.clone(),
+                            inputs: &inputs,
+                            first: task * CHANNELS,
+                            sums: shared,
+                            rows,
+                            out_stride,
+                        },
+                    );
+                }
+            });
+    }
     from_sums::<R>(level, shape, &sums, [rows, out_stride], weight_gradient);
 }
 
@@ -402,6 +409,8 @@ struct ChannelSums<'a, const R: usize> {
     shape: &'a Conv2d,
     output_gradient: &'a [f32],
     tiles: Tiles,
+    blocks: Range<usize>,
+    /// The input's points of these blocks.
     inputs: &'a [f32],
     first: usize,
     sums: Disjoint<'a>,
@@ -431,7 +440,7 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
         let partial = gradients.wrapping_add(gradients_len);
         // SAFETY: `dispatch` runs us where `I` exists; the regions of the buffer are as long as described, as is `inputs`.
         unsafe {
-            for block in 0..self.tiles.count().div_ceil(TILES) {
+            for block in self.blocks.clone() {
                 let range = block_range(&self.tiles, block);
                 let count = range.len();
                 for channel in 0..channels {
@@ -458,7 +467,8 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
                         POINT,
                     );
                 }
-                let inputs = self.inputs.as_ptr().add(block * n * n * from * TILES);
+                let inputs_of = (block - self.blocks.start) * n * n * from * TILES;
+                let inputs = self.inputs.as_ptr().add(inputs_of);
                 for point in 0..n * n {
                     // As many channels at a time as there are registers for their sums.
                     let mut round = 0;
@@ -488,7 +498,7 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
                             std::slice::from_raw_parts(partial.add(place * I::LANES), I::LANES);
                         let place =
                             (point * self.rows + from_channel) * self.out_stride + self.first;
-                        self.sums.part(place + channel, 1)[0] = lanes.iter().sum();
+                        self.sums.part(place + channel, 1)[0] += lanes.iter().sum::<f32>();
                     }
                 }
             }
