@@ -1,5 +1,7 @@
 //! Which algorithm computes which shape: the one place that decides.
 
+use rayon::prelude::*;
+
 use crate::{
     Conv2d,
     activation::Epilogue,
@@ -9,6 +11,7 @@ use crate::{
     lowered, pointwise,
     pool::{Pool, max_pool, max_pool_winners},
     simd::Level,
+    workspace::Buffer,
 };
 
 /// The algorithms, and for Cook–Toom the length of the kernel.
@@ -146,13 +149,26 @@ pub(crate) fn forward_max_pool(
         cook_toom_forward(kernel, shape, input, weight, epilogue, target);
         return;
     }
-    let mut full = vec![0.0; shape.output_len()];
-    forward(shape, input, weight, epilogue, &mut full);
+    // Bias and activation keep the order, so they may come after the pooling; the winners are those before.
+    let mut full = Buffer::new(shape.output_len());
+    forward(shape, input, weight, Epilogue::NONE, &mut full);
     let pool = Pool::after(shape);
     max_pool(&pool, &full, output);
     if let Some(winners) = winners {
         max_pool_winners(&pool, &full, winners);
     }
+    let plane = output.len() / pool.planes;
+    output
+        .par_chunks_exact_mut(plane)
+        .enumerate()
+        .for_each(|(index, values)| {
+            let bias = epilogue
+                .bias
+                .map_or(0.0, |bias| bias[index % shape.out_channels]);
+            for value in values {
+                *value = epilogue.activate(*value + bias);
+            }
+        });
 }
 
 fn cook_toom_forward(

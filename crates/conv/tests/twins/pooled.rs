@@ -46,6 +46,39 @@ fn layers_with_pooling_match_their_twins() {
     }
 }
 
+/// Differences that the bias swallows still decide which pixel gets the gradient, whatever kernel a map's size chooses.
+#[test]
+fn winners_are_those_before_the_bias() {
+    for side in [3, 9] {
+        let shape = Conv2d::new([1, 1, side, side], 1, [2, 2]).unwrap();
+        // The kernel copies its first pixel: in each window the last is the largest, by a millionth.
+        let input: Vec<f32> = (0..side * side)
+            .map(|at| {
+                ((at / side % 2 + at % side % 2) * usize::from(at / side < side - 1)) as f32 * 1e-6
+            })
+            .collect();
+        let [rows, columns] = Pool::after(&shape).output_size();
+        let mut output = vec![f32::NAN; rows * columns];
+        let mut winners = vec![u8::MAX; rows * columns];
+        let weight = [1.0, 0.0, 0.0, 0.0];
+        let bias = Some(&[100.0][..]);
+        forward_max_pool(
+            &shape,
+            &input,
+            &weight,
+            bias,
+            1.0,
+            &mut output,
+            Some(&mut winners),
+        );
+        assert!(output.iter().all(|value| *value == 100.0), "{output:?}");
+        assert!(
+            winners.iter().all(|winner| *winner == 3),
+            "{side}: {winners:?}"
+        );
+    }
+}
+
 #[track_caller]
 fn assert_matches_twins(shape: Conv2d, seed: u64) {
     let problem = Problem::random(shape, seed);
