@@ -156,7 +156,7 @@ pub(crate) fn max_pool(input: Tensor<4>) -> Tensor<4> {
 type FlexTensor = FloatTensor<Flex>;
 
 /// `f32` values of a tensor in row-major order.
-fn with_values<R>(tensor: &FlexTensor, read: impl FnOnce(&[f32]) -> R) -> R {
+pub(crate) fn with_values<R>(tensor: &FlexTensor, read: impl FnOnce(&[f32]) -> R) -> R {
     if let (true, Some(values)) = (tensor.is_contiguous(), tensor.as_slice::<f32>()) {
         return read(values);
     }

@@ -9,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 pub mod backbone;
+mod channel_moments;
 mod convolution;
 mod device;
 pub mod error;
 pub mod input;
 pub mod manifest;
 mod network_weights;
+mod normalised_network;
 mod optimizer;
 pub mod patch_network;
 mod random;

@@ -161,6 +161,17 @@ impl PatchNetwork {
     /// If the input is smaller than p, or the stride is not a multiple of
     /// [`ReceptiveField::pooling_stride`].
     pub fn grid(&self, input: Tensor<4>, stride: usize) -> Tensor<4> {
+        self.grid_with(input, stride, |_, weight, bias| (weight, bias))
+    }
+
+    /// [`grid`](Self::grid) with a hook: `adapt` gets every convolution's input but the first's with its weight and
+    /// bias, and says which weight and bias to use instead.
+    pub(crate) fn grid_with(
+        &self,
+        input: Tensor<4>,
+        stride: usize,
+        adapt: impl FnMut(&Tensor<4>, Tensor<4>, Tensor<1>) -> (Tensor<4>, Tensor<1>),
+    ) -> Tensor<4> {
         let field = self.receptive_field();
         let [batch, _, height, width] = input.dims();
         assert!(
@@ -170,7 +181,7 @@ impl PatchNetwork {
         );
         let rows = positions(height, field, stride);
         let columns = positions(width, field, stride);
-        let output = self.layers(input, stride / field.pooling_stride(), false);
+        let output = self.layers(input, stride / field.pooling_stride(), false, adapt);
         output.slice([0..batch, 0..DESCRIPTOR_CHANNELS, 0..rows, 0..columns])
     }
 
@@ -196,7 +207,7 @@ impl PatchNetwork {
         let fitted =
             |count: usize| count.next_multiple_of(field.pooling_stride()) + field.span() - 1;
         let input = fit(input, fitted(rows), fitted(columns));
-        let mut output = self.layers(input, 1, true);
+        let mut output = self.layers(input, 1, true, |_, weight, bias| (weight, bias));
         let mut factor = field.pooling_stride();
         while factor > 1 {
             output = weave(output);
@@ -206,8 +217,16 @@ impl PatchNetwork {
     }
 
     /// All layers; `last_stride` is the stride of the 4×4 convolution, behind which no other
-    /// layer looks at neighbours; `dense` evaluates each pooling at all of its offsets.
-    fn layers(&self, input: Tensor<4>, last_stride: usize, dense: bool) -> Tensor<4> {
+    /// layer looks at neighbours; `dense` evaluates each pooling at all of its offsets; `adapt` as in
+    /// [`grid_with`](Self::grid_with).
+    fn layers(
+        &self,
+        input: Tensor<4>,
+        last_stride: usize,
+        dense: bool,
+        mut adapt: impl FnMut(&Tensor<4>, Tensor<4>, Tensor<1>) -> (Tensor<4>, Tensor<1>),
+    ) -> Tensor<4> {
+        let mut first = true;
         let mut map = input;
         let mut convolutions = self.convolutions.iter();
         let mut layers = self.config.0.layers().into_iter().peekable();
@@ -215,7 +234,11 @@ impl PatchNetwork {
             let layer = convolutions
                 .next()
                 .expect("built from the same list of layers");
-            let (weight, bias) = (layer.weight.val(), layer.bias.val());
+            let (mut weight, mut bias) = (layer.weight.val(), layer.bias.val());
+            if !first {
+                (weight, bias) = adapt(&map, weight, bias);
+            }
+            first = false;
             let last = layers.peek().is_none();
             let slope = if last { 1.0 } else { LEAKY_SLOPE };
             let stride = if kernel == 4 { last_stride } else { 1 };

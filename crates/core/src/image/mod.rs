@@ -44,9 +44,41 @@ impl Image {
         &self.pixels
     }
 
+    /// The part of `height` × `width` pixels from a row and a column on.
+    ///
+    /// # Panics
+    /// If it is empty or reaches beyond the image: a programming error.
+    #[must_use]
+    pub fn crop(&self, top: usize, left: usize, height: usize, width: usize) -> Self {
+        assert!(
+            top + height <= self.height && left + width <= self.width,
+            "a crop lies within its image"
+        );
+        let pixels = (top..top + height)
+            .flat_map(|row| &self.pixels[(row * self.width + left) * 3..][..width * 3])
+            .copied()
+            .collect();
+        Self::new(width, height, pixels)
+    }
+
     /// Red, green, blue at a row and a column.
     pub fn pixel(&self, row: usize, column: usize) -> [f32; 3] {
         let at = (row * self.width + column) * 3;
         [self.pixels[at], self.pixels[at + 1], self.pixels[at + 2]]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crop_keeps_its_pixels() {
+        let image = Image::new(4, 3, (0..36).map(|at| at as f32 / 36.0).collect());
+        let crop = image.crop(1, 2, 2, 2);
+        assert_eq!([crop.width(), crop.height()], [2, 2]);
+        for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            assert_eq!(crop.pixel(row, column), image.pixel(row + 1, column + 2));
+        }
     }
 }

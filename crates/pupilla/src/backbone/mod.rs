@@ -15,6 +15,7 @@
 
 mod batch_norm;
 mod config;
+mod dense_features;
 mod layers;
 mod output;
 mod preprocessing;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use crate::tensor_file::{TensorFile, TensorFileError};
 
 pub use config::{BackboneConfig, ResNet18Config};
+pub use dense_features::{DenseFeatures, Positions};
 pub use output::{FEATURES, Output};
 pub use preprocessing::Preprocessing;
 pub use summary::{OutputSummary, features, summarise};
@@ -103,6 +105,12 @@ pub enum BackboneError {
         wanted: String,
         /// The outputs that it has.
         available: String,
+    },
+    /// The network gives no map, only numbers about the whole image.
+    #[error("this {network} gives no map of features to describe positions with")]
+    NoMaps {
+        /// The network.
+        network: &'static str,
     },
     /// A tensor that is no batch of images.
     #[error("the input of a network is [batch, 3, height, width], not {shape:?}")]

@@ -18,6 +18,8 @@ pub struct Output {
     /// Pixels of the image from one pixel of the map to the next; `None` for outputs that speak of the
     /// whole image.
     pub stride: Option<usize>,
+    /// The image's pixel that the map's first pixel is centred on, in both directions.
+    pub first_centre: usize,
     /// Side of the smallest image that gives it.
     pub smallest_side: usize,
 }

@@ -55,7 +55,9 @@ impl ResNet18Config {
             name,
             channels,
             stride,
-            // Every convolution and pooling is padded: one pixel is enough for all of them.
+            // Every convolution and pooling is padded by half its kernel: windows are centred, and one pixel
+            // is enough for all of them.
+            first_centre: 0,
             smallest_side: 1,
         };
         let mut outputs = vec![output(STEM, 64, Some(4))];

@@ -32,6 +32,11 @@ const fn output(
         name,
         channels,
         stride,
+        // Three pixels wide windows from the corner on, at each stride.
+        first_centre: match stride {
+            Some(stride) => stride - 1,
+            None => 0,
+        },
         smallest_side,
     }
 }

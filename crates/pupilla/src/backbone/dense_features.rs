@@ -1,0 +1,276 @@
+//! Features of any position of an image: a pretrained network's maps, one above the other, read
+//! between their pixels.
+//!
+//! What a patch descriptor can know is bounded by its patch, what a deep map knows by the network's
+//! much larger receptive field: enlarging the image before the network sees it ([`DenseFeatures::zoom`]) brings
+//! the two together (as in EfficientAD, Batzner et al., WACV 2024, whose backbone sees 512² where its patch
+//! network sees 256²).
+
+use pupilla_core::image::Image;
+use pupilla_core::image::resize::resize_image;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{Backbone, BackboneError, Output};
+use crate::patch_network::values;
+
+/// Which maps of a network describe a position, and how they are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenseFeatures {
+    /// Names of the outputs, whose channels are joined in this order.
+    pub outputs: Vec<String>,
+    /// How many times larger than the image the network's input is, 1 to 8.
+    pub zoom: usize,
+    /// Whether each map is averaged over 3×3 of its pixels first (as in PatchCore, Roth et al., CVPR 2022).
+    pub smooth: bool,
+}
+
+/// Positions of an image: pixel centres lie at whole numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Positions {
+    /// Row and column of the first position, in pixels; beyond the image, the nearest features are taken.
+    pub first: [f32; 2],
+    /// Distance of neighbouring positions in pixels.
+    pub stride: f32,
+    /// Number of rows and columns of positions.
+    pub size: [usize; 2],
+}
+
+impl DenseFeatures {
+    /// Layer 2 and layer 3 of ResNet-18 (its fire5 and fire9 for SqueezeNet), or what there is of them
+    /// in a network that was cut off before.
+    ///
+    /// # Errors
+    /// [`BackboneError::NoMaps`] if the network has no map at all.
+    pub fn usual(backbone: &dyn Backbone, zoom: usize) -> Result<Self, BackboneError> {
+        const USUAL: [&str; 4] = ["layer2", "layer3", "fire5", "fire9"];
+        let maps: Vec<_> = backbone
+            .outputs()
+            .into_iter()
+            .filter(|output| output.stride.is_some())
+            .collect();
+        let mut outputs: Vec<_> = maps
+            .iter()
+            .filter(|output| USUAL.contains(&output.name))
+            .map(|output| output.name.to_string())
+            .collect();
+        if outputs.is_empty() {
+            outputs.extend(maps.last().map(|output| output.name.to_string()));
+        }
+        if outputs.is_empty() {
+            return Err(BackboneError::NoMaps {
+                network: backbone.config().name(),
+            });
+        }
+        Ok(Self {
+            outputs,
+            zoom,
+            smooth: true,
+        })
+    }
+
+    /// The outputs of a network that are meant, each a map.
+    ///
+    /// # Errors
+    /// If the network lacks one, or one is no map.
+    pub fn of(&self, backbone: &dyn Backbone) -> Result<Vec<Output>, BackboneError> {
+        let available: Vec<_> = backbone
+            .outputs()
+            .into_iter()
+            .filter(|output| output.stride.is_some())
+            .collect();
+        self.outputs
+            .iter()
+            .map(|wanted| {
+                let found = available.iter().find(|output| output.name == wanted);
+                found.copied().ok_or_else(|| {
+                    let names: Vec<_> = available.iter().map(|output| output.name).collect();
+                    BackboneError::NoOutput {
+                        network: backbone.config().name(),
+                        wanted: wanted.clone(),
+                        available: names.join(", "),
+                    }
+                })
+            })
+            .collect()
+    }
+
+    /// Length of a descriptor.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn channels(&self, backbone: &dyn Backbone) -> Result<usize, BackboneError> {
+        let outputs = self.of(backbone)?;
+        Ok(outputs.iter().map(|output| output.channels).sum())
+    }
+
+    /// The features of an image at some positions, `[channels, rows, columns]`. The image is seen as a
+    /// whole: memory grows with it.
+    ///
+    /// # Errors
+    /// If the network lacks an output, the image is too small for it, or the features are not finite.
+    pub fn describe(
+        &self,
+        backbone: &dyn Backbone,
+        image: &Image,
+        positions: &Positions,
+    ) -> Result<Vec<f32>, BackboneError> {
+        let outputs = self.of(backbone)?;
+        let input = if self.zoom == 1 {
+            backbone.preprocessing().batch(&[image])?
+        } else {
+            let enlarged =
+                resize_image(image, image.width() * self.zoom, image.height() * self.zoom);
+            backbone.preprocessing().batch(&[&enlarged])?
+        };
+        let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
+        let maps = backbone.maps(input, &names)?;
+        let mut features = Vec::new();
+        for (output, map) in outputs.iter().zip(maps) {
+            let [_, channels, height, width] = map.dims();
+            let map = values(map);
+            if map.iter().any(|value| !value.is_finite()) {
+                return Err(BackboneError::NotFinite {
+                    output: output.name,
+                });
+            }
+            let taps = [
+                self.taps(output, positions, 0, height),
+                self.taps(output, positions, 1, width),
+            ];
+            let area = taps[0].len() * taps[1].len();
+            let start = features.len();
+            features.resize(start + channels * area, 0.0);
+            features[start..]
+                .par_chunks_exact_mut(area)
+                .zip(map.par_chunks_exact(height * width))
+                .for_each(|(target, plane)| read_plane(plane, width, &taps, target));
+        }
+        Ok(features)
+    }
+
+    /// Where the positions along one axis (0: rows) lie on a map of `size` pixels.
+    fn taps(&self, output: &Output, positions: &Positions, axis: usize, size: usize) -> Vec<Tap> {
+        let stride = output.stride.unwrap_or(1) as f64;
+        let zoom = self.zoom as f64;
+        (0..positions.size[axis])
+            .map(|index| {
+                let pixel =
+                    f64::from(positions.first[axis]) + index as f64 * f64::from(positions.stride);
+                let enlarged = (pixel + 0.5) * zoom - 0.5;
+                let place = (enlarged - output.first_centre as f64) / stride;
+                Tap::at(place.clamp(0.0, (size - 1) as f64), size, self.smooth)
+            })
+            .collect()
+    }
+}
+
+/// The pixels of a map's line that a position is read from, and their weights.
+struct Tap {
+    first: usize,
+    /// Of the pixels from `first` on; unused ones are 0.
+    weights: [f32; 4],
+    len: usize,
+}
+
+impl Tap {
+    /// Linear interpolation at `place`, of the line itself or of its running means over three pixels
+    /// (two at its ends).
+    fn at(place: f64, size: usize, smooth: bool) -> Self {
+        let before = (place.floor() as usize).min(size - 1);
+        let after = (before + 1).min(size - 1);
+        let share = place - before as f64;
+        let radius = usize::from(smooth);
+        let first = before.saturating_sub(radius);
+        let end = (after + radius + 1).min(size);
+        let mut weights = [0.0f64; 4];
+        for (pixel, part) in [(before, 1.0 - share), (after, share)] {
+            let window = pixel.saturating_sub(radius)..(pixel + radius + 1).min(size);
+            let each = part / window.len() as f64;
+            for at in window {
+                weights[at - first] += each;
+            }
+        }
+        Self {
+            first,
+            weights: weights.map(|weight| weight as f32),
+            len: end - first,
+        }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (usize, f32)> + '_ {
+        (self.first..).zip(self.weights).take(self.len)
+    }
+}
+
+/// Reads a plane of `width` pixels a row at rows and columns of positions.
+fn read_plane(plane: &[f32], width: usize, [rows, columns]: &[Vec<Tap>; 2], target: &mut [f32]) {
+    let mut line = vec![0.0f32; width];
+    for (row, target) in rows.iter().zip(target.chunks_exact_mut(columns.len())) {
+        line.fill(0.0);
+        for (at, weight) in row.parts() {
+            for (sum, value) in line.iter_mut().zip(&plane[at * width..][..width]) {
+                *sum += weight * value;
+            }
+        }
+        for (value, column) in target.iter_mut().zip(columns) {
+            *value = column.parts().map(|(at, weight)| weight * line[at]).sum();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The running mean and the interpolation as two obvious steps.
+    fn slow(line: &[f64], place: f64, smooth: bool) -> f64 {
+        let size = line.len();
+        let smoothed: Vec<f64> = (0..size)
+            .map(|at| {
+                let window = if smooth {
+                    at.saturating_sub(1)..(at + 2).min(size)
+                } else {
+                    at..at + 1
+                };
+                line[window.clone()].iter().sum::<f64>() / window.len() as f64
+            })
+            .collect();
+        let before = place.floor() as usize;
+        let after = (before + 1).min(size - 1);
+        let share = place - place.floor();
+        smoothed[before] * (1.0 - share) + smoothed[after] * share
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_tap_is_a_mean_and_an_interpolation(
+            line in proptest::collection::vec(-1.0f64..1.0, 1..9),
+            share in 0.0f64..=1.0,
+            smooth: bool,
+        ) {
+            let place = share * (line.len() - 1) as f64;
+            let tap = Tap::at(place, line.len(), smooth);
+            let found: f64 = tap.parts().map(|(at, weight)| line[at] * f64::from(weight)).sum();
+            let expected = slow(&line, place, smooth);
+            proptest::prop_assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn planes_are_read_along_both_axes() {
+        // A plane that is linear in both directions keeps its values.
+        let plane: Vec<f32> = (0..20).map(|at| (at / 5 * 10 + at % 5) as f32).collect();
+        let places = |places: &[f64], size| {
+            places
+                .iter()
+                .map(|&place| Tap::at(place, size, false))
+                .collect::<Vec<_>>()
+        };
+        let taps = [places(&[0.0, 1.5, 3.0], 4), places(&[0.25, 4.0], 5)];
+        let mut target = vec![0.0; 6];
+        read_plane(&plane, 5, &taps, &mut target);
+        assert_eq!(target, [0.25, 4.0, 15.25, 19.0, 30.25, 34.0]);
+    }
+}
