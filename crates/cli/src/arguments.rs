@@ -184,7 +184,9 @@ pub struct Teacher {
 #[derive(Debug, Subcommand)]
 pub enum TeacherCommand {
     /// Train a teacher on any natural images
-    Train(TeacherTrain),
+    Train(Box<TeacherTrain>),
+    /// Show whether a teacher is any good, on images that it was not trained on
+    Report(TeacherReport),
 }
 
 #[derive(Debug, Args)]
@@ -197,42 +199,156 @@ pub struct TeacherTrain {
     /// The teacher file to write
     #[arg(long)]
     pub out: PathBuf,
-    /// Optimiser steps [default: 200]
-    #[arg(long)]
-    pub steps: Option<NonZeroUsize>,
-    /// Images in a step [default: 12]
-    #[arg(long)]
-    pub images_per_step: Option<usize>,
-    /// Side of the windows cut from the images; the patch size itself is the published procedure
-    #[arg(long)]
-    pub window: Option<usize>,
-    /// Largest learning rate [default: 0.001]
-    #[arg(long)]
-    pub learning_rate: Option<f64>,
-    /// Weight of the triplet loss [default: 1]
-    #[arg(long)]
+
+    /// Learn from a pretrained network: ResNet-18 or SqueezeNet 1.1, a .safetensors or .pth file with torchvision's
+    /// names; without it, metric learning alone
+    #[arg(long, value_name = "WEIGHTS", help_heading = "Distillation")]
+    pub backbone: Option<PathBuf>,
+    /// What to learn of it
+    #[arg(long, value_enum, default_value_t = Form::Dense, requires = "backbone", help_heading = "Distillation")]
+    pub distill: Form,
+    /// Outputs of the network to learn, for --distill dense [default: layer2,layer3, or fire5,fire9]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        requires = "backbone",
+        help_heading = "Distillation"
+    )]
+    pub targets: Vec<String>,
+    /// How many times larger the network sees the image, for --distill dense [default: 4, 2, 1 for 17, 33, 65]
+    #[arg(long, requires = "backbone", help_heading = "Distillation")]
+    pub zoom: Option<usize>,
+    /// Pixels around a window that the network sees as well, for --distill dense [default: 16]
+    #[arg(long, requires = "backbone", help_heading = "Distillation")]
+    pub context: Option<usize>,
+    /// Side that a patch is resized to before the network sees it, for --distill features and logits [default: 64, or
+    /// the patch if that is larger]
+    #[arg(long, requires = "backbone", help_heading = "Distillation")]
+    pub patch_side: Option<usize>,
+    /// Temperature of the softened class probabilities, for --distill logits; of several, each is tried and the teacher that agrees
+    /// best with the network on held-out images is written [default: 1]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        requires = "backbone",
+        help_heading = "Distillation"
+    )]
+    pub temperature: Vec<f64>,
+
+    /// Weight of the distillation loss, λk [default: 1]
+    #[arg(long, requires = "backbone", help_heading = "Losses")]
+    pub distillation_weight: Option<f64>,
+    /// Weight of the triplet loss, λm [default: 0 with --backbone, else 1]
+    #[arg(long, help_heading = "Losses")]
     pub triplet_weight: Option<f64>,
-    /// Weight of the compactness loss [default: 0.001]
-    #[arg(long)]
+    /// Weight of the compactness loss, λc [default: 0.001]
+    #[arg(long, help_heading = "Losses")]
     pub compactness_weight: Option<f64>,
     /// Use the signed sum of correlations, as printed in the paper, instead of their squares
-    #[arg(long)]
+    #[arg(long, help_heading = "Losses")]
     pub signed_compactness: bool,
-    /// Margin of the triplet loss [default: 1]
-    #[arg(long)]
+    /// Margin of the triplet loss, δ [default: 1]
+    #[arg(long, help_heading = "Losses")]
     pub margin: Option<f64>,
+
+    /// Optimiser steps [default: 200; with --backbone 3000]
+    #[arg(long, help_heading = "Training")]
+    pub steps: Option<NonZeroUsize>,
+    /// Images in a step [default: 12; with --backbone 8, or 64 patches]
+    #[arg(long, help_heading = "Training")]
+    pub images_per_step: Option<usize>,
+    /// Side of the windows cut from the images; the patch size itself is the published procedure
+    #[arg(long, help_heading = "Training")]
+    pub window: Option<usize>,
+    /// An image is resized to a square whose side is drawn from this range [default: 4p,16p for patch size p]
+    #[arg(
+        long,
+        value_name = "FROM,TO",
+        value_delimiter = ',',
+        num_args = 2,
+        help_heading = "Training"
+    )]
+    pub resized: Option<Vec<usize>>,
+    /// Largest learning rate [default: 0.001; with --backbone 0.002]
+    #[arg(long, help_heading = "Training")]
+    pub learning_rate: Option<f64>,
+    /// Weight decay of Adam [default: 0.00001]
+    #[arg(long, help_heading = "Training")]
+    pub weight_decay: Option<f64>,
+    /// Batch norm while training, folded into the convolutions afterwards [default: with --backbone]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
+    pub batch_norm: Option<bool>,
+    /// Largest shift of the positive in pixels [default: (p - 1) / 4]
+    #[arg(long, help_heading = "Training")]
+    pub translation: Option<usize>,
+    /// The positive's brightness is multiplied by 1 ± up to this [default: 0.2]
+    #[arg(long, help_heading = "Training")]
+    pub brightness: Option<f32>,
+    /// Deviation of the noise on the positive, of pixels in 0 to 1 [default: 0.1]
+    #[arg(long, help_heading = "Training")]
+    pub noise: Option<f32>,
+    /// Probability that a triplet is grey [default: 0.1]
+    #[arg(long, help_heading = "Training")]
+    pub grey: Option<f32>,
+    /// Share of the images that is held out to measure on [default: 0.05]
+    #[arg(long, help_heading = "Training")]
+    pub held_out: Option<f64>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0, help_heading = "Training")]
+    pub seed: u64,
+
     /// What the images are and under which terms, for the teacher's manifest
     #[arg(long, default_value = "not stated")]
     pub data_terms: String,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Go on from the last checkpoint of the same command, OUT.checkpoint, if there is one
+    #[arg(long)]
+    pub resume: bool,
+    /// Steps between two checkpoints
+    #[arg(long, default_value = "200")]
+    pub checkpoint_every: NonZeroUsize,
+    /// Write the losses of every step to FILE as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
     /// Report unreadable images and go on without them
     #[arg(long)]
     pub skip_unreadable: bool,
     /// Print the teacher's manifest as JSON, to FILE or standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct TeacherReport {
+    /// A teacher file, written by `pupilla teacher train`
+    pub teacher: PathBuf,
+    /// A folder of images that it was not trained on; of the folder that it was trained on, the held-out images are taken
+    pub images: PathBuf,
+    /// The pretrained network that it learned from, to measure the distillation too
+    #[arg(long, value_name = "WEIGHTS")]
+    pub backbone: Option<PathBuf>,
+    /// Draw the correlation of the descriptor's dimensions, and patches with their nearest neighbours, into a PNG
+    #[arg(long, value_name = "PNG")]
+    pub out: Option<PathBuf>,
+    /// Number of patches to look for neighbours of
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub patches: u8,
+    /// Report unreadable images and go on without them
+    #[arg(long)]
+    pub skip_unreadable: bool,
+    /// Print the figures as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+/// What a teacher learns of a pretrained network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Its maps of the patch and what surrounds it, read at the patch's centre
+    Dense,
+    /// Its pooled features of the patch alone, the paper's form
+    Features,
+    /// Its class probabilities of the patch alone, softened
+    Logits,
 }
 
 #[derive(Debug, Args)]

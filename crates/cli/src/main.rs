@@ -42,6 +42,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Eval(eval) => commands::eval::run(&eval, &mut progress),
         Command::Teacher(teacher) => match teacher.command {
             TeacherCommand::Train(train) => commands::teacher::train(&train, &mut progress),
+            TeacherCommand::Report(report) => commands::teacher::report(&report, &mut progress),
         },
         Command::Info(info) => commands::info::run(&info),
         Command::Backbone(backbone) => commands::backbone::run(&backbone),

@@ -102,6 +102,23 @@ impl Observer for Progress {
         }
     }
 
+    fn losses(&mut self, step: u64, terms: &[(&str, f64)]) {
+        if self.style == ProgressStyle::Json {
+            let terms: serde_json::Map<_, _> = terms
+                .iter()
+                .map(|(name, value)| ((*name).to_string(), json!(value)))
+                .collect();
+            print_line(json!({"event": "losses", "step": step, "terms": terms}));
+        }
+    }
+
+    fn resumed(&mut self, step: u64) {
+        self.say(
+            &format!("resumed at step {step}"),
+            &json!({"event": "resumed", "step": step}),
+        );
+    }
+
     fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish();

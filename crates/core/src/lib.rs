@@ -7,6 +7,7 @@
 
 pub mod anomaly_map;
 pub mod atomic_file;
+mod canvas;
 pub mod dataset;
 pub mod detector;
 pub mod evaluation;
@@ -17,6 +18,7 @@ pub mod map_file;
 pub mod mask;
 pub mod metrics;
 pub mod observer;
+pub mod patch_sheet;
 pub mod sheet;
 pub mod synthetic;
 pub mod test_run;

@@ -10,6 +10,12 @@ pub trait Observer {
     /// `done` of the stage's units are finished; `loss` is the current training loss where there is one.
     fn advance(&mut self, _done: u64, _loss: Option<f64>) {}
 
+    /// The terms of the loss at a step, by name, before they are weighted.
+    fn losses(&mut self, _step: u64, _terms: &[(&str, f64)]) {}
+
+    /// The work goes on from a checkpoint that was written after so many steps.
+    fn resumed(&mut self, _step: u64) {}
+
     /// The stage is over.
     fn finish(&mut self) {}
 

@@ -1,8 +1,13 @@
 //! What can go wrong between a configuration and a trained network.
 
+use std::path::PathBuf;
+
+use pupilla_core::atomic_file::WriteError;
 use pupilla_core::image::read::ReadError;
 
+use crate::backbone::BackboneError;
 use crate::receptive_field::ReceptiveField;
+use crate::weight_file::WeightFileError;
 
 /// Training could not begin or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,24 @@ pub enum TrainError {
         name: String,
         /// What is wrong with it.
         source: ScoreError,
+    },
+    /// The pretrained network cannot be used, or not for this image.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// A checkpoint cannot be written.
+    #[error("the checkpoint: {0}")]
+    CheckpointWrite(#[from] WriteError),
+    /// The optimiser's state cannot be put into a checkpoint.
+    #[error("the optimiser's state cannot be written: {0}")]
+    Optimizer(String),
+    /// A checkpoint cannot be read.
+    #[error("the checkpoint: {0}; without --resume training starts from the beginning")]
+    Checkpoint(Box<WeightFileError>),
+    /// A checkpoint was written by a run with other settings or other images.
+    #[error("the checkpoint {} belongs to a run with other settings, images or another version: give the same, or start from the beginning without --resume", path.display())]
+    OtherRun {
+        /// The checkpoint.
+        path: PathBuf,
     },
     /// The loss became NaN or infinite.
     #[error(

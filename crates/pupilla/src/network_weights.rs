@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
-use crate::weight_file::{NamedTensor, Precision, WeightFile, WeightFileError};
+use crate::weight_file::{NamedTensor, Precision};
 
 /// Names and shapes of the arrays of a network: `<prefix>.conv1.weight`, `<prefix>.conv1.bias`, …
 pub(crate) fn layout(prefix: &str, config: &PatchNetworkConfig) -> Vec<(String, Vec<usize>)> {
@@ -55,15 +55,4 @@ pub(crate) fn import(
         .filter_map(|_| Some((values.next()?, values.next()?)))
         .collect();
     config.with_weights(pairs, device)
-}
-
-/// A network that stands alone in a file.
-pub(crate) fn read(
-    file: &WeightFile,
-    prefix: &str,
-    config: &PatchNetworkConfig,
-    device: &Device,
-) -> Result<PatchNetwork, WeightFileError> {
-    let values = file.tensors(&layout(prefix, config))?;
-    Ok(import(config, &mut values.into_iter(), device))
 }

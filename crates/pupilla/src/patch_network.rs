@@ -252,6 +252,24 @@ impl PatchNetwork {
         map
     }
 
+    /// The framework's names of the parameters, in the order of [`weights`](Self::weights).
+    pub(crate) fn identities(&self) -> Vec<u64> {
+        self.convolutions
+            .iter()
+            .flat_map(|layer| [layer.weight.id.val(), layer.bias.id.val()])
+            .collect()
+    }
+
+    /// The same network under other names, two a convolution.
+    pub(crate) fn with_identities(mut self, identities: &[u64]) -> Self {
+        let pairs = identities.as_chunks::<2>().0;
+        for (layer, &[weight, bias]) in self.convolutions.iter_mut().zip(pairs) {
+            layer.weight.id = weight.into();
+            layer.bias.id = bias.into();
+        }
+        self
+    }
+
     /// Weights and biases as plain numbers, one pair a convolution, first layer first.
     pub(crate) fn weights(&self) -> Vec<(Vec<f32>, Vec<f32>)> {
         self.convolutions

@@ -135,6 +135,12 @@ pub(crate) struct NamedTensor {
     pub precision: Precision,
 }
 
+/// Named bytes that only their owner can read, on their way into a file.
+pub(crate) struct NamedBytes {
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
+
 /// Writes a manifest and its tensors; the file appears whole or not at all.
 ///
 /// # Errors
@@ -143,6 +149,16 @@ pub(crate) fn write(
     path: &Path,
     manifest: &impl Serialize,
     tensors: Vec<NamedTensor>,
+) -> Result<(), WriteError> {
+    write_with_bytes(path, manifest, tensors, &[])
+}
+
+/// [`write`] with bytes beside the tensors.
+pub(crate) fn write_with_bytes(
+    path: &Path,
+    manifest: &impl Serialize,
+    tensors: Vec<NamedTensor>,
+    blobs: &[NamedBytes],
 ) -> Result<(), WriteError> {
     let failed = |error: String| WriteError {
         path: path.to_path_buf(),
@@ -179,12 +195,20 @@ pub(crate) fn write(
             .map_err(|error| failed(error.to_string()))?;
         views.push((name.as_str(), view));
     }
+    for blob in blobs {
+        let view = TensorView::new(Dtype::U8, vec![blob.bytes.len()], &blob.bytes)
+            .map_err(|error| failed(error.to_string()))?;
+        views.push((blob.name.as_str(), view));
+    }
     // One key alone: a map of several would come out in any order.
     let metadata = HashMap::from([(MANIFEST_KEY.to_string(), manifest)]);
     let bytes =
         safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
     atomic_file::write(path, |file| file.write_all(&bytes))
 }
+
+/// Numbers and bytes in the order in which they were asked for.
+pub(crate) type Arrays = (Vec<Vec<f32>>, Vec<Vec<u8>>);
 
 /// An opened file: its manifest, and tensors to be taken by name and shape.
 pub(crate) struct WeightFile {
@@ -284,6 +308,15 @@ impl WeightFile {
         &self,
         wanted: &[(String, Vec<usize>)],
     ) -> Result<Vec<Vec<f32>>, WeightFileError> {
+        Ok(self.tensors_and_bytes(wanted, &[])?.0)
+    }
+
+    /// [`tensors`](Self::tensors), and the named bytes beside them.
+    pub fn tensors_and_bytes(
+        &self,
+        wanted: &[(String, Vec<usize>)],
+        blobs: &[&str],
+    ) -> Result<Arrays, WeightFileError> {
         let file = SafeTensors::deserialize(&self.bytes).map_err(|source| {
             WeightFileError::NotSafetensors {
                 path: self.path.clone(),
@@ -308,10 +341,20 @@ impl WeightFile {
                 },
             }
         }
+        let mut bytes = Vec::with_capacity(blobs.len());
+        for name in blobs {
+            match file.tensor(name) {
+                Err(_) => problems.push(format!("{name} is missing")),
+                Ok(view) if view.dtype() != Dtype::U8 => {
+                    problems.push(format!("{name} is stored as {:?}", view.dtype()));
+                }
+                Ok(view) => bytes.push(view.data().to_vec()),
+            }
+        }
         let mut extra: Vec<_> = file
             .names()
             .into_iter()
-            .filter(|name| !wanted.iter().any(|(known, _)| known == name))
+            .filter(|name| !wanted.iter().any(|(known, _)| known == name) && !blobs.contains(name))
             .collect();
         extra.sort_unstable();
         problems.extend(
@@ -320,7 +363,7 @@ impl WeightFile {
                 .map(|name| format!("{name} does not belong here")),
         );
         if problems.is_empty() {
-            Ok(values)
+            Ok((values, bytes))
         } else {
             Err(WeightFileError::Tensors {
                 path: self.path.clone(),

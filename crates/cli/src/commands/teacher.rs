@@ -1,64 +1,216 @@
-//! `pupilla teacher train`: natural images in, a teacher file out.
+//! `pupilla teacher`: natural images (and a pretrained network) in, a teacher file out; and what is to be said of one.
 
-use pupilla::teacher::{self, Compactness, TeacherConfig};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use pupilla::backbone::{self, Backbone, DenseFeatures};
+use pupilla::receptive_field::ReceptiveField;
+use pupilla::teacher::{
+    self, Checkpoints, Compactness, Distillation, DistillationError, HeldOut, Provenance, Teacher,
+    TeacherConfig,
+};
+use pupilla_core::atomic_file;
 use pupilla_core::dataset::{fingerprint, images_in};
-use pupilla_core::image_source::ImageFiles;
+use pupilla_core::heatmap::write_png;
+use pupilla_core::image_source::{ImageFiles, ImageSource};
+use pupilla_core::patch_sheet::{self, PatchSheet};
 
-use crate::arguments::TeacherTrain;
-use crate::output;
+use crate::arguments::{Form, TeacherReport, TeacherTrain};
+use crate::output::{self, Usage};
 use crate::progress::Progress;
 
 pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()> {
-    let config = config(train);
-    config.check()?;
+    let backbone = train.backbone.as_deref().map(backbone::load).transpose()?;
+    let configs = configs(train, backbone.as_deref())?;
+    for config in &configs {
+        config.check()?;
+    }
     output::check_json(train.json.as_deref())?;
     let paths = images_in(&train.images)?;
     output::check_writable(&train.out)?;
+    if let Some(log) = &train.log {
+        output::check_writable(log)?;
+    }
     let files = ImageFiles::open(&paths, train.skip_unreadable, progress)?;
-    let fingerprint = fingerprint(files.paths(), &train.images)?;
-    let teacher = teacher::train(
-        &config,
-        &files,
-        &train.data_terms,
-        Some(fingerprint),
-        progress,
-    )?;
-    teacher.save(&train.out)?;
-
-    let manifest = teacher.manifest();
+    let provenance = provenance(train, &files)?;
     let json = train.json.as_deref();
-    output::line(
-        json,
-        format_args!(
-            "p = {}: {} steps on {} images, final loss {:.4}",
-            train.scale, config.steps, manifest.images, manifest.final_loss
-        ),
-    )?;
-    if let Some(held_out) = &manifest.held_out {
-        output::line(
-            json,
-            format_args!(
-                "on {} other images: {:.1} % of the triplets hold, mean correlation {:.3}",
-                held_out.images,
-                100.0 * held_out.triplets_holding,
-                held_out.mean_correlation
-            ),
+
+    let mut best: Option<Teacher> = None;
+    let mut finished = Vec::new();
+    for config in &configs {
+        let checkpoints = checkpoints(train, config, configs.len());
+        let teacher = teacher::train(
+            config,
+            &files,
+            backbone.as_deref(),
+            &provenance,
+            Some(&checkpoints),
+            progress,
         )?;
+        describe(&teacher, json)?;
+        finished.push(checkpoints);
+        if best
+            .as_ref()
+            .is_none_or(|best| agrees_better(&teacher, best))
+        {
+            best = Some(teacher);
+        }
+    }
+    let Some(teacher) = best else {
+        unreachable!("there is always a configuration")
+    };
+    teacher.save(&train.out)?;
+    if let Some(log) = &train.log {
+        let text = teacher::to_csv(teacher.history());
+        atomic_file::write_bytes(log, text.as_bytes())?;
+    }
+    for checkpoints in finished {
+        let path = checkpoints.path.display();
+        checkpoints
+            .remove()
+            .with_context(|| format!("cannot remove {path}"))?;
     }
     output::line(json, format_args!("wrote {}", train.out.display()))?;
     if let Some(target) = json {
-        output::json(target, manifest)?;
+        output::json(target, teacher.manifest())?;
     }
     Ok(())
 }
 
-fn config(train: &TeacherTrain) -> TeacherConfig {
-    let default = TeacherConfig::new(train.scale);
+pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result<()> {
+    output::check_json(report.json.as_deref())?;
+    let teacher = Teacher::load(&report.teacher)?;
+    let backbone = report.backbone.as_deref().map(backbone::load).transpose()?;
+    let paths = images_in(&report.images)?;
+    if let Some(out) = &report.out {
+        output::check_writable(out)?;
+    }
+    let files = ImageFiles::open(&paths, report.skip_unreadable, progress)?;
+    let manifest = teacher.manifest();
+    let same = manifest.fingerprint.is_some()
+        && manifest.fingerprint == Some(fingerprint(files.paths(), &report.images)?);
+    let (chosen, which) = if same {
+        let (held_out, _) = teacher::held_out_images(&manifest.config, files.len());
+        (held_out, "the held-out images of the training folder")
+    } else {
+        ((0..files.len()).collect(), "all images of the folder")
+    };
+    let found = teacher::report(
+        &teacher,
+        &files,
+        &chosen,
+        backbone.as_deref(),
+        [usize::from(report.patches), 7],
+        progress,
+    )?;
+    let json = report.json.as_deref();
+    let title = format!(
+        "{} (p = {})",
+        report.teacher.display(),
+        teacher.receptive_field()
+    );
+    let mut figures = vec![format!("measured on {which}: {}", chosen.len())];
+    figures.extend(found.held_out.as_ref().map(held_out_line));
+    output::line(json, &title)?;
+    for figure in &figures {
+        output::line(json, figure)?;
+    }
+    if let Some(out) = &report.out {
+        let picture = patch_sheet::draw(&PatchSheet {
+            title: &title,
+            figures: &figures,
+            correlation: &found.correlation,
+            dimensions: found.correlation.len().isqrt(),
+            neighbours: &found.neighbours,
+        });
+        write_png(out, &picture)?;
+        output::line(json, format_args!("wrote {}", out.display()))?;
+    }
+    if let Some(target) = json {
+        output::json(target, &found)?;
+    }
+    Ok(())
+}
+
+/// One configuration, or one for each temperature.
+fn configs(
+    train: &TeacherTrain,
+    backbone: Option<&dyn Backbone>,
+) -> anyhow::Result<Vec<TeacherConfig>> {
+    let Some(backbone) = backbone else {
+        return Ok(vec![settings(train, TeacherConfig::new(train.scale))]);
+    };
+    let dense = train.distill == Form::Dense;
+    let misplaced = [
+        ("--targets", !train.targets.is_empty() && !dense, "dense"),
+        ("--zoom", train.zoom.is_some() && !dense, "dense"),
+        ("--context", train.context.is_some() && !dense, "dense"),
+        (
+            "--patch-side",
+            train.patch_side.is_some() && dense,
+            "features or logits",
+        ),
+        (
+            "--temperature",
+            !train.temperature.is_empty() && train.distill != Form::Logits,
+            "logits",
+        ),
+    ];
+    if let Some((option, _, form)) = misplaced.iter().find(|(_, misplaced, _)| *misplaced) {
+        return Err(Usage(format!("{option} belongs to --distill {form}")).into());
+    }
+    let side = train
+        .patch_side
+        .unwrap_or_else(|| train.scale.side().max(64));
+    let distillations = match train.distill {
+        Form::Features => vec![Distillation::Features { side }],
+        Form::Logits if train.temperature.is_empty() => vec![Distillation::Logits {
+            side,
+            temperature: 1.0,
+        }],
+        Form::Logits => train
+            .temperature
+            .iter()
+            .map(|&temperature| Distillation::Logits { side, temperature })
+            .collect(),
+        Form::Dense => {
+            let zoom = train.zoom.unwrap_or(match train.scale {
+                ReceptiveField::P17 => 4,
+                ReceptiveField::P33 => 2,
+                ReceptiveField::P65 => 1,
+            });
+            let features = if train.targets.is_empty() {
+                DenseFeatures::usual(backbone, zoom)?
+            } else {
+                DenseFeatures {
+                    outputs: train.targets.clone(),
+                    zoom,
+                    smooth: true,
+                }
+            };
+            vec![Distillation::Dense {
+                features,
+                context: train.context.unwrap_or(16),
+            }]
+        }
+    };
+    Ok(distillations
+        .into_iter()
+        .map(|distillation| settings(train, TeacherConfig::distilled(train.scale, distillation)))
+        .collect())
+}
+
+/// What the command line says, and the defaults for the rest.
+fn settings(train: &TeacherTrain, default: TeacherConfig) -> TeacherConfig {
+    let window = train.window.unwrap_or(default.window);
+    let resized_sides = match train.resized.as_deref() {
+        Some(&[from, to]) => [from, to],
+        _ => default.resized_sides.map(|side| side.max(window)),
+    };
     TeacherConfig {
-        steps: train.steps.map_or(default.steps, |steps| steps.get()),
-        images_per_step: train.images_per_step.unwrap_or(default.images_per_step),
-        window: train.window.unwrap_or(default.window),
-        learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
+        distillation_weight: train
+            .distillation_weight
+            .unwrap_or(default.distillation_weight),
         triplet_weight: train.triplet_weight.unwrap_or(default.triplet_weight),
         compactness_weight: train
             .compactness_weight
@@ -69,7 +221,113 @@ fn config(train: &TeacherTrain) -> TeacherConfig {
             Compactness::Squared
         },
         margin: train.margin.unwrap_or(default.margin),
+        batch_norm: train.batch_norm.unwrap_or(default.batch_norm),
+        steps: train.steps.map_or(default.steps, |steps| steps.get()),
+        images_per_step: train.images_per_step.unwrap_or(default.images_per_step),
+        window,
+        resized_sides,
+        learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
+        weight_decay: train.weight_decay.unwrap_or(default.weight_decay),
+        translation: train.translation.unwrap_or(default.translation),
+        brightness: train.brightness.unwrap_or(default.brightness),
+        noise: train.noise.unwrap_or(default.noise),
+        grey_probability: train.grey.unwrap_or(default.grey_probability),
+        held_out: train.held_out.unwrap_or(default.held_out),
         seed: train.seed,
         ..default
     }
+}
+
+fn provenance(train: &TeacherTrain, files: &ImageFiles) -> anyhow::Result<Provenance> {
+    let of_backbone = match &train.backbone {
+        Some(path) => {
+            let folder = path.parent().unwrap_or(path);
+            Some(fingerprint(std::slice::from_ref(path), folder)?)
+        }
+        None => None,
+    };
+    Ok(Provenance {
+        data: train.data_terms.clone(),
+        fingerprint: Some(fingerprint(files.paths(), &train.images)?),
+        backbone_fingerprint: of_backbone,
+    })
+}
+
+/// `OUT.checkpoint`, or one for each temperature.
+fn checkpoints(train: &TeacherTrain, config: &TeacherConfig, runs: usize) -> Checkpoints {
+    let mut name = train.out.clone().into_os_string();
+    match &config.distillation {
+        Some(Distillation::Logits { temperature, .. }) if runs > 1 => {
+            name.push(format!(".temperature-{temperature}.checkpoint"));
+        }
+        _ => name.push(".checkpoint"),
+    }
+    Checkpoints {
+        path: PathBuf::from(name),
+        every: train.checkpoint_every.get(),
+        resume: train.resume,
+    }
+}
+
+/// Whether a teacher's classes are nearer to the network's than another's, at temperature 1.
+fn agrees_better(teacher: &Teacher, other: &Teacher) -> bool {
+    let divergence = |teacher: &Teacher| match teacher.manifest().held_out?.distillation? {
+        DistillationError::Classes { divergence, .. } => Some(divergence),
+        DistillationError::Variance { .. } => None,
+    };
+    match (divergence(teacher), divergence(other)) {
+        (Some(mine), Some(theirs)) => mine < theirs,
+        _ => false,
+    }
+}
+
+/// What a person wants to know of a trained teacher.
+fn describe(teacher: &Teacher, json: Option<&std::path::Path>) -> anyhow::Result<()> {
+    let manifest = teacher.manifest();
+    let temperature = match &manifest.config.distillation {
+        Some(Distillation::Logits { temperature, .. }) => {
+            format!(", temperature {temperature}")
+        }
+        _ => String::new(),
+    };
+    output::line(
+        json,
+        format_args!(
+            "p = {}{temperature}: {} steps on {} images, final loss {:.4}",
+            manifest.config.network.receptive_field,
+            manifest.config.steps,
+            manifest.images,
+            manifest.final_loss
+        ),
+    )?;
+    if let Some(held_out) = &manifest.held_out {
+        output::line(json, held_out_line(held_out))?;
+    }
+    Ok(())
+}
+
+/// Figures on held-out images in a sentence.
+fn held_out_line(held_out: &HeldOut) -> String {
+    let distillation = match held_out.distillation {
+        None => String::new(),
+        Some(DistillationError::Variance { unexplained }) => {
+            format!(
+                ", {:.1} % of the features' variance unexplained",
+                100.0 * unexplained
+            )
+        }
+        Some(DistillationError::Classes {
+            divergence,
+            agreement,
+        }) => format!(
+            ", divergence of the classes {divergence:.3} nats, {:.1} % the same class",
+            100.0 * agreement
+        ),
+    };
+    format!(
+        "on {} other images: {:.1} % of the triplets hold, mean correlation {:.3}{distillation}",
+        held_out.images,
+        100.0 * held_out.triplets_holding,
+        held_out.mean_correlation
+    )
 }

@@ -31,7 +31,7 @@ use crate::tensor_file::{TensorFile, TensorFileError};
 
 pub use config::{BackboneConfig, ResNet18Config};
 pub use dense_features::{DenseFeatures, Positions};
-pub use output::{FEATURES, Output};
+pub use output::{FEATURES, LOGITS, Output};
 pub use preprocessing::Preprocessing;
 pub use summary::{OutputSummary, features, summarise};
 pub use weights::NamedArray;

@@ -8,6 +8,9 @@ use super::BackboneError;
 /// for both networks.
 pub const FEATURES: &str = "features";
 
+/// Name of the output of class scores before any softmax.
+pub const LOGITS: &str = "logits";
+
 /// One output of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output {

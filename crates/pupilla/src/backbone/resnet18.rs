@@ -6,7 +6,7 @@ use burn::tensor::activation::relu;
 
 use super::config::{BackboneConfig, ResNet18Config};
 use super::layers::{Activation, Convolution, Layer, Windows, average, max_pool};
-use super::output::{FEATURES, Gathering, Output};
+use super::output::{FEATURES, Gathering, LOGITS, Output};
 use super::weights::{self, NamedArray};
 use super::{Backbone, BackboneError};
 use crate::tensor_file::TensorFile;
@@ -23,9 +23,6 @@ const STAGES: [(&str, usize); 4] = [
     ("layer3", 256),
     ("layer4", 512),
 ];
-
-/// The class scores before any softmax.
-const LOGITS: &str = "logits";
 
 /// More classes than any data set has: a file's claim must not decide how much memory is taken.
 const MAX_CLASSES: usize = 1 << 16;

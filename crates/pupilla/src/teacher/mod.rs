@@ -1,10 +1,19 @@
 //! The teacher: a patch network whose descriptors tell patches of natural images apart. It is
 //! trained once and serves every product.
 //!
-//! Here it learns by metric learning ([`loss`]) on triplets cut from any images ([`triplets`]);
-//! [`training`] is the loop.
+//! The rooms: [`config`] (settings) → [`triplets`], [`batch`] (windows of images) → [`distillation`] (what a pretrained
+//! network says about them, through [`decoder`]), [`loss`] (metric learning, compactness) → [`training`] (the loop),
+//! with [`checkpoint`] and [`history`] → [`held_out`] (figures on other images) → [`report`](mod@report) (those and pictures, for people).
 
+mod batch;
+mod checkpoint;
+mod config;
+mod decoder;
+mod distillation;
+mod held_out;
+mod history;
 mod loss;
+mod report;
 mod training;
 mod triplets;
 
@@ -13,182 +22,27 @@ use pupilla_core::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+pub use checkpoint::Checkpoints;
+pub(crate) use config::check_rules;
+pub use config::{Distillation, TeacherConfig};
+pub use held_out::{DistillationError, HeldOut};
+pub use history::{StepLosses, to_csv};
 pub use loss::Compactness;
-pub use training::train;
+pub use report::{TeacherReport, report};
+pub use training::{held_out_images, train};
 
+use crate::backbone::BackboneConfig;
 use crate::device;
-use crate::error::TrainError;
 use crate::network_weights;
-use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
+use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
-use crate::weight_file::{self, FileHeader, Precision, WeightFile, WeightFileError};
+use crate::weight_file::{self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError};
+use decoder::Decoder;
+use distillation::TargetScale;
+use held_out::Decoding;
 
 /// `kind` of a teacher's file.
 pub(crate) const KIND: &str = "teacher";
-
-/// How to train a teacher. The defaults are the paper's where they are known, and otherwise said
-/// to be ours.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TeacherConfig {
-    /// The network.
-    pub network: PatchNetworkConfig,
-    /// λm, weight of the triplet loss. Ours: 1 (the paper: 0 beside distillation).
-    pub triplet_weight: f64,
-    /// λc, weight of the compactness loss. Ours: 0.001, because the loss is a sum over 16 256 pairs:
-    /// with 0.1 it drowns the triplets, fewer of which hold the longer it trains (`docs/teacher.md`).
-    pub compactness_weight: f64,
-    /// How the compactness loss counts a correlation.
-    pub compactness: Compactness,
-    /// δ, the margin of the triplet loss (recalled, not verified: 1).
-    pub margin: f64,
-    /// Number of optimiser steps. Ours: 200; more make it blind to faint spots (`docs/teacher.md`).
-    pub steps: usize,
-    /// Images in a step, at least 2: the next image of the batch gives the negatives.
-    pub images_per_step: usize,
-    /// Side of the windows in pixels, at least p; p is one patch an image, as published.
-    pub window: usize,
-    /// Largest learning rate of the one-cycle schedule. Ours: 1e-3.
-    pub learning_rate: f64,
-    /// Weight decay of Adam (1e-5).
-    pub weight_decay: f64,
-    /// Largest shift of the positive in pixels; (p − 1)/4 (recalled, not verified).
-    pub translation: usize,
-    /// The positive's brightness is multiplied by a factor from 1 ± this. Ours: 0.2.
-    pub brightness: f32,
-    /// Standard deviation of the Gaussian noise on the positive, of pixels in `[0, 1]` (recalled: 0.1).
-    pub noise: f32,
-    /// Probability that a whole triplet is grey (recalled: 0.1).
-    pub grey_probability: f32,
-    /// Share of the images that is held out to measure the teacher on.
-    pub held_out: f64,
-    /// Seed of everything random.
-    pub seed: u64,
-}
-
-impl TeacherConfig {
-    /// The defaults for a patch size.
-    pub fn new(field: ReceptiveField) -> Self {
-        Self {
-            network: PatchNetworkConfig::new(field),
-            triplet_weight: 1.0,
-            compactness_weight: 0.001,
-            compactness: Compactness::Squared,
-            margin: 1.0,
-            steps: 200,
-            images_per_step: 12,
-            window: field.side() + 8 * field.pooling_stride().max(4),
-            learning_rate: 1e-3,
-            weight_decay: 1e-5,
-            translation: (field.side() - 1) / 4,
-            brightness: 0.2,
-            noise: 0.1,
-            grey_probability: 0.1,
-            held_out: 0.05,
-            seed: 0,
-        }
-    }
-
-    /// Images are resized to equal sides between these two, 4p and 16p, and never below the window.
-    pub(crate) fn resized_sides(&self) -> [usize; 2] {
-        let side = self.network.receptive_field.side();
-        [(4 * side).max(self.window), (16 * side).max(self.window)]
-    }
-
-    /// Checks every setting before any work.
-    ///
-    /// # Errors
-    /// The first setting that is out of its range.
-    pub fn check(&self) -> Result<(), TrainError> {
-        let side = self.network.receptive_field.side();
-        let rules: [(&'static str, bool, String); 11] = [
-            (
-                "steps",
-                (1..=100_000_000).contains(&self.steps),
-                "1 to 100 000 000".into(),
-            ),
-            (
-                "images per step",
-                (2..=1024).contains(&self.images_per_step),
-                "2 to 1024: the negatives come from another image".into(),
-            ),
-            (
-                "window",
-                (side..=1024).contains(&self.window),
-                format!("{side} (one patch) to 1024 pixels"),
-            ),
-            (
-                "learning rate",
-                self.learning_rate > 0.0 && self.learning_rate <= 1.0,
-                "above 0, at most 1".into(),
-            ),
-            (
-                "weight decay",
-                (0.0..=1.0).contains(&self.weight_decay),
-                "0 to 1".into(),
-            ),
-            (
-                "loss weights",
-                self.triplet_weight >= 0.0
-                    && self.compactness_weight >= 0.0
-                    && self.triplet_weight + self.compactness_weight > 0.0,
-                "not negative, and not all 0".into(),
-            ),
-            (
-                "margin",
-                self.margin > 0.0 && self.margin.is_finite(),
-                "above 0".into(),
-            ),
-            (
-                "translation",
-                self.translation < side,
-                format!("below {side}, or the two patches share nothing"),
-            ),
-            (
-                "brightness and noise",
-                (0.0..=1.0).contains(&self.brightness) && (0.0..=1.0).contains(&self.noise),
-                "0 to 1 each".into(),
-            ),
-            (
-                "grey probability",
-                (0.0..=1.0).contains(&self.grey_probability),
-                "0 to 1".into(),
-            ),
-            (
-                "held-out share",
-                (0.0..=0.5).contains(&self.held_out),
-                "0 to 0.5".into(),
-            ),
-        ];
-        check_rules(rules)
-    }
-}
-
-/// The first rule that does not hold, as an error.
-pub(crate) fn check_rules<const N: usize>(
-    rules: [(&'static str, bool, String); N],
-) -> Result<(), TrainError> {
-    for (setting, holds, reason) in rules {
-        if !holds {
-            return Err(TrainError::Setting {
-                setting,
-                reason: format!("must be {reason}"),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Figures on images that the teacher was not trained on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HeldOut {
-    /// How many images.
-    pub images: usize,
-    /// Share of triplets whose positive is nearer than the harder of the two negatives (`δ⁺ < δ⁻`);
-    /// higher is better, 0.5 is chance.
-    pub triplets_holding: f64,
-    /// Mean absolute correlation of two descriptor dimensions; lower is better.
-    pub mean_correlation: f64,
-}
 
 /// Everything about a teacher but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -204,10 +58,34 @@ pub struct TeacherManifest {
     pub data: String,
     /// SHA-256 over the training images' names and contents, if they were files.
     pub fingerprint: Option<String>,
+    /// The pretrained network that it learned from, if there was one.
+    pub tutor: Option<TutorManifest>,
+    /// How many numbers of it were learned, 0 without: the file then holds the layer that decodes descriptors to them.
+    pub targets: usize,
     /// Mean training loss over the last tenth of the steps.
     pub final_loss: f64,
     /// Figures on held-out images, if any were held out.
     pub held_out: Option<HeldOut>,
+}
+
+/// The pretrained network that a teacher learned from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TutorManifest {
+    /// Which network, and how much of it.
+    pub network: BackboneConfig,
+    /// SHA-256 over the name and content of its file, if it came from one.
+    pub fingerprint: Option<String>,
+}
+
+/// Where a teacher's training data came from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// What the images are and under which terms, in words.
+    pub data: String,
+    /// SHA-256 over the images' names and contents, if they are files.
+    pub fingerprint: Option<String>,
+    /// SHA-256 over the name and content of the pretrained network's file, if there is one.
+    pub backbone_fingerprint: Option<String>,
 }
 
 /// A trained teacher.
@@ -215,6 +93,10 @@ pub struct TeacherManifest {
 pub struct Teacher {
     pub(crate) network: PatchNetwork,
     pub(crate) manifest: TeacherManifest,
+    /// From descriptors to what the pretrained network says.
+    decoding: Option<Decoding>,
+    /// The losses of its training; empty for one that was read from a file.
+    history: Vec<StepLosses>,
 }
 
 impl Teacher {
@@ -243,8 +125,30 @@ impl Teacher {
     pub(crate) fn from_file(file: &WeightFile, device: &Device) -> Result<Self, WeightFileError> {
         let manifest: TeacherManifest = file.manifest(KIND)?;
         check_width(file, &manifest.config.network)?;
-        let network = network_weights::read(file, KIND, &manifest.config.network, device)?;
-        Ok(Self { network, manifest })
+        let config = &manifest.config.network;
+        let mut wanted = network_weights::layout(KIND, config);
+        if manifest.targets > 0 {
+            wanted.extend(decoding_layout(file, manifest.targets)?);
+        }
+        let mut values = file.tensors(&wanted)?.into_iter();
+        let network = network_weights::import(config, &mut values, device);
+        let mut next = || values.next().unwrap_or_default();
+        let decoding = (manifest.targets > 0).then(|| {
+            let (weight, bias) = (next(), next());
+            Decoding {
+                decoder: Decoder::with_weights(weight, bias, device),
+                scale: TargetScale {
+                    mean: next(),
+                    deviation: next(),
+                },
+            }
+        });
+        Ok(Self {
+            network,
+            manifest,
+            decoding,
+            history: Vec::new(),
+        })
     }
 
     /// Writes the teacher, its weights rounded to 16 bits.
@@ -252,7 +156,10 @@ impl Teacher {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), WriteError> {
-        let tensors = network_weights::export(KIND, &self.network, Precision::Half);
+        let mut tensors = network_weights::export(KIND, &self.network, Precision::Half);
+        if let Some(Decoding { decoder, scale }) = &self.decoding {
+            tensors.extend(decoding_tensors(decoder, scale, Precision::Half));
+        }
         weight_file::write(path, &self.manifest, tensors)
     }
 
@@ -261,10 +168,74 @@ impl Teacher {
         &self.manifest
     }
 
+    /// The losses of every step of its training; empty for one that was read from a file.
+    pub fn history(&self) -> &[StepLosses] {
+        &self.history
+    }
+
     /// The patch size p.
     pub fn receptive_field(&self) -> ReceptiveField {
         self.network.receptive_field()
     }
+}
+
+/// More targets than any network has classes.
+const MOST_TARGETS: usize = 1 << 16;
+
+/// Names and shapes of the decoding's arrays: weight, bias, the targets' mean and deviation.
+fn decoding_layout(
+    file: &WeightFile,
+    targets: usize,
+) -> Result<Vec<(String, Vec<usize>)>, WeightFileError> {
+    if targets > MOST_TARGETS {
+        return Err(file.invalid(format!("{targets} targets are more than {MOST_TARGETS}")));
+    }
+    Ok(vec![
+        (
+            "decoder.weight".to_string(),
+            vec![DESCRIPTOR_CHANNELS, targets],
+        ),
+        ("decoder.bias".to_string(), vec![targets]),
+        ("targets.mean".to_string(), vec![targets]),
+        ("targets.deviation".to_string(), vec![targets]),
+    ])
+}
+
+/// The arrays of [`decoding_layout`]; the targets' statistics always in full.
+fn decoding_tensors(
+    decoder: &Decoder,
+    scale: &TargetScale,
+    precision: Precision,
+) -> Vec<NamedTensor> {
+    let [weight, bias] = decoder.weights();
+    let targets = bias.len();
+    let array = |name: &str, shape, values, precision| NamedTensor {
+        name: name.to_string(),
+        shape,
+        values,
+        precision,
+    };
+    vec![
+        array(
+            "decoder.weight",
+            vec![DESCRIPTOR_CHANNELS, targets],
+            weight,
+            precision,
+        ),
+        array("decoder.bias", vec![targets], bias, precision),
+        array(
+            "targets.mean",
+            vec![targets],
+            scale.mean.clone(),
+            Precision::Full,
+        ),
+        array(
+            "targets.deviation",
+            vec![targets],
+            scale.deviation.clone(),
+            Precision::Full,
+        ),
+    ]
 }
 
 /// A width from a file decides how much memory a network takes: only the two published ones pass.

@@ -1,47 +1,74 @@
 //! The training loop of a teacher.
 
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
-use pupilla_core::image::Image;
-use pupilla_core::image::read::ReadError;
+use burn::module::Module;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
-use super::loss::{compactness, mean_correlation, next_image, triplet};
-use super::{HeldOut, KIND, Teacher, TeacherConfig, TeacherManifest, triplets};
+use super::batch::Batch;
+use super::checkpoint::{Checkpoint, Checkpoints};
+use super::config::Distillation;
+use super::decoder::Decoder;
+use super::distillation::{TargetScale, Tutor, divergence, squared_error};
+use super::held_out::{Decoding, measure};
+use super::history::{StepLosses, mean_of_last_tenth};
+use super::loss::{compactness, next_image, triplet};
+use super::{KIND, Provenance, Teacher, TeacherConfig, TeacherManifest, TutorManifest};
+use crate::backbone::Backbone;
 use crate::device;
 use crate::error::TrainError;
+use crate::normalised_network::{HiddenMoments, NormalisedNetwork};
 use crate::optimizer::adam;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork};
 use crate::random::derive_seed;
 use crate::schedule::one_cycle;
 use crate::weight_file::FileHeader;
 
-/// Trains a teacher on any images. `data` says in words what they are and under which terms.
+/// Batches behind the mean and deviation of the distillation's targets.
+const TARGET_BATCHES: u64 = 16;
+
+/// Batches behind the statistics that batch norm is folded with.
+const NORM_BATCHES: u64 = 64;
+
+/// The networks that are trained.
+#[derive(Module, Debug)]
+pub(super) struct Learner {
+    pub network: NormalisedNetwork,
+    pub decoder: Option<Decoder>,
+}
+
+/// Everything that a step changes.
+pub(super) struct State {
+    pub learner: Learner,
+    pub optimizer: ModuleOptimizer,
+    /// One entry a step.
+    pub history: Vec<StepLosses>,
+}
+
+/// Trains a teacher on any images, towards a pretrained network if the configuration has a distillation.
+///
+/// With `checkpoints` the run can be killed at any time and go on later; it ends with the same bytes.
 ///
 /// # Errors
-/// If a setting is out of range, there are fewer than two images to train on, an image cannot be
-/// read, the loss is not finite, or the observer asks to stop.
+/// If a setting is out of range, there are fewer than two images to train on, the pretrained network is missing
+/// or lacks what is to be learned, an image cannot be read, the loss is not finite, a checkpoint cannot be written
+/// or is another run's, or the observer asks to stop.
 pub fn train(
     config: &TeacherConfig,
     images: &dyn ImageSource,
-    data: &str,
-    fingerprint: Option<String>,
+    backbone: Option<&dyn Backbone>,
+    provenance: &Provenance,
+    checkpoints: Option<&Checkpoints>,
     observer: &mut dyn Observer,
 ) -> Result<Teacher, TrainError> {
     config.check()?;
-    let mut order: Vec<usize> = (0..images.len()).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive_seed(
-        config.seed,
-        "held-out images",
-        0,
-    )));
-    let held_out = (images.len() as f64 * config.held_out) as usize;
-    let (held_out, training) = order.split_at(held_out);
+    let tutor = tutor(config, backbone)?;
+    let (held_out, training) = held_out_images(config, images.len());
+    let [held_out, training] = [&held_out[..], &training[..]];
     if training.len() < 2 {
         return Err(TrainError::TooFewImages {
             purpose: "training",
@@ -49,207 +76,369 @@ pub fn train(
             needed: 2,
         });
     }
+    let device = device::cpu().autodiff();
+    let identity = Checkpoint::identity(config, provenance);
+    let resumed = match checkpoints {
+        Some(checkpoints) => checkpoints.resume(config, &identity, &device, observer)?,
+        None => None,
+    };
+    let mut run = Run {
+        config,
+        images,
+        training,
+        scale: None,
+        tutor: tutor.as_ref(),
+        device,
+    };
+    let mut state = match resumed {
+        Some((state, scale)) => {
+            run.scale = scale;
+            state
+        }
+        None => {
+            run.scale = run.target_scale(observer)?;
+            run.begin()?
+        }
+    };
 
-    let plain = device::cpu();
-    let training_device = plain.clone().autodiff();
-    let seed = derive_seed(config.seed, "teacher weights", 0);
-    let mut network = config
-        .network
-        .with_weights(initial_weights(config, seed), &training_device);
-    let mut optimizer = adam(config.weight_decay);
-    let mut random = ChaCha8Rng::seed_from_u64(derive_seed(config.seed, "teacher batches", 0));
-    let mut final_losses = Vec::new();
-
-    observer.start(
-        &format!("training the teacher p={}", config.network.receptive_field),
-        config.steps as u64,
-    );
-    for step in 0..config.steps {
+    let stage = format!("training the teacher p={}", config.network.receptive_field);
+    observer.start(&stage, config.steps as u64);
+    while state.history.len() < config.steps {
         if observer.stop_requested() {
+            if let Some(checkpoints) = checkpoints {
+                checkpoints.write(&state, run.scale.as_ref(), &identity)?;
+            }
             return Err(TrainError::Stopped);
         }
-        // Different images in a batch: a negative must come from another one.
-        let chosen = distinct(training, config.images_per_step, &mut random);
-        let batch = Batch::cut(&chosen, images, config, random.random())?;
-        let descriptors = batch.describe(&network, config, &training_device);
-        let metric = triplet(
-            descriptors.anchors.clone(),
-            descriptors.positives,
-            next_image(descriptors.anchors.clone(), descriptors.positions),
-            config.margin,
-        );
-        let loss = metric.loss.mul_scalar(config.triplet_weight)
-            + compactness(descriptors.anchors, config.compactness)
-                .mul_scalar(config.compactness_weight);
-        let value = f64::from(loss.clone().inner().into_scalar::<f32>());
-        if !value.is_finite() {
-            return Err(TrainError::Diverged {
-                what: "the teacher".to_string(),
-                step,
-                loss: value,
-                learning_rate: config.learning_rate,
-            });
+        state = run.step(state)?;
+        let step = state.history.len();
+        if let Some(losses) = state.history.last() {
+            observer.losses(step as u64, &losses.named());
+            observer.advance(step as u64, Some(losses.total));
         }
-        let gradients = GradientsParams::from_grads(loss.backward(), &network);
-        let rate = one_cycle(step, config.steps, config.learning_rate);
-        network = optimizer.step(rate, network, gradients);
-        if step >= config.steps - config.steps.div_ceil(10) {
-            final_losses.push(value);
+        if let Some(checkpoints) = checkpoints
+            && (step.is_multiple_of(checkpoints.every) || step == config.steps)
+        {
+            checkpoints.write(&state, run.scale.as_ref(), &identity)?;
         }
-        observer.advance(step as u64 + 1, Some(value));
     }
     observer.finish();
-
-    let network = round_to_half(&network, &plain);
-    let held_out = measure(&network, config, images, held_out, &plain)?;
-    Ok(Teacher {
-        network,
-        manifest: TeacherManifest {
-            header: FileHeader::new(KIND),
-            config: config.clone(),
-            images: training.len(),
-            data: data.to_string(),
-            fingerprint,
-            final_loss: final_losses.iter().sum::<f64>() / final_losses.len() as f64,
-            held_out,
-        },
-    })
+    run.finish(state, backbone, provenance, held_out)
 }
 
-/// Random weights whose descriptors have a length of about 1, not of `√128`: the margin is 1, and
-/// distances that begin far above it teach the network only to shrink, until all triplets collapse.
-fn initial_weights(config: &TeacherConfig, seed: u64) -> Vec<(Vec<f32>, Vec<f32>)> {
-    let mut weights = config.network.random_weights(seed);
-    if let Some((last, _)) = weights.last_mut() {
-        let factor = 1.0 / (DESCRIPTOR_CHANNELS as f32).sqrt();
-        last.iter_mut().for_each(|weight| *weight *= factor);
+/// Which of so many images are held out, and which are trained on.
+pub fn held_out_images(config: &TeacherConfig, count: usize) -> (Vec<usize>, Vec<usize>) {
+    let mut order: Vec<usize> = (0..count).collect();
+    let seed = derive_seed(config.seed, "held-out images", 0);
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let training = order.split_off((count as f64 * config.held_out) as usize);
+    (order, training)
+}
+
+/// The pretrained network with what of it is to be learned, if anything is.
+fn tutor<'a>(
+    config: &'a TeacherConfig,
+    backbone: Option<&'a dyn Backbone>,
+) -> Result<Option<Tutor<'a>>, TrainError> {
+    match (&config.distillation, backbone) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(TrainError::Setting {
+            setting: "distillation",
+            reason: "must say what to learn of the pretrained network".into(),
+        }),
+        (Some(_), None) => Err(TrainError::Setting {
+            setting: "distillation",
+            reason: "must have a pretrained network to learn from".into(),
+        }),
+        (Some(form), Some(backbone)) => {
+            let tutor = Tutor {
+                form,
+                backbone,
+                field: config.network.receptive_field,
+                window: config.window,
+            };
+            tutor.targets()?;
+            Ok(Some(tutor))
+        }
+    }
+}
+
+struct Run<'a> {
+    config: &'a TeacherConfig,
+    images: &'a dyn ImageSource,
+    training: &'a [usize],
+    tutor: Option<&'a Tutor<'a>>,
+    scale: Option<TargetScale>,
+    /// With automatic differentiation.
+    device: Device,
+}
+
+impl Run<'_> {
+    /// The seed of a step: batches depend on nothing that came before.
+    fn seed(&self, purpose: &str, index: u64) -> u64 {
+        derive_seed(self.config.seed, purpose, index)
+    }
+
+    fn batch(&self, with_positives: bool, seed: u64) -> Result<Batch, TrainError> {
+        let batch = Batch::draw(
+            self.training,
+            self.images,
+            self.config,
+            with_positives,
+            seed,
+        );
+        Ok(batch?)
+    }
+
+    /// Mean and deviation of what the pretrained network says, over some batches.
+    fn target_scale(&self, observer: &mut dyn Observer) -> Result<Option<TargetScale>, TrainError> {
+        let Some(tutor) = self.tutor else {
+            return Ok(None);
+        };
+        observer.start("statistics of the pretrained network", TARGET_BATCHES);
+        let mut rows = Vec::new();
+        for index in 0..TARGET_BATCHES {
+            if observer.stop_requested() {
+                return Err(TrainError::Stopped);
+            }
+            let batch = self.batch(false, self.seed("target statistics", index))?;
+            rows.push(tutor.say(&batch.cuts)?);
+            observer.advance(index + 1, None);
+        }
+        observer.finish();
+        Ok(Some(TargetScale::of(&rows)))
+    }
+
+    /// Untrained networks.
+    fn begin(&self) -> Result<State, TrainError> {
+        let seed = self.seed("teacher weights", 0);
+        let network = self
+            .config
+            .network
+            .with_weights(self.config.network.random_weights(seed), &self.device);
+        let decoder = match self.tutor {
+            Some(tutor) => Some(Decoder::init(
+                tutor.targets()?,
+                self.seed("decoder weights", 0),
+                &self.device,
+            )),
+            None => None,
+        };
+        Ok(State {
+            learner: Learner {
+                network: NormalisedNetwork { network },
+                decoder,
+            },
+            optimizer: adam(self.config.weight_decay),
+            history: Vec::with_capacity(self.config.steps.min(1 << 20)),
+        })
+    }
+
+    /// One optimiser step.
+    fn step(&self, mut state: State) -> Result<State, TrainError> {
+        let config = self.config;
+        let step = state.history.len();
+        let batch = self.batch(
+            config.triplet_weight > 0.0,
+            self.seed("teacher batch", step as u64),
+        )?;
+        let (loss, losses) = self.losses(&state.learner, &batch)?;
+        if !losses.total.is_finite() {
+            return Err(self.diverged(step, losses.total));
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), &state.learner);
+        let rate = one_cycle(step, config.steps, config.learning_rate);
+        state.learner = state.optimizer.step(rate, state.learner, gradients);
+        state.history.push(losses);
+        Ok(state)
+    }
+
+    fn diverged(&self, step: usize, loss: f64) -> TrainError {
+        TrainError::Diverged {
+            what: "the teacher".to_string(),
+            step,
+            loss,
+            learning_rate: self.config.learning_rate,
+        }
+    }
+
+    /// The loss of a batch, and its terms as numbers.
+    fn losses(
+        &self,
+        learner: &Learner,
+        batch: &Batch,
+    ) -> Result<(Tensor<1>, StepLosses), TrainError> {
+        let config = self.config;
+        let stride = config.network.receptive_field.pooling_stride();
+        let input = batch.input(&self.device);
+        let map = if config.batch_norm {
+            learner.network.grid(input, stride)
+        } else {
+            learner.network.network.grid(input, stride)
+        };
+        let descriptors = batch.split(map);
+        let mut losses = StepLosses::default();
+        let mut total: Option<Tensor<1>> = None;
+        let mut add = |term: Tensor<1>, weight: f64| {
+            let number = f64::from(term.clone().inner().into_scalar::<f32>());
+            let weighted = term.mul_scalar(weight);
+            total = Some(match total.take() {
+                Some(sum) => sum + weighted,
+                None => weighted,
+            });
+            number
+        };
+        if let (Some(tutor), Some(scale), Some(decoder)) =
+            (self.tutor, &self.scale, &learner.decoder)
+            && config.distillation_weight > 0.0
+        {
+            let said = tutor.say(&batch.cuts)?;
+            let decoded = decoder.apply(descriptors.anchors.clone());
+            // Constants beside the tracked descriptors.
+            let constant =
+                |targets: Tensor<2>| Tensor::from_data(targets.into_data(), &self.device);
+            let term = match tutor.form {
+                Distillation::Logits { temperature, .. } => {
+                    divergence(decoded, constant(said), *temperature)
+                }
+                Distillation::Features { .. } | Distillation::Dense { .. } => {
+                    squared_error(decoded, constant(scale.apply(said)))
+                }
+            };
+            losses.distillation = Some(add(term, config.distillation_weight));
+        }
+        if let Some(positives) = descriptors.positives {
+            let scale = descriptor_scale(config);
+            let anchors = descriptors.anchors.clone().mul_scalar(scale);
+            let positives = positives.mul_scalar(scale);
+            let negatives = next_image(anchors.clone(), descriptors.positions);
+            let metric = triplet(anchors, positives, negatives, config.margin);
+            losses.triplet = Some(add(metric.loss, config.triplet_weight));
+        }
+        if config.compactness_weight > 0.0 {
+            let term = compactness(descriptors.anchors, config.compactness);
+            losses.compactness = Some(add(term, config.compactness_weight));
+        }
+        let Some(total) = total else {
+            unreachable!("a checked configuration has a loss")
+        };
+        losses.total = f64::from(total.clone().inner().into_scalar::<f32>());
+        Ok((total, losses))
+    }
+
+    /// Folds, rounds and measures what was learned.
+    fn finish(
+        &self,
+        state: State,
+        backbone: Option<&dyn Backbone>,
+        provenance: &Provenance,
+        held_out: &[usize],
+    ) -> Result<Teacher, TrainError> {
+        let config = self.config;
+        let plain = device::cpu();
+        let trained = &state.learner.network.network;
+        let network = NormalisedNetwork {
+            network: config.network.with_weights(trained.weights(), &plain),
+        };
+        let weights = if config.batch_norm {
+            let stride = config.network.receptive_field.pooling_stride();
+            let mut moments = HiddenMoments::default();
+            for index in 0..NORM_BATCHES {
+                let batch = self.batch(false, self.seed("batch norm statistics", index))?;
+                network.observe(batch.input(&plain), stride, &mut moments);
+            }
+            network.fold(&moments)
+        } else {
+            network.network.weights()
+        };
+        let scale = descriptor_scale(config);
+        let network = rounded_to_half(config, scaled(weights, scale), &plain);
+        let decoding = match (&self.scale, &state.learner.decoder) {
+            (Some(scale), Some(decoder)) => Some(Decoding {
+                decoder: rounded_decoder(decoder, descriptor_scale(config), &plain),
+                scale: scale.clone(),
+            }),
+            _ => None,
+        };
+        let all = network.weights();
+        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+        if !all
+            .iter()
+            .all(|(weight, bias)| finite(weight) && finite(bias))
+        {
+            return Err(self.diverged(config.steps, f64::NAN));
+        }
+        let measured = measure(
+            &network,
+            self.tutor.zip(decoding.as_ref()),
+            config,
+            self.images,
+            held_out,
+            &plain,
+        )?;
+        Ok(Teacher {
+            network,
+            manifest: TeacherManifest {
+                header: FileHeader::new(KIND),
+                config: config.clone(),
+                images: self.training.len(),
+                data: provenance.data.clone(),
+                fingerprint: provenance.fingerprint.clone(),
+                tutor: backbone.map(|backbone| TutorManifest {
+                    network: backbone.config(),
+                    fingerprint: provenance.backbone_fingerprint.clone(),
+                }),
+                targets: decoding
+                    .as_ref()
+                    .map_or(0, |decoding| decoding.scale.mean.len()),
+                final_loss: mean_of_last_tenth(&state.history),
+                held_out: measured,
+            },
+            decoding,
+            history: state.history,
+        })
+    }
+}
+
+/// What the network's output is multiplied by to become a descriptor: descriptors then begin with a squared length of
+/// about δ, the margin of the triplet loss. Distances that begin far above it teach the network only to shrink, until
+/// all triplets collapse; and weights small enough by themselves would be thrown about by the optimiser's steps,
+/// whose size does not depend on them.
+fn descriptor_scale(config: &TeacherConfig) -> f32 {
+    (config.margin / DESCRIPTOR_CHANNELS as f64).sqrt() as f32
+}
+
+/// Numbers as their file will hold them, so that nothing changes by saving.
+fn round(values: Vec<f32>) -> Vec<f32> {
+    values
+        .into_iter()
+        .map(|value| half::f16::from_f32(value).to_f32())
+        .collect()
+}
+
+fn rounded_to_half(
+    config: &TeacherConfig,
+    weights: Vec<(Vec<f32>, Vec<f32>)>,
+    device: &Device,
+) -> PatchNetwork {
+    let weights = weights
+        .into_iter()
+        .map(|(weight, bias)| (round(weight), round(bias)));
+    config.network.with_weights(weights, device)
+}
+
+/// A network's weights with the scale of its descriptors put into the last layer.
+fn scaled(mut weights: Vec<(Vec<f32>, Vec<f32>)>, scale: f32) -> Vec<(Vec<f32>, Vec<f32>)> {
+    if let Some((weight, bias)) = weights.last_mut() {
+        let values = weight.iter_mut().chain(bias);
+        values.for_each(|value| *value *= scale);
     }
     weights
 }
 
-/// The network with the weights that its file will hold, so that nothing changes by saving it.
-fn round_to_half(network: &PatchNetwork, device: &Device) -> PatchNetwork {
-    let round = |values: Vec<f32>| {
-        values
-            .into_iter()
-            .map(|value| half::f16::from_f32(value).to_f32())
-            .collect()
-    };
-    let weights = network
-        .weights()
-        .into_iter()
-        .map(|(weight, bias)| (round(weight), round(bias)));
-    network.config().with_weights(weights, device)
-}
-
-/// `count` different members (fewer if there are fewer), in random order.
-fn distinct(from: &[usize], count: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
-    let mut indices =
-        rand::seq::index::sample(random, from.len(), count.min(from.len())).into_vec();
-    indices.shuffle(random);
-    indices.into_iter().map(|index| from[index]).collect()
-}
-
-/// Windows of several images and their positives.
-struct Batch {
-    images: usize,
-    /// `[images · 2, 3, window, window]`: all anchors, then all positives.
-    planes: Vec<f32>,
-}
-
-/// Descriptors of a batch's patches.
-struct Descriptors {
-    /// `[images · positions, 128]`
-    anchors: Tensor<2>,
-    /// `[images · positions, 128]`
-    positives: Tensor<2>,
-    /// Patches in a window.
-    positions: usize,
-}
-
-impl Batch {
-    /// Reads and cuts images in parallel; each has a random stream of its own.
-    fn cut(
-        chosen: &[usize],
-        images: &dyn ImageSource,
-        config: &TeacherConfig,
-        seed: u64,
-    ) -> Result<Self, ReadError> {
-        let windows: Vec<_> = chosen
-            .par_iter()
-            .enumerate()
-            .map(|(row, &index)| {
-                let image: Image = images.image(index)?;
-                let stream = derive_seed(seed, "triplet", row as u64);
-                let mut random = ChaCha8Rng::seed_from_u64(stream);
-                let (mut anchor, mut positive) = (Vec::new(), Vec::new());
-                triplets::cut(&image, config, &mut random, &mut anchor, &mut positive);
-                Ok((anchor, positive))
-            })
-            .collect::<Result<_, ReadError>>()?;
-        let anchors = windows.iter().flat_map(|(anchor, _)| anchor);
-        let positives = windows.iter().flat_map(|(_, positive)| positive);
-        Ok(Self {
-            images: chosen.len(),
-            planes: anchors.chain(positives).copied().collect(),
-        })
-    }
-
-    fn describe(
-        self,
-        network: &PatchNetwork,
-        config: &TeacherConfig,
-        device: &Device,
-    ) -> Descriptors {
-        let shape = [self.images * 2, 3, config.window, config.window];
-        let input = Tensor::<4>::from_data(TensorData::new(self.planes, shape), device);
-        let map = network.grid(input, config.network.receptive_field.pooling_stride());
-        let [_, _, rows, columns] = map.dims();
-        let all = map
-            .permute([0, 2, 3, 1])
-            .reshape([2 * self.images * rows * columns, DESCRIPTOR_CHANNELS]);
-        let mut halves = all.chunk(2, 0).into_iter();
-        let (Some(anchors), Some(positives)) = (halves.next(), halves.next()) else {
-            unreachable!("an even number of rows has two halves")
-        };
-        Descriptors {
-            anchors,
-            positives,
-            positions: rows * columns,
-        }
-    }
-}
-
-/// Measures a teacher on images it was not trained on; `None` if there are fewer than two.
-fn measure(
-    network: &PatchNetwork,
-    config: &TeacherConfig,
-    images: &dyn ImageSource,
-    held_out: &[usize],
-    device: &Device,
-) -> Result<Option<HeldOut>, TrainError> {
-    let (mut holding, mut correlation, mut batches) = (0.0, 0.0, 0);
-    for (index, chosen) in held_out.chunks(config.images_per_step).enumerate() {
-        if chosen.len() < 2 {
-            continue;
-        }
-        let seed = derive_seed(config.seed, "held-out triplets", index as u64);
-        let descriptors =
-            Batch::cut(chosen, images, config, seed)?.describe(network, config, device);
-        let negatives = next_image(descriptors.anchors.clone(), descriptors.positions);
-        let metric = triplet(
-            descriptors.anchors.clone(),
-            descriptors.positives,
-            negatives,
-            config.margin,
-        );
-        holding += f64::from(metric.holding.into_scalar::<f32>());
-        correlation += f64::from(mean_correlation(descriptors.anchors).into_scalar::<f32>());
-        batches += 1;
-    }
-    Ok((batches > 0).then(|| HeldOut {
-        images: held_out.len(),
-        triplets_holding: holding / f64::from(batches),
-        mean_correlation: correlation / f64::from(batches),
-    }))
+/// The decoder of descriptors that were multiplied by `scale`.
+fn rounded_decoder(decoder: &Decoder, scale: f32, device: &Device) -> Decoder {
+    let [weight, bias] = decoder.weights();
+    let weight = weight.into_iter().map(|value| value / scale).collect();
+    Decoder::with_weights(round(weight), round(bias), device)
 }

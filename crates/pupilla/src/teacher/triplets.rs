@@ -5,8 +5,6 @@
 //! descriptors cost a tenth when computed convolutionally. A window of p pixels is the published
 //! procedure, one patch each.
 
-use std::borrow::Cow;
-
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use rand::{Rng, RngExt};
@@ -14,22 +12,31 @@ use rand::{Rng, RngExt};
 use crate::input::{Border, Window};
 use crate::random::normal;
 use crate::teacher::TeacherConfig;
+use crate::teacher::distillation::Cut;
 
-/// Appends an anchor window to `anchors` and its positive to `positives`, each
-/// `[3, window, window]`, normalised.
-pub(crate) fn cut(
+/// One image's part of a batch.
+pub(super) struct Triplet {
+    /// The anchor's window, `[3, window, window]`, normalised.
+    pub anchor: Vec<f32>,
+    /// The positive's, if it is wanted; else empty.
+    pub positive: Vec<f32>,
+    /// Where the anchor stands.
+    pub cut: Cut,
+}
+
+/// Cuts an anchor's window and its positive from an image.
+pub(super) fn cut(
     image: &Image,
     config: &TeacherConfig,
+    with_positive: bool,
     random: &mut impl Rng,
-    anchors: &mut Vec<f32>,
-    positives: &mut Vec<f32>,
-) {
+) -> Triplet {
     let side = config.window;
-    let [smallest, largest] = config.resized_sides();
+    let [smallest, largest] = config.resized_sides;
     let resized = Resize::Square(random.random_range(smallest..=largest)).apply(image);
     let free = resized.width() - side;
-    let top = random.random_range(0..=free) as isize;
-    let left = random.random_range(0..=free) as isize;
+    let top = random.random_range(0..=free);
+    let left = random.random_range(0..=free);
     let reach = config.translation as i64;
     let down = random.random_range(-reach..=reach) as isize;
     let right = random.random_range(-reach..=reach) as isize;
@@ -37,29 +44,41 @@ pub(crate) fn cut(
     let grey = random.random::<f32>() < config.grey_probability;
 
     let resized = if grey {
-        Cow::Owned(to_grey(&resized))
+        to_grey(&resized)
     } else {
-        resized
+        resized.into_owned()
     };
-    let anchor = Window {
-        top,
-        left,
+    let window = Window {
+        top: top as isize,
+        left: left as isize,
         height: side,
         width: side,
     };
-    anchor.read(&resized, Border::Reflect, anchors);
-    let shifted = Window {
-        top: top + down,
-        left: left + right,
-        ..anchor
-    };
-    let altered = alter(&resized, shifted, brightness, config.noise, random);
-    let whole = Window {
-        top: 0,
-        left: 0,
-        ..anchor
-    };
-    whole.read(&altered, Border::Reflect, positives);
+    let mut anchor = Vec::new();
+    window.read(&resized, Border::Reflect, &mut anchor);
+    let mut positive = Vec::new();
+    if with_positive {
+        let shifted = Window {
+            top: window.top + down,
+            left: window.left + right,
+            ..window
+        };
+        let altered = alter(&resized, shifted, brightness, config.noise, random);
+        let whole = Window {
+            top: 0,
+            left: 0,
+            ..window
+        };
+        whole.read(&altered, Border::Reflect, &mut positive);
+    }
+    Triplet {
+        anchor,
+        positive,
+        cut: Cut {
+            image: resized,
+            corner: [top, left],
+        },
+    }
 }
 
 /// The image's pixels under a window, brightened and with Gaussian noise, clamped to `[0, 1]`.

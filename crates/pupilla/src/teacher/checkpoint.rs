@@ -1,0 +1,237 @@
+//! Checkpoints of a teacher's training: everything that a step changes, so that a run that was killed goes on
+//! where it was and ends with the same bytes.
+
+use std::path::PathBuf;
+
+use burn::tensor::{Bytes, Device};
+use pupilla_core::observer::Observer;
+use serde::{Deserialize, Serialize};
+
+use super::decoder::Decoder;
+use super::distillation::TargetScale;
+use super::history;
+use super::training::{Learner, State};
+use super::{Provenance, TeacherConfig, decoding_layout, decoding_tensors};
+use crate::error::TrainError;
+use crate::network_weights;
+use crate::normalised_network::NormalisedNetwork;
+use crate::optimizer::adam;
+use crate::weight_file::{self, FileHeader, NamedBytes, Precision, WeightFile, WeightFileError};
+
+/// `kind` of a checkpoint's file.
+const KIND: &str = "teacher-checkpoint";
+
+/// Prefix of the network's arrays.
+const NETWORK: &str = "network";
+
+/// The state of the optimiser, as the framework writes it.
+const OPTIMIZER: &str = "optimizer";
+
+/// The losses of the steps so far.
+const HISTORY: &str = "history";
+
+/// Where and how often to write checkpoints.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    /// The file; it is replaced as a whole, so that there is always one that is complete.
+    pub path: PathBuf,
+    /// Steps between two checkpoints, at least 1.
+    pub every: usize,
+    /// Whether to go on from the file, if there is one.
+    pub resume: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    #[serde(flatten)]
+    header: FileHeader,
+    /// Settings and data of the run, in words that are equal for the same run only.
+    identity: String,
+    /// Worker threads: with others, sums are rounded otherwise.
+    threads: usize,
+    /// Length of the distillation's targets, 0 without.
+    targets: usize,
+    /// The framework's names of the parameters, by which the optimiser's state knows them.
+    parameters: Vec<u64>,
+    /// Of the numbers of all arrays and blobs, in the order in which they are written.
+    crc32: u32,
+}
+
+/// What a checkpoint belongs to.
+pub(super) struct Checkpoint;
+
+impl Checkpoint {
+    /// Settings and data of a run, in words that are equal for the same run only.
+    pub fn identity(config: &TeacherConfig, provenance: &Provenance) -> String {
+        let parts = (config, provenance, env!("CARGO_PKG_VERSION"));
+        serde_json::to_string(&parts).unwrap_or_default()
+    }
+}
+
+impl Checkpoints {
+    /// Takes the file away, once the teacher is safe.
+    ///
+    /// # Errors
+    /// If it is there and cannot be removed.
+    pub fn remove(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn write(
+        &self,
+        state: &State,
+        scale: Option<&TargetScale>,
+        identity: &str,
+    ) -> Result<(), TrainError> {
+        let network = &state.learner.network.network;
+        let mut tensors = network_weights::export(NETWORK, network, Precision::Full);
+        let mut parameters = network.identities();
+        let mut targets = 0;
+        if let (Some(decoder), Some(scale)) = (&state.learner.decoder, scale) {
+            targets = scale.mean.len();
+            parameters.extend(decoder.identities());
+            tensors.extend(decoding_tensors(decoder, scale, Precision::Full));
+        }
+        let optimizer = state.optimizer.into_bytes();
+        let optimizer = optimizer.map_err(|error| TrainError::Optimizer(error.to_string()))?;
+        let blobs = [
+            NamedBytes {
+                name: OPTIMIZER.to_string(),
+                bytes: optimizer.to_vec(),
+            },
+            NamedBytes {
+                name: HISTORY.to_string(),
+                bytes: history::to_bytes(&state.history),
+            },
+        ];
+        let crc32 = checksum(
+            tensors.iter().map(|tensor| tensor.values.as_slice()),
+            blobs.iter().map(|blob| blob.bytes.as_slice()),
+        );
+        let manifest = Manifest {
+            header: FileHeader::new(KIND),
+            identity: identity.to_string(),
+            threads: rayon::current_num_threads(),
+            targets,
+            parameters,
+            crc32,
+        };
+        weight_file::write_with_bytes(&self.path, &manifest, tensors, &blobs)?;
+        Ok(())
+    }
+
+    /// The state in the file, if it is wanted and there is one.
+    pub(super) fn resume(
+        &self,
+        config: &TeacherConfig,
+        identity: &str,
+        device: &Device,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<(State, Option<TargetScale>)>, TrainError> {
+        if !self.resume {
+            return Ok(None);
+        }
+        if !self.path.exists() {
+            observer.warn(&format!(
+                "there is no checkpoint {} yet: training starts from the beginning",
+                self.path.display()
+            ));
+            return Ok(None);
+        }
+        let file = WeightFile::open(&self.path)?;
+        let manifest: Manifest = file.manifest(KIND)?;
+        if manifest.identity != identity {
+            return Err(TrainError::OtherRun {
+                path: self.path.clone(),
+            });
+        }
+        if manifest.threads != rayon::current_num_threads() {
+            observer.warn(&format!(
+                "the run began with {} threads and goes on with {}: the last bits of the result will be others",
+                manifest.threads,
+                rayon::current_num_threads()
+            ));
+        }
+        let network_layout = network_weights::layout(NETWORK, &config.network);
+        let network_arrays = network_layout.len();
+        let mut wanted = network_layout;
+        if manifest.targets > 0 {
+            wanted.extend(decoding_layout(&file, manifest.targets)?);
+        }
+        let (tensors, blobs) = file.tensors_and_bytes(&wanted, &[OPTIMIZER, HISTORY])?;
+        let crc32 = checksum(
+            tensors.iter().map(Vec::as_slice),
+            blobs.iter().map(Vec::as_slice),
+        );
+        if crc32 != manifest.crc32 {
+            return Err(file
+                .invalid("its checksum does not fit: it is damaged")
+                .into());
+        }
+        let has_decoder = manifest.targets > 0;
+        if manifest.parameters.len() != network_arrays + 2 * usize::from(has_decoder) {
+            return Err(file.invalid("the number of parameters does not fit").into());
+        }
+        let mut tensors = tensors.into_iter();
+        let (of_network, of_decoder) = manifest.parameters.split_at(network_arrays);
+        let network = network_weights::import(&config.network, &mut tensors, device)
+            .with_identities(of_network);
+        let mut next = || tensors.next().unwrap_or_default();
+        let (decoder, scale) = if has_decoder {
+            let (weight, bias) = (next(), next());
+            let decoder = Decoder::with_weights(weight, bias, device).with_identities(of_decoder);
+            let scale = TargetScale {
+                mean: next(),
+                deviation: next(),
+            };
+            (Some(decoder), Some(scale))
+        } else {
+            (None, None)
+        };
+        let mut blobs = blobs.into_iter();
+        let optimizer = blobs.next().unwrap_or_default();
+        let optimizer = adam(config.weight_decay)
+            .from_bytes(Bytes::from_bytes_vec(optimizer))
+            .map_err(|error| file.invalid(format!("the optimiser's state: {error}")))?;
+        let history = history::from_bytes(&blobs.next().unwrap_or_default())
+            .filter(|history| history.len() <= config.steps)
+            .ok_or_else(|| file.invalid("the history does not fit"))?;
+        observer.resumed(history.len() as u64);
+        let state = State {
+            learner: Learner {
+                network: NormalisedNetwork { network },
+                decoder,
+            },
+            optimizer,
+            history,
+        };
+        Ok(Some((state, scale)))
+    }
+}
+
+impl From<WeightFileError> for TrainError {
+    fn from(error: WeightFileError) -> Self {
+        Self::Checkpoint(Box::new(error))
+    }
+}
+
+fn checksum<'a>(
+    tensors: impl Iterator<Item = &'a [f32]>,
+    blobs: impl Iterator<Item = &'a [u8]>,
+) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for values in tensors {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        hasher.update(&bytes);
+    }
+    for bytes in blobs {
+        hasher.update(bytes);
+    }
+    hasher.finalize()
+}

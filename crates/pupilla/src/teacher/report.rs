@@ -1,0 +1,222 @@
+//! Whether a teacher is any good, for people: figures on images that it was not trained on, how its descriptor's
+//! dimensions correlate, and which patches it finds alike.
+
+use burn::tensor::{Tensor, TensorData};
+use pupilla_core::image::Image;
+use pupilla_core::image_source::ImageSource;
+use pupilla_core::observer::Observer;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::distillation::Tutor;
+use super::held_out::{HeldOut, measure};
+use super::{Teacher, TeacherConfig};
+use crate::backbone::Backbone;
+use crate::device;
+use crate::error::TrainError;
+use crate::input::{Border, Window};
+use crate::patch_network::{DESCRIPTOR_CHANNELS, values};
+use crate::random::derive_seed;
+
+/// Patches that a neighbour is looked for among, of each image.
+const PATCHES: usize = 24;
+
+/// What [`report`] finds.
+#[derive(Clone, Debug, Serialize)]
+pub struct TeacherReport {
+    /// The figures, `None` with fewer than two images.
+    pub held_out: Option<HeldOut>,
+    /// The correlation matrix of the descriptor's dimensions over patches of all images, `[128, 128]`, −1 to 1.
+    #[serde(skip)]
+    pub correlation: Vec<f32>,
+    /// Patches, and behind each, nearest first, the patches of other images whose descriptors are nearest to its own.
+    #[serde(skip)]
+    pub neighbours: Vec<Vec<Image>>,
+}
+
+/// Measures a teacher on some images. `rows` patches get `columns` neighbours each; fewer if there are fewer images.
+/// With the pretrained network that the teacher learned from, the distillation is measured too.
+///
+/// # Errors
+/// If there is no image, an image cannot be read, the pretrained network is not the one that the teacher learned from, or the
+/// observer asks to stop.
+pub fn report(
+    teacher: &Teacher,
+    images: &dyn ImageSource,
+    chosen: &[usize],
+    backbone: Option<&dyn Backbone>,
+    [rows, columns]: [usize; 2],
+    observer: &mut dyn Observer,
+) -> Result<TeacherReport, TrainError> {
+    let config = &teacher.manifest.config;
+    if chosen.is_empty() {
+        return Err(TrainError::TooFewImages {
+            purpose: "report",
+            found: 0,
+            needed: 1,
+        });
+    }
+    let tutor = match (backbone, &config.distillation, &teacher.decoding) {
+        (None, ..) => None,
+        (Some(backbone), Some(form), Some(decoding)) => {
+            let tutor = Tutor {
+                form,
+                backbone,
+                field: config.network.receptive_field,
+                window: config.window,
+            };
+            let found = tutor.targets()?;
+            if found != teacher.manifest.targets {
+                return Err(TrainError::Setting {
+                    setting: "backbone",
+                    reason: format!(
+                        "must be the network that the teacher learned from, which gave {} numbers a patch, not {found}",
+                        teacher.manifest.targets
+                    ),
+                });
+            }
+            Some((tutor, decoding))
+        }
+        (Some(_), ..) => {
+            return Err(TrainError::Setting {
+                setting: "backbone",
+                reason: "must be left out: this teacher learned from no pretrained network".into(),
+            });
+        }
+    };
+    let device = device::cpu();
+    let held_out = measure(
+        &teacher.network,
+        tutor.as_ref().map(|(tutor, decoding)| (tutor, *decoding)),
+        config,
+        images,
+        chosen,
+        &device,
+    )?;
+    observer.start("patches", chosen.len() as u64);
+    let mut patches = Patches::default();
+    for (done, &index) in chosen.iter().enumerate() {
+        if observer.stop_requested() {
+            return Err(TrainError::Stopped);
+        }
+        patches.cut(teacher, config, done, &images.image(index)?);
+        observer.advance(done as u64 + 1, None);
+    }
+    observer.finish();
+    Ok(TeacherReport {
+        held_out,
+        correlation: patches.correlation(),
+        neighbours: patches.neighbours(config, [rows, columns]),
+    })
+}
+
+/// Patches of several images and their descriptors.
+#[derive(Default)]
+struct Patches {
+    pictures: Vec<Image>,
+    /// Which image each is of.
+    images: Vec<usize>,
+    /// `[patches, 128]`
+    descriptors: Vec<f32>,
+}
+
+impl Patches {
+    /// Takes some patches of an image at random, as it is.
+    fn cut(&mut self, teacher: &Teacher, config: &TeacherConfig, index: usize, image: &Image) {
+        let side = config.network.receptive_field.side();
+        let seed = derive_seed(config.seed, "report patches", index as u64);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut planes = Vec::new();
+        if image.width().min(image.height()) < side {
+            return;
+        }
+        for _ in 0..PATCHES {
+            let top = random.random_range(0..=image.height() - side);
+            let left = random.random_range(0..=image.width() - side);
+            let patch = image.crop(top, left, side, side);
+            let whole = Window {
+                top: 0,
+                left: 0,
+                height: side,
+                width: side,
+            };
+            whole.read(&patch, Border::Reflect, &mut planes);
+            self.pictures.push(patch);
+            self.images.push(index);
+        }
+        let input = TensorData::new(planes, [PATCHES, 3, side, side]);
+        let input = Tensor::<4>::from_data(input, &device::cpu());
+        let stride = config.network.receptive_field.pooling_stride();
+        self.descriptors
+            .extend(values(teacher.network.grid(input, stride)));
+    }
+
+    fn descriptor(&self, patch: usize) -> &[f32] {
+        &self.descriptors[patch * DESCRIPTOR_CHANNELS..][..DESCRIPTOR_CHANNELS]
+    }
+
+    /// `[128, 128]`; 0 for a dimension that does not vary.
+    fn correlation(&self) -> Vec<f32> {
+        let count = self.pictures.len();
+        let column = |dimension: usize| -> Vec<f64> {
+            let values: Vec<f64> = (0..count)
+                .map(|patch| f64::from(self.descriptor(patch)[dimension]))
+                .collect();
+            let mean = values.iter().sum::<f64>() / count.max(1) as f64;
+            let centred: Vec<f64> = values.iter().map(|value| value - mean).collect();
+            let length = centred
+                .iter()
+                .map(|value| value * value)
+                .sum::<f64>()
+                .sqrt();
+            let factor = if length > 1e-12 { 1.0 / length } else { 0.0 };
+            centred.into_iter().map(|value| value * factor).collect()
+        };
+        let columns: Vec<_> = (0..DESCRIPTOR_CHANNELS).map(column).collect();
+        columns
+            .iter()
+            .flat_map(|a| {
+                columns
+                    .iter()
+                    .map(|b| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() as f32)
+            })
+            .collect()
+    }
+
+    /// Patches of different images, drawn at random, with their nearest ones of other images.
+    fn neighbours(&self, config: &TeacherConfig, [rows, columns]: [usize; 2]) -> Vec<Vec<Image>> {
+        let seed = derive_seed(config.seed, "report rows", 0);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut order: Vec<usize> = (0..self.pictures.len()).collect();
+        order.shuffle(&mut random);
+        let mut seen = Vec::new();
+        order.retain(|&patch| {
+            let new = !seen.contains(&self.images[patch]);
+            if new {
+                seen.push(self.images[patch]);
+            }
+            new
+        });
+        order.truncate(rows);
+        order
+            .into_iter()
+            .map(|query| {
+                let mut others: Vec<(f64, usize)> = (0..self.pictures.len())
+                    .filter(|&other| self.images[other] != self.images[query])
+                    .map(|other| {
+                        let pairs = self.descriptor(query).iter().zip(self.descriptor(other));
+                        let distance = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+                        (distance, other)
+                    })
+                    .collect();
+                others.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                std::iter::once(query)
+                    .chain(others.into_iter().take(columns).map(|(_, other)| other))
+                    .map(|patch| self.pictures[patch].clone())
+                    .collect()
+            })
+            .collect()
+    }
+}
