@@ -5,7 +5,7 @@ use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::{
     Length, Paper, Quick, Sampling, Settings, StudentTeacher, StudentTeacherConfig, Training,
 };
-use pupilla::teacher::{Teacher, TeacherConfig};
+use pupilla::teacher::{Provenance, Teacher, TeacherConfig};
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
@@ -60,7 +60,19 @@ pub fn teacher(field: ReceptiveField) -> Teacher {
         held_out: 0.0,
         ..TeacherConfig::new(field)
     };
-    pupilla::teacher::train(&config, &images(2, 80, 80), "stripes", None, &mut Silent).unwrap()
+    let provenance = Provenance {
+        data: "stripes".to_string(),
+        ..Provenance::default()
+    };
+    pupilla::teacher::train(
+        &config,
+        &images(2, 80, 80),
+        None,
+        &provenance,
+        None,
+        &mut Silent,
+    )
+    .unwrap()
 }
 
 pub fn config(field: ReceptiveField, steps: usize) -> StudentTeacherConfig {
