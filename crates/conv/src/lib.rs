@@ -110,7 +110,7 @@ pub fn forward_leaky_relu(
 ///
 /// `winners`, of the output's length, takes what the backward pass ([`activated_pool_gradient`]) needs: which of its window's
 /// four pixels, row by row, is the first largest, *before* bias and activation are applied, whose rounding may make others
-/// equal to it.
+/// equal to it. A window with a NaN gives NaN, and its winner is the last one.
 ///
 /// # Panics
 /// When the length of a slice is not the one that the shape demands, or the output's map is smaller than a window.

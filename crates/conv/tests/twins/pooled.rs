@@ -79,6 +79,49 @@ fn winners_are_those_before_the_bias() {
     }
 }
 
+/// A NaN in the input, at each place of a window, with kernels that pool where they write and with those that do not.
+#[test]
+fn nans_are_not_pooled_away() {
+    for (channels, kernel, stride) in [(2, 2, 1), (3, 5, 1), (8, 3, 1), (2, 1, 1), (2, 2, 2)] {
+        let side = kernel + 8 * stride;
+        let shape = Conv2d::new([2, channels, side, side], 5, [kernel; 2])
+            .unwrap()
+            .with_stride([stride; 2])
+            .unwrap();
+        for place in 0..4 {
+            let mut problem = Problem::random(shape, 5);
+            problem.input[(4 + place / 2) * side + 4 + place % 2] = f32::NAN;
+            let (input, weight, bias) = (&problem.input, &problem.weight, Some(&problem.bias[..]));
+            let mut full = vec![0.0; shape.output_len()];
+            forward_leaky_relu(&shape, input, weight, bias, SLOPE, &mut full);
+            let pool = Pool::after(&shape);
+            let [rows, columns] = pool.output_size();
+            let mut expected = vec![0.0; pool.planes * rows * columns];
+            max_pool(&pool, &full, &mut expected);
+            assert!(expected.iter().any(|value| value.is_nan()), "{shape:?}");
+            assert!(expected.iter().any(|value| !value.is_nan()), "{shape:?}");
+
+            let mut winners = vec![u8::MAX; expected.len()];
+            for winners in [None, Some(&mut winners[..])] {
+                let mut output = vec![0.0; expected.len()];
+                forward_max_pool(&shape, input, weight, bias, SLOPE, &mut output, winners);
+                for (output, expected) in output.iter().zip(&expected) {
+                    let same = output == expected || output.is_nan() && expected.is_nan();
+                    assert!(same, "{shape:?}: {output} instead of {expected}");
+                }
+            }
+            for (at, winner) in winners.iter().enumerate() {
+                let (plane, y, x) = (at / (rows * columns), at / columns % rows, at % columns);
+                let winner = usize::from(*winner);
+                let [_, width] = pool.size;
+                let from =
+                    plane * shape.output_area() + (2 * y + winner / 2) * width + 2 * x + winner % 2;
+                assert_eq!(full[from].is_nan(), expected[at].is_nan(), "{shape:?}");
+            }
+        }
+    }
+}
+
 #[track_caller]
 fn assert_matches_twins(shape: Conv2d, seed: u64) {
     let problem = Problem::random(shape, seed);
