@@ -26,7 +26,7 @@ pub(crate) enum Target<'a> {
 
 /// Floats of an output that no cache would keep until it is read. Written past the caches, its lines need not be fetched
 /// first, which takes half of the time of a layer that has few products.
-const STREAMED: usize = 1 << 22;
+pub(crate) const STREAMED: usize = 1 << 22;
 
 impl<'a> Target<'a> {
     /// The whole output.
@@ -223,9 +223,12 @@ pub(super) unsafe fn write<I: Isa>(
     }
 }
 
-/// Copies as many values as the target has, past the caches.
+/// Copies as many values as the target has, past the caches; [`Isa::end_stream`] must follow.
+///
+/// # Safety
+/// The processor has the instructions of `I`; `source` is valid for as many elements, none of them in the target.
 #[inline(always)]
-unsafe fn stream<I: Isa>(source: *const f32, target: &mut [f32]) {
+pub(crate) unsafe fn stream<I: Isa>(source: *const f32, target: &mut [f32]) {
     let len = target.len();
     let to = target.as_mut_ptr();
     // SAFETY: the caller's pointer is valid for that many elements, none of them in the target.
@@ -247,8 +250,11 @@ unsafe fn stream<I: Isa>(source: *const f32, target: &mut [f32]) {
 }
 
 /// Copies as many values as the target has; a call of the general copy costs as much as the short lines themselves.
+///
+/// # Safety
+/// As [`stream`].
 #[inline(always)]
-unsafe fn copy<I: Isa>(source: *const f32, target: &mut [f32]) {
+pub(crate) unsafe fn copy<I: Isa>(source: *const f32, target: &mut [f32]) {
     let len = target.len();
     // SAFETY: the caller's pointer is valid for that many elements, none of them in the target.
     unsafe {
