@@ -1,6 +1,5 @@
 //! The two operations that Burn does not do for us: a valid convolution with bias, leaky ReLU and,
-//! where one follows, max-pooling; and max-pooling by itself, at one offset or at all four. They are
-//! computed by `pupilla-conv` on the CPU, with hand-written backward passes.
+//! where one follows, max-pooling; and max-pooling by itself, at all of its offsets. They are computed by `pupilla-conv` on the CPU, with hand-written backward passes.
 //!
 //! The activation is part of the operation because its gradient needs nothing but the sign of the
 //! *output* (a leaky ReLU keeps signs, and the plain one makes 0 of what gets no gradient): the
@@ -38,9 +37,6 @@ pub(crate) trait ConvolutionBackend: Backend {
         bias: FloatTensor<Self>,
         slope: f32,
     ) -> FloatTensor<Self>;
-
-    /// See [`max_pool`].
-    fn patch_max_pool(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// See [`max_pool_fragments`].
     fn patch_max_pool_fragments(input: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -89,13 +85,7 @@ pub(crate) trait ConvolutionGradients: ConvolutionBackend {
         stride: usize,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of a pooling's input, each window's going to its first largest pixel.
-    fn max_pool_gradient(
-        input: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of the input of [`max_pool_fragments`], where the gradients of all windows over a pixel add up.
+    /// The gradient of the input of [`max_pool_fragments`], each window's going to its first largest pixel.
     fn max_pool_fragments_gradient(
         input: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -134,7 +124,8 @@ pub(crate) fn convolution(
     ))
 }
 
-/// [`convolution`] with stride 1, then [`max_pool`], without the map between the two.
+/// [`convolution`] with stride 1, then max-pooling, 2×2 with stride 2 (a last odd row or column is dropped), without the map
+/// between the two.
 pub(crate) fn convolution_max_pool(
     input: Tensor<4>,
     weight: Tensor<4>,
@@ -151,18 +142,7 @@ pub(crate) fn convolution_max_pool(
     )
 }
 
-/// Max-pooling, 2×2 with stride 2; a last odd row or column is dropped.
-///
-/// # Shapes
-/// - `input`: `[batch, channels, height, width]`, each side at least 2
-/// - output: `[batch, channels, height / 2, width / 2]`
-pub(crate) fn max_pool(input: Tensor<4>) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as ConvolutionBackend>::patch_max_pool(
-        input.into_dispatch(),
-    ))
-}
-
-/// [`max_pool`] at each of its four offsets, the offsets of an item next to each other.
+/// Max-pooling, 2×2 with stride 2, at each of its four offsets; the offsets of an item are next to each other.
 ///
 /// # Shapes
 /// - `input`: `[batch, channels, height, width]`, each side odd and at least 3
@@ -207,18 +187,6 @@ fn shape(input: &FlexTensor, weight: &FlexTensor, stride: usize) -> Conv2d {
         Ok(shape) => shape,
         Err(error) => panic!("{error}"),
     }
-}
-
-/// The pooling of a tensor, and the shape of its output.
-fn pooling(input: &FlexTensor) -> (Pool, [usize; 4]) {
-    let [batch, channels, height, width] = input.shape().dims();
-    let pool = Pool {
-        planes: batch * channels,
-        size: [height, width],
-        stride: 2,
-    };
-    let [rows, columns] = pool.output_size();
-    (pool, [batch, channels, rows, columns])
 }
 
 /// The pooling of a tensor at all offsets, and the shape of its output.
@@ -313,15 +281,6 @@ impl ConvolutionBackend for Flex {
         from_values(output, dimensions)
     }
 
-    fn patch_max_pool(input: FlexTensor) -> FlexTensor {
-        let (pool, dimensions) = pooling(&input);
-        let mut output = vec![0.0; dimensions.iter().product()];
-        with_values(&input, |input| {
-            pupilla_conv::max_pool(&pool, input, &mut output)
-        });
-        from_values(output, dimensions)
-    }
-
     fn patch_max_pool_fragments(input: FlexTensor) -> FlexTensor {
         let (shape, dimensions) = fragments(&input);
         let mut output = vec![0.0; dimensions.iter().product()];
@@ -400,18 +359,6 @@ impl ConvolutionGradients for Flex {
             result,
             [shape.batch, shape.in_channels, shape.height, shape.width],
         )
-    }
-
-    fn max_pool_gradient(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
-        let (pool, _) = pooling(&input);
-        let dimensions: [usize; 4] = input.shape().dims();
-        let mut result = vec![0.0; dimensions.iter().product()];
-        with_values(&input, |input| {
-            with_values(&gradient, |gradient| {
-                pupilla_conv::max_pool_gradient(&pool, input, gradient, &mut result);
-            });
-        });
-        from_values(result, dimensions)
     }
 
     fn max_pool_fragments_gradient(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
@@ -511,14 +458,10 @@ impl<B: Backend + ConvolutionGradients> Backward<B, 3> for PatchConvolution {
     }
 }
 
-/// The two poolings: [`max_pool`] and [`max_pool_fragments`].
-#[derive(Clone, Copy, Debug)]
-enum PatchMaxPool {
-    Plain,
-    Fragments,
-}
+#[derive(Debug)]
+struct PatchMaxPoolFragments;
 
-impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPool {
+impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPoolFragments {
     /// The input.
     type State = NodeId;
 
@@ -532,36 +475,7 @@ impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPool {
         let gradient = gradients.consume::<B>(&ops.node);
         let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
         if let Some(node) = input_node {
-            let value = match self {
-                Self::Plain => B::max_pool_gradient(input, gradient),
-                Self::Fragments => B::max_pool_fragments_gradient(input, gradient),
-            };
-            gradients.register::<B>(node.id, value);
-        }
-    }
-}
-
-impl PatchMaxPool {
-    fn run<B: ConvolutionBackend>(self, input: FloatTensor<B>) -> FloatTensor<B> {
-        match self {
-            Self::Plain => B::patch_max_pool(input),
-            Self::Fragments => B::patch_max_pool_fragments(input),
-        }
-    }
-
-    /// Pools and keeps the input for the backward pass, if there will be one.
-    fn tracked<B: Backend + ConvolutionGradients, C: CheckpointStrategy>(
-        self,
-        input: FloatTensor<Autodiff<B, C>>,
-    ) -> FloatTensor<Autodiff<B, C>> {
-        match self.prepare::<C>([input.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut preparation) => {
-                let state = preparation.checkpoint(&input);
-                preparation.finish(state, self.run::<B>(input.into_primitive()))
-            }
-            OpsKind::UnTracked(preparation) => {
-                preparation.finish(self.run::<B>(input.into_primitive()))
-            }
+            gradients.register::<B>(node.id, B::max_pool_fragments_gradient(input, gradient));
         }
     }
 }
@@ -651,12 +565,20 @@ impl<B: Backend + ConvolutionGradients, C: CheckpointStrategy> ConvolutionBacken
         )
     }
 
-    fn patch_max_pool(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        PatchMaxPool::Plain.tracked::<B, C>(input)
-    }
-
     fn patch_max_pool_fragments(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        PatchMaxPool::Fragments.tracked::<B, C>(input)
+        match PatchMaxPoolFragments
+            .prepare::<C>([input.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(mut preparation) => {
+                let state = preparation.checkpoint(&input);
+                preparation.finish(state, B::patch_max_pool_fragments(input.into_primitive()))
+            }
+            OpsKind::UnTracked(preparation) => {
+                preparation.finish(B::patch_max_pool_fragments(input.into_primitive()))
+            }
+        }
     }
 }
 
@@ -706,7 +628,10 @@ mod tests {
             ];
             let bias = Tensor::<1>::random([4], Distribution::Normal(0.0, 1.0), &device);
             let mut ours = vec![all(&values, &bias, |input, weight, bias| {
-                max_pool(convolution(input, weight, bias, stride, 0.25))
+                max_pool2d(
+                    convolution(input, weight, bias, stride, 0.25),
+                    MaxPoolOptions::new([2, 2]),
+                )
             })];
             if stride == 1 {
                 ours.push(all(&values, &bias, |input, weight, bias| {
@@ -744,7 +669,7 @@ mod tests {
                     top..top + 2 * rows,
                     left..left + 2 * columns,
                 ]);
-                max_pool(part).unsqueeze_dim::<5>(1)
+                max_pool2d(part, MaxPoolOptions::new([2, 2])).unsqueeze_dim::<5>(1)
             });
             Tensor::cat(pooled.to_vec(), 1).reshape([batch * 4, channels, rows, columns])
         };

@@ -141,12 +141,12 @@ unsafe fn largest_of<I: Isa>([a, b, c, d]: [I::V; 4]) -> I::V {
 unsafe fn largest_and_winner<I: Isa>([a, b, c, d]: [I::V; 4]) -> (I::V, I::V) {
     // SAFETY: the caller's promise that the instructions exist.
     unsafe {
-        let above = I::or_nan(I::max(b, a), a, b);
-        let below = I::or_nan(I::max(d, c), c, d);
+        // Values and places are chosen by the same comparisons.
+        let (above, below) = (I::greater(b, a, b, a), I::greater(d, c, d, c));
         let first = I::greater(b, a, I::splat(1.0), I::splat(0.0));
         let second = I::greater(d, c, I::splat(3.0), I::splat(2.0));
         (
-            I::or_nan(I::max(below, above), above, below),
+            I::greater(below, above, below, above),
             I::greater(below, above, second, first),
         )
     }
