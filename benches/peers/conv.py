@@ -4,24 +4,41 @@
     python3 -m venv VENV && VENV/bin/pip install torch
     VENV/bin/python benches/peers/conv.py [--threads 2] [--rounds 7] [--filter TEXT] [--json FILE]
 
-Builds what it runs (the examples `time_conv` of `pupilla-conv` and `training_step` of `pupilla`, in release mode). Prints a table
+Builds what it runs, when it is first needed (the examples `time_conv` of `pupilla-conv` and `training_step` of `pupilla`, in release mode). Prints a table
 to standard error and one JSON object to standard output; its `ratios` are PyTorch's median time over ours. PyTorch may use
-contiguous or channels-last memory, whichever is the faster of the two in that pass. `training_step_beside_convolution` is the share
+contiguous or channels-last memory, whichever is the faster of the two in that pass; neither side is made to ask the system for new pages. `training_step_beside_convolution` is the share
 of our step that is not spent in its convolutions, `two_processes` the time of two processes side by side over that of one after the other.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
+
+def keep_freed_memory():
+    """Asks glibc to keep freed blocks, as our programs do (`pupilla_conv::keep_freed_memory`): PyTorch then writes each output where
+    the last one was, instead of to new pages from the system. Its `out=` variants of convolution allocate inside and copy."""
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 64 << 20)
+
+
+# Before PyTorch allocates anything or starts a thread.
+keep_freed_memory()
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,46 +86,85 @@ STEP_PASSES = [
 
 
 class Ours:
-    """One of our example programs, which answers a line with a line of times in milliseconds."""
+    """One of our example programs, which answers a line with a line of times in milliseconds. Built and started when first asked."""
 
     def __init__(self, package, example, threads):
-        workspace = ["cargo", "build", "--release", "--workspace", "--example", example]
-        subprocess.run(workspace, cwd=ROOT, check=True, stdout=sys.stderr)
-        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-        arguments = ["-"] if package == "pupilla-conv" else []
-        self.command = [target / "release" / "examples" / example, *arguments]
-        self.threads = threads
-        self.process = self.start()
+        self.package, self.example, self.threads = package, example, threads
+        self.process = None
 
     def start(self):
-        return subprocess.Popen(
-            self.command,
+        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        arguments = ["-"] if self.package == "pupilla-conv" else []
+        # Not a pipe, which a program could fill while nobody reads it.
+        errors = tempfile.TemporaryFile("w+")
+        process = subprocess.Popen(
+            [target / "release" / "examples" / self.example, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=errors,
             text=True,
             env={**os.environ, "RAYON_NUM_THREADS": str(self.threads)},
         )
+        process.errors = errors
+        return process
+
+    def build(self):
+        command = ["cargo", "build", "--release", "--workspace", "--example", self.example]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+
+    def checked(self, process, line, answer):
+        """The times of an answer; ends this script if it is anything else."""
+        try:
+            times = [float(word) for word in answer.split()]
+        except ValueError:
+            times = []
+        if len(times) == int(line.split()[-1]):
+            return times
+        # It has answered wrongly or is about to end by itself; either way nothing more is expected of it.
+        try:
+            status = process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            status = "none, it went on"
+        process.errors.seek(0)
+        sys.exit(
+            f"{self.example}, asked {line!r}, answered {answer!r}; exit status {status}\n{process.errors.read()}"
+        )
 
     def times(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return [float(word) for word in self.process.stdout.readline().split()]
+        if self.process is None:
+            self.build()
+            self.process = self.start()
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # It has ended, which its missing answer shows.
+        return self.checked(self.process, line, self.process.stdout.readline())
 
     def wall(self, line, processes):
         """Seconds until so many processes, started together, have answered a line."""
         running = [self.start() for _ in range(processes)]
         start = time.perf_counter()
         for process in running:
-            process.stdin.write(line + "\n")
-            process.stdin.close()
+            try:
+                process.stdin.write(line + "\n")
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # As above.
+        answers = [process.stdout.read() for process in running]
         for process in running:
-            process.stdout.read()
             process.wait()
-        return time.perf_counter() - start
+        wall = time.perf_counter() - start
+        for process, answer in zip(running, answers):
+            self.checked(process, line, answer)
+        return wall
 
     def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait()
 
 
 def timed(run, repetitions):

@@ -382,4 +382,60 @@ mod tests {
             }
         }
     }
+
+    /// Outputs that go past the caches are the same bytes, at any place in memory, and nothing beside them is touched.
+    #[test]
+    fn streamed_outputs_are_the_same() {
+        // Odd sizes: rows of all lengths beside a vector's, whose starts are not aligned.
+        let cases = [(2, 1, 14), (2, 3, 19), (3, 5, 35), (5, 3, 72), (6, 2, 23)];
+        for (kernel, channels, width) in cases {
+            if cfg!(miri) && width > 14 {
+                continue;
+            }
+            let shape = Conv2d::new([2, channels, 12, width], 7, [kernel; 2]).unwrap();
+            let values = |len: usize| (0..len).map(|i| ((i * 7919) % 1999) as f32 / 999.5 - 1.0);
+            let input: Vec<f32> = values(shape.input_len()).collect();
+            let weight: Vec<f32> = values(shape.weight_len()).collect();
+            let bias: Vec<f32> = values(shape.out_channels).collect();
+            let epilogue = Epilogue {
+                bias: Some(&bias),
+                slope: 0.25,
+            };
+            for level in Level::available() {
+                let run = |output: &mut [f32], streamed| {
+                    let weight = Weight {
+                        values: &weight,
+                        from: shape.in_channels,
+                        to: shape.out_channels,
+                        reversed: false,
+                    };
+                    let source = Source {
+                        values: &input,
+                        batch: shape.batch,
+                        size: [shape.height, shape.width],
+                        border: 0,
+                    };
+                    let target = Target::Full {
+                        output: Disjoint::new(output),
+                        streamed,
+                    };
+                    with_kernel!(kernel, convolve, level, source, weight, epilogue, target);
+                };
+                let len = shape.output_len();
+                let mut expected = vec![f32::NAN; len];
+                run(&mut expected, false);
+                for offset in [0, 1, 6] {
+                    let mut output = vec![9.0; len + offset + 16];
+                    run(&mut output[offset..offset + len], true);
+                    assert_eq!(
+                        output[offset..offset + len],
+                        expected,
+                        "{level:?}, {shape:?}"
+                    );
+                    let mut beside = output[..offset].iter().chain(&output[offset + len..]);
+                    assert!(beside.all(|value| *value == 9.0), "{level:?}, {shape:?}");
+                }
+            }
+        }
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! The four passes of a valid two-dimensional convolution ([`Conv2d`]), `f32`, NCHW: [`forward`], [`input_gradient`],
 //! [`weight_gradient`] and [`bias_gradient`]; with them what surrounds a convolution in a patch network: bias and leaky ReLU where
-//! the output is written ([`forward_leaky_relu`]), 2×2 max-pooling there as well ([`forward_max_pool`]) or by itself
-//! ([`max_pool`]). The crate knows no deep-learning framework.
+//! the output is written ([`forward_leaky_relu`]), 2×2 max-pooling there as well ([`forward_max_pool`]), by itself
+//! ([`max_pool`]) or at all offsets ([`max_pool_fragments`]). The crate knows no deep-learning framework.
 //!
 //! # Algorithms
 //! | shape | algorithm |
@@ -47,6 +47,11 @@
 //! miri test -p pupilla-conv --lib` runs the kernels on tiny shapes, portably (the flags are for rayon's queues);
 //! `RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p pupilla-conv --target x86_64-unknown-linux-gnu` runs all tests
 //! (with `PUPILLA_SIMD`, with each instruction set).
+//!
+//! NEON runs without an ARM processor where a compiler for `aarch64-unknown-linux-gnu` and QEMU are (Debian: `libstd-rust-dev:arm64`,
+//! `gcc-aarch64-linux-gnu`, `qemu-user`): with `CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc` and
+//! `CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu"`, `cargo test -p pupilla-conv --target
+//! aarch64-unknown-linux-gnu` passes all tests in minutes. It shows that the results are right, not how fast they come.
 
 mod activation;
 mod algorithm;
@@ -54,6 +59,7 @@ mod allocation;
 mod connected;
 mod cook_toom;
 mod disjoint;
+mod fragments;
 mod lowered;
 mod matrix;
 mod peak;
@@ -68,6 +74,7 @@ use rayon::prelude::*;
 
 pub use activation::leaky_relu_gradient;
 pub use allocation::keep_freed_memory;
+pub use fragments::{Fragments, max_pool_fragments, max_pool_fragments_gradient};
 pub use peak::measured_peak;
 pub use pool::{Pool, activated_pool_gradient, max_pool, max_pool_gradient};
 pub use shape::{Conv2d, ShapeError};
@@ -110,7 +117,7 @@ pub fn forward_leaky_relu(
 ///
 /// `winners`, of the output's length, takes what the backward pass ([`activated_pool_gradient`]) needs: which of its window's
 /// four pixels, row by row, is the first largest, *before* bias and activation are applied, whose rounding may make others
-/// equal to it.
+/// equal to it. A window with a NaN gives NaN, and its winner is the last one.
 ///
 /// # Panics
 /// When the length of a slice is not the one that the shape demands, or the output's map is smaller than a window.

@@ -1,4 +1,6 @@
 //! 2×2 max-pooling, every second position or all of them, and its gradient.
+//!
+//! A window with a NaN gives NaN, and its gradient goes to the last NaN, as in PyTorch: whatever broke a network is seen at its end.
 
 use rayon::prelude::*;
 
@@ -53,7 +55,8 @@ impl Pool {
     }
 }
 
-/// Writes the largest value of each window to `output` (`[planes, rows, columns]` as in [`Pool::output_size`]).
+/// Writes the largest value of each window to `output` (`[planes, rows, columns]` as in [`Pool::output_size`]); NaN where the
+/// window has one.
 ///
 /// # Panics
 /// When a length does not fit the sizes, a plane is smaller than a window, or the stride is neither 1 nor 2.
@@ -161,7 +164,7 @@ pub fn activated_pool_gradient(
 }
 
 /// Overwrites `input_gradient` with the gradient with respect to the pool's input: each window's gradient goes to its first
-/// largest pixel (row by row, as in PyTorch), and where windows overlap the gradients add up.
+/// largest pixel (row by row, as in PyTorch) or its last NaN, and where windows overlap the gradients add up.
 ///
 /// # Panics
 /// As [`max_pool`].
@@ -210,22 +213,30 @@ pub fn max_pool_gradient(
         );
 }
 
-#[inline]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
+/// The larger of two, `a` of equals; NaN if one is.
+#[inline(always)]
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
+    if beats(b, a) { b } else { a }
 }
 
-/// Which pixel of the window at the column `x` of two rows is the first of its largest.
-#[inline]
-fn first_largest([top, bottom]: [&[f32]; 2], x: usize) -> u32 {
+/// Whether a pixel takes the place of the largest that came before it.
+#[inline(always)]
+fn beats(pixel: f32, before: f32) -> bool {
+    // Both sides of the `|` are evaluated, which is what vectors can do.
+    (pixel > before) | pixel.is_nan()
+}
+
+/// Which pixel of the window at the column `x` of two rows is the first of its largest, or the last NaN.
+#[inline(always)]
+pub(crate) fn first_largest([top, bottom]: [&[f32]; 2], x: usize) -> u32 {
     let above = first_larger((top[x], 0), (top[x + 1], 1));
     let below = first_larger((bottom[x], 2), (bottom[x + 1], 3));
     first_larger(above, below).1
 }
 
-#[inline]
+#[inline(always)]
 fn first_larger(a: (f32, u32), b: (f32, u32)) -> (f32, u32) {
-    if b.0 > a.0 { b } else { a }
+    if beats(b.0, a.0) { b } else { a }
 }
 
 #[cfg(test)]
@@ -264,6 +275,51 @@ mod tests {
             let mut target = vec![f32::NAN; 9];
             max_pool_gradient(&pool, &input, &incoming, &mut target);
             assert_eq!(target, gradient);
+        }
+    }
+
+    #[test]
+    fn a_nan_anywhere_in_the_window_is_the_largest() {
+        for (stride, size) in [(1, [2, 2]), (2, [2, 2]), (1, [5, 37]), (2, [5, 37])] {
+            for place in 0..size[0] * size[1] {
+                let mut input: Vec<f32> = (0..size[0] * size[1])
+                    .map(|at| ((at * 7919) % 31) as f32 - 15.0)
+                    .collect();
+                input[place] = f32::NAN;
+                let pool = Pool {
+                    planes: 1,
+                    size,
+                    stride,
+                };
+                let [rows, columns] = pool.output_size();
+                let mut output = vec![0.0; rows * columns];
+                max_pool(&pool, &input, &mut output);
+                let mut expected = 0.0;
+                for (at, value) in output.iter().enumerate() {
+                    let (top, left) = (at / columns * stride, at % columns * stride);
+                    let touched = (top..top + 2).contains(&(place / size[1]))
+                        && (left..left + 2).contains(&(place % size[1]));
+                    assert_eq!(value.is_nan(), touched, "NaN at {place}, window {at}");
+                    expected += f32::from(u8::from(touched));
+                }
+                let mut gradient = vec![f32::NAN; input.len()];
+                max_pool_gradient(&pool, &input, &vec![1.0; output.len()], &mut gradient);
+                assert_eq!(
+                    gradient[place], expected,
+                    "the gradient of a NaN at {place}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_nans_the_last_wins() {
+        for (window, winner) in [
+            ([f32::NAN, 1.0, f32::NAN, 2.0], 2),
+            ([f32::NAN; 4], 3),
+            ([f32::NAN, f32::NAN, f32::INFINITY, 0.0], 1),
+        ] {
+            assert_eq!(first_largest([&window[..2], &window[2..]], 0), winner);
         }
     }
 

@@ -1,6 +1,5 @@
 //! The two operations that Burn does not do for us: a valid convolution with bias, leaky ReLU and,
-//! where one follows, max-pooling; and max-pooling by itself. They are computed by `pupilla-conv` on
-//! the CPU, with hand-written backward passes.
+//! where one follows, max-pooling; and max-pooling by itself, at all of its offsets. They are computed by `pupilla-conv` on the CPU, with hand-written backward passes.
 //!
 //! The activation is part of the operation because its gradient needs nothing but the sign of the
 //! *output* (a leaky ReLU keeps signs, and the plain one makes 0 of what gets no gradient): the
@@ -17,7 +16,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
-use pupilla_conv::{Conv2d, Pool};
+use pupilla_conv::{Conv2d, Fragments, Pool};
 
 /// A backend that has the patch networks' convolution.
 #[backend_extension(Flex, Autodiff)]
@@ -39,8 +38,8 @@ pub(crate) trait ConvolutionBackend: Backend {
         slope: f32,
     ) -> FloatTensor<Self>;
 
-    /// See [`max_pool`].
-    fn patch_max_pool(input: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// See [`max_pool_fragments`].
+    fn patch_max_pool_fragments(input: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The gradients that a backend with [`ConvolutionBackend`] gives to automatic differentiation.
@@ -86,8 +85,8 @@ pub(crate) trait ConvolutionGradients: ConvolutionBackend {
         stride: usize,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of a pooling's input, each window's going to its first largest pixel.
-    fn max_pool_gradient(
+    /// The gradient of the input of [`max_pool_fragments`], each window's going to its first largest pixel.
+    fn max_pool_fragments_gradient(
         input: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
@@ -125,7 +124,8 @@ pub(crate) fn convolution(
     ))
 }
 
-/// [`convolution`] with stride 1, then [`max_pool`], without the map between the two.
+/// [`convolution`] with stride 1, then max-pooling, 2×2 with stride 2 (a last odd row or column is dropped), without the map
+/// between the two.
 pub(crate) fn convolution_max_pool(
     input: Tensor<4>,
     weight: Tensor<4>,
@@ -142,13 +142,13 @@ pub(crate) fn convolution_max_pool(
     )
 }
 
-/// Max-pooling, 2×2 with stride 2; a last odd row or column is dropped.
+/// Max-pooling, 2×2 with stride 2, at each of its four offsets; the offsets of an item are next to each other.
 ///
 /// # Shapes
-/// - `input`: `[batch, channels, height, width]`, each side at least 2
-/// - output: `[batch, channels, height / 2, width / 2]`
-pub(crate) fn max_pool(input: Tensor<4>) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as ConvolutionBackend>::patch_max_pool(
+/// - `input`: `[batch, channels, height, width]`, each side odd and at least 3
+/// - output: `[batch · 4, channels, (height - 1) / 2, (width - 1) / 2]`
+pub(crate) fn max_pool_fragments(input: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as ConvolutionBackend>::patch_max_pool_fragments(
         input.into_dispatch(),
     ))
 }
@@ -189,16 +189,16 @@ fn shape(input: &FlexTensor, weight: &FlexTensor, stride: usize) -> Conv2d {
     }
 }
 
-/// The pooling of a tensor, and the shape of its output.
-fn pooling(input: &FlexTensor) -> (Pool, [usize; 4]) {
+/// The pooling of a tensor at all offsets, and the shape of its output.
+fn fragments(input: &FlexTensor) -> (Fragments, [usize; 4]) {
     let [batch, channels, height, width] = input.shape().dims();
-    let pool = Pool {
-        planes: batch * channels,
+    let fragments = Fragments {
+        batch,
+        channels,
         size: [height, width],
-        stride: 2,
     };
-    let [rows, columns] = pool.output_size();
-    (pool, [batch, channels, rows, columns])
+    let [rows, columns] = fragments.fragment_size();
+    (fragments, [4 * batch, channels, rows, columns])
 }
 
 fn output_shape(shape: &Conv2d) -> [usize; 4] {
@@ -281,11 +281,11 @@ impl ConvolutionBackend for Flex {
         from_values(output, dimensions)
     }
 
-    fn patch_max_pool(input: FlexTensor) -> FlexTensor {
-        let (pool, dimensions) = pooling(&input);
+    fn patch_max_pool_fragments(input: FlexTensor) -> FlexTensor {
+        let (shape, dimensions) = fragments(&input);
         let mut output = vec![0.0; dimensions.iter().product()];
         with_values(&input, |input| {
-            pupilla_conv::max_pool(&pool, input, &mut output)
+            pupilla_conv::max_pool_fragments(&shape, input, &mut output)
         });
         from_values(output, dimensions)
     }
@@ -361,13 +361,13 @@ impl ConvolutionGradients for Flex {
         )
     }
 
-    fn max_pool_gradient(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
-        let (pool, _) = pooling(&input);
+    fn max_pool_fragments_gradient(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let (shape, _) = fragments(&input);
         let dimensions: [usize; 4] = input.shape().dims();
         let mut result = vec![0.0; dimensions.iter().product()];
         with_values(&input, |input| {
             with_values(&gradient, |gradient| {
-                pupilla_conv::max_pool_gradient(&pool, input, gradient, &mut result);
+                pupilla_conv::max_pool_fragments_gradient(&shape, input, gradient, &mut result);
             });
         });
         from_values(result, dimensions)
@@ -459,9 +459,9 @@ impl<B: Backend + ConvolutionGradients> Backward<B, 3> for PatchConvolution {
 }
 
 #[derive(Debug)]
-struct PatchMaxPool;
+struct PatchMaxPoolFragments;
 
-impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPool {
+impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPoolFragments {
     /// The input.
     type State = NodeId;
 
@@ -475,7 +475,7 @@ impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPool {
         let gradient = gradients.consume::<B>(&ops.node);
         let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
         if let Some(node) = input_node {
-            gradients.register::<B>(node.id, B::max_pool_gradient(input, gradient));
+            gradients.register::<B>(node.id, B::max_pool_fragments_gradient(input, gradient));
         }
     }
 }
@@ -565,18 +565,18 @@ impl<B: Backend + ConvolutionGradients, C: CheckpointStrategy> ConvolutionBacken
         )
     }
 
-    fn patch_max_pool(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        match PatchMaxPool
+    fn patch_max_pool_fragments(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        match PatchMaxPoolFragments
             .prepare::<C>([input.node()])
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(mut preparation) => {
                 let state = preparation.checkpoint(&input);
-                preparation.finish(state, B::patch_max_pool(input.into_primitive()))
+                preparation.finish(state, B::patch_max_pool_fragments(input.into_primitive()))
             }
             OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::patch_max_pool(input.into_primitive()))
+                preparation.finish(B::patch_max_pool_fragments(input.into_primitive()))
             }
         }
     }
@@ -628,7 +628,10 @@ mod tests {
             ];
             let bias = Tensor::<1>::random([4], Distribution::Normal(0.0, 1.0), &device);
             let mut ours = vec![all(&values, &bias, |input, weight, bias| {
-                max_pool(convolution(input, weight, bias, stride, 0.25))
+                max_pool2d(
+                    convolution(input, weight, bias, stride, 0.25),
+                    MaxPoolOptions::new([2, 2]),
+                )
             })];
             if stride == 1 {
                 ours.push(all(&values, &bias, |input, weight, bias| {
@@ -648,6 +651,51 @@ mod tests {
                 for (a, b) in ours.iter::<f32>().zip(theirs.iter::<f32>()) {
                     assert!((a - b).abs() < 2e-3, "kernel {kernel}: {a} and {b}");
                 }
+            }
+        }
+    }
+
+    /// Against the pooling of each offset's part by itself, put side by side: the same numbers, and the same gradient but for the
+    /// order of its sums.
+    #[test]
+    fn fragments_are_the_poolings_of_four_parts() {
+        let parts = |map: Tensor<4>| {
+            let [batch, channels, height, width] = map.dims();
+            let (rows, columns) = (height / 2, width / 2);
+            let pooled = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(top, left)| {
+                let part = map.clone().slice([
+                    0..batch,
+                    0..channels,
+                    top..top + 2 * rows,
+                    left..left + 2 * columns,
+                ]);
+                max_pool2d(part, MaxPoolOptions::new([2, 2])).unsqueeze_dim::<5>(1)
+            });
+            Tensor::cat(pooled.to_vec(), 1).reshape([batch * 4, channels, rows, columns])
+        };
+        let device = Device::flex();
+        device.seed(2);
+        for shape in [[1, 1, 3, 3], [2, 3, 9, 15], [1, 2, 21, 75]] {
+            let map = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+            let run = |pool: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+                let device = Device::flex().autodiff();
+                let map = Tensor::<4>::from_data(map.to_data(), &device).require_grad();
+                let output = pool(map.clone());
+                let count = output.dims().iter().product::<usize>();
+                let scale: Vec<f32> = (0..count).map(|at| (at as f32 * 0.37).sin()).collect();
+                let scale = Tensor::<4>::from_data(TensorData::new(scale, output.dims()), &device);
+                let gradients = (output.clone() * scale).sum().backward();
+                (
+                    output.inner().into_data(),
+                    map.grad(&gradients).map(Tensor::into_data).unwrap(),
+                )
+            };
+            let (output, gradient) = run(&max_pool_fragments);
+            let (expected, expected_gradient) = run(&parts);
+            assert_eq!(output, expected);
+            assert_eq!(gradient.shape(), expected_gradient.shape());
+            for (a, b) in gradient.iter::<f32>().zip(expected_gradient.iter::<f32>()) {
+                assert!((a - b).abs() < 1e-6, "{shape:?}: {a} and {b}");
             }
         }
     }

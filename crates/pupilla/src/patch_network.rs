@@ -14,7 +14,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::convolution::{convolution, convolution_max_pool, max_pool};
+use crate::convolution::{convolution, convolution_max_pool, max_pool_fragments};
 use crate::random::normal;
 use crate::receptive_field::{Layer, ReceptiveField};
 
@@ -246,7 +246,7 @@ impl PatchNetwork {
             map = match (pooled, dense) {
                 (false, _) => convolution(map, weight, bias, stride, slope),
                 (true, false) => convolution_max_pool(map, weight, bias, slope),
-                (true, true) => fragments(convolution(map, weight, bias, stride, slope)),
+                (true, true) => max_pool_fragments(convolution(map, weight, bias, stride, slope)),
             };
         }
         map
@@ -312,25 +312,7 @@ fn fit(input: Tensor<4>, height: usize, width: usize) -> Tensor<4> {
     padded.slice([0..batch, 0..channels, 0..height, 0..width])
 }
 
-/// Max-pooling at each of its four offsets: `[batch, c, h, w]` (odd sides) becomes
-/// `[batch · 4, c, (h - 1) / 2, (w - 1) / 2]`, the offsets of an item next to each other.
-fn fragments(map: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = map.dims();
-    debug_assert!(height % 2 == 1 && width % 2 == 1);
-    let (rows, columns) = (height / 2, width / 2);
-    let pooled = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(top, left)| {
-        let part = map.clone().slice([
-            0..batch,
-            0..channels,
-            top..top + 2 * rows,
-            left..left + 2 * columns,
-        ]);
-        max_pool(part).unsqueeze_dim::<5>(1)
-    });
-    Tensor::cat(pooled.to_vec(), 1).reshape([batch * 4, channels, rows, columns])
-}
-
-/// The inverse of the split of [`fragments`]: `[batch · 4, c, h, w]` becomes `[batch, c, 2h, 2w]`.
+/// The inverse of the split of [`max_pool_fragments`]: `[batch · 4, c, h, w]` becomes `[batch, c, 2h, 2w]`.
 fn weave(map: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = map.dims();
     map.reshape([batch / 4, 2, 2, channels, height, width])

@@ -26,7 +26,7 @@ pub(crate) enum Target<'a> {
 
 /// Floats of an output that no cache would keep until it is read. Written past the caches, its lines need not be fetched
 /// first, which takes half of the time of a layer that has few products.
-const STREAMED: usize = 1 << 22;
+pub(crate) const STREAMED: usize = 1 << 22;
 
 impl<'a> Target<'a> {
     /// The whole output.
@@ -100,17 +100,16 @@ pub(super) unsafe fn finish<I: Isa, const R: usize>(
                     let mut winner = [bias; 2];
                     let mut x = 0;
                     while x < 2 {
-                        let [a, b] = [top[2 * x], top[2 * x + 1]];
-                        let [c, d] = [bottom[2 * x], bottom[2 * x + 1]];
-                        let (above, below) = (I::max(b, a), I::max(d, c));
-                        // Bias and activation keep the order, so they may come after.
-                        let value = I::add(I::max(below, above), bias);
-                        largest[x] = I::max(value, I::mul(value, slope));
+                        let window = [top[2 * x], top[2 * x + 1], bottom[2 * x], bottom[2 * x + 1]];
+                        let value;
                         if winners.is_some() {
-                            let first = I::greater(b, a, I::splat(1.0), I::splat(0.0));
-                            let second = I::greater(d, c, I::splat(3.0), I::splat(2.0));
-                            winner[x] = I::greater(below, above, second, first);
+                            (value, winner[x]) = largest_and_winner::<I>(window);
+                        } else {
+                            value = largest_of::<I>(window);
                         }
+                        // Bias and activation keep the order, so they may come after.
+                        let value = I::add(value, bias);
+                        largest[x] = I::max(value, I::mul(value, slope));
                         x += 1;
                     }
                     let place = 2 * (y * lanes + vector * I::LANES);
@@ -127,6 +126,29 @@ pub(super) unsafe fn finish<I: Isa, const R: usize>(
                 }
             }
         }
+    }
+}
+
+/// The largest of a window's pixels, NaN if one is.
+#[inline(always)]
+unsafe fn largest_of<I: Isa>([a, b, c, d]: [I::V; 4]) -> I::V {
+    // SAFETY: the caller's promise that the instructions exist.
+    unsafe { I::or_nan(I::or_nan(I::max(I::max(d, c), I::max(b, a)), a, b), c, d) }
+}
+
+/// As [`largest_of`], and which pixel it is: the first of the largest, or the last NaN.
+#[inline(always)]
+unsafe fn largest_and_winner<I: Isa>([a, b, c, d]: [I::V; 4]) -> (I::V, I::V) {
+    // SAFETY: the caller's promise that the instructions exist.
+    unsafe {
+        // Values and places are chosen by the same comparisons.
+        let (above, below) = (I::greater(b, a, b, a), I::greater(d, c, d, c));
+        let first = I::greater(b, a, I::splat(1.0), I::splat(0.0));
+        let second = I::greater(d, c, I::splat(3.0), I::splat(2.0));
+        (
+            I::greater(below, above, below, above),
+            I::greater(below, above, second, first),
+        )
     }
 }
 
@@ -201,9 +223,12 @@ pub(super) unsafe fn write<I: Isa>(
     }
 }
 
-/// Copies as many values as the target has, past the caches.
+/// Copies as many values as the target has, past the caches; [`Isa::end_stream`] must follow.
+///
+/// # Safety
+/// The processor has the instructions of `I`; `source` is valid for as many elements, none of them in the target.
 #[inline(always)]
-unsafe fn stream<I: Isa>(source: *const f32, target: &mut [f32]) {
+pub(crate) unsafe fn stream<I: Isa>(source: *const f32, target: &mut [f32]) {
     let len = target.len();
     let to = target.as_mut_ptr();
     // SAFETY: the caller's pointer is valid for that many elements, none of them in the target.
@@ -225,8 +250,11 @@ unsafe fn stream<I: Isa>(source: *const f32, target: &mut [f32]) {
 }
 
 /// Copies as many values as the target has; a call of the general copy costs as much as the short lines themselves.
+///
+/// # Safety
+/// As [`stream`].
 #[inline(always)]
-unsafe fn copy<I: Isa>(source: *const f32, target: &mut [f32]) {
+pub(crate) unsafe fn copy<I: Isa>(source: *const f32, target: &mut [f32]) {
     let len = target.len();
     // SAFETY: the caller's pointer is valid for that many elements, none of them in the target.
     unsafe {
@@ -242,5 +270,63 @@ unsafe fn copy<I: Isa>(source: *const f32, target: &mut [f32]) {
         }
         let last = len - I::LANES;
         I::store(to.add(last), I::load(source.add(last)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        pool::{first_largest, larger},
+        simd::{Kernel, Level, dispatch},
+    };
+
+    /// Windows of equal values, infinities and NaNs at all places, against the scalar pooling.
+    struct Windows;
+
+    impl Kernel for Windows {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<I: Isa>(self) {
+            const VALUES: [f32; 5] = [1.0, -2.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+            // Every lane has another window, and every window is met in some lane.
+            for start in (0..VALUES.len().pow(4)).step_by(I::LANES - 1) {
+                let pixels: [Vec<f32>; 4] = std::array::from_fn(|place| {
+                    (start..start + I::LANES)
+                        .map(|at| VALUES[at / VALUES.len().pow(place as u32) % VALUES.len()])
+                        .collect()
+                });
+                let mut found = [(); 3].map(|()| vec![0.0; I::LANES]);
+                // SAFETY: `dispatch` runs us where `I` exists; all vectors have its length.
+                unsafe {
+                    let window = [0, 1, 2, 3].map(|place: usize| I::load(pixels[place].as_ptr()));
+                    let (largest, winner) = largest_and_winner::<I>(window);
+                    let vectors = [largest_of::<I>(window), largest, winner];
+                    for (found, vector) in found.iter_mut().zip(vectors) {
+                        I::store(found.as_mut_ptr(), vector);
+                    }
+                }
+                for lane in 0..I::LANES {
+                    let [a, b, c, d] = [0, 1, 2, 3].map(|place: usize| pixels[place][lane]);
+                    let largest = larger(larger(a, b), larger(c, d));
+                    let winner = first_largest([&[a, b], &[c, d]], 0);
+                    assert_eq!(largest.is_nan(), [a, b, c, d].iter().any(|x| x.is_nan()));
+                    for value in [found[0][lane], found[1][lane]] {
+                        let same = value == largest || value.is_nan() && largest.is_nan();
+                        assert!(same, "{a} {b} {c} {d}: {value} instead of {largest}");
+                    }
+                    assert_eq!(found[2][lane], winner as f32, "{a} {b} {c} {d}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn windows_of_every_instruction_set() {
+        for level in Level::available() {
+            // SAFETY: available.
+            unsafe { dispatch(level, Windows) }
+        }
     }
 }

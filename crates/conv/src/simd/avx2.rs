@@ -72,8 +72,17 @@ impl Isa for Avx2 {
         unsafe { _mm256_max_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn or_nan(max: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        // The mask's set bits are a NaN.
+        unsafe { _mm256_or_ps(max, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, b)) }
+    }
+    #[inline(always)]
     unsafe fn greater(a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
-        unsafe { _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
+        unsafe {
+            let greater = _mm256_cmp_ps::<_CMP_GT_OQ>(a, b);
+            let mask = _mm256_or_ps(greater, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
+            _mm256_blendv_ps(otherwise, then, mask)
+        }
     }
     #[inline(always)]
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {

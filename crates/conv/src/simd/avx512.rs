@@ -66,8 +66,19 @@ impl Isa for Avx512 {
         unsafe { _mm512_max_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn or_nan(max: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        unsafe {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
+            _mm512_mask_blend_ps(nan, max, _mm512_set1_ps(f32::NAN))
+        }
+    }
+    #[inline(always)]
     unsafe fn greater(a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
-        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), otherwise, then) }
+        unsafe {
+            let greater = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b);
+            let mask = greater | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            _mm512_mask_blend_ps(mask, otherwise, then)
+        }
     }
     #[inline(always)]
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {

@@ -50,8 +50,11 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// The larger; where one is NaN, that or the other.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// `then` where `a > b`, else `otherwise`.
+    /// A maximum over `a`, `b` and perhaps others, NaN where one of the two is.
+    unsafe fn or_nan(max: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// `then` where `a > b` or `a` is NaN, else `otherwise`.
     unsafe fn greater(a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
     /// `a · b + c`.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;

@@ -52,8 +52,16 @@ impl Isa for Neon {
         unsafe { vmaxq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn or_nan(max: Self::V, _a: Self::V, _b: Self::V) -> Self::V {
+        // Unlike others', NEON's maximum is NaN where either operand is.
+        max
+    }
+    #[inline(always)]
     unsafe fn greater(a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
-        unsafe { vbslq_f32(vcgtq_f32(a, b), then, otherwise) }
+        unsafe {
+            let mask = vornq_u32(vcgtq_f32(a, b), vceqq_f32(a, a));
+            vbslq_f32(mask, then, otherwise)
+        }
     }
     #[inline(always)]
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {

@@ -55,9 +55,19 @@ impl Isa for Portable {
         zip(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
+    unsafe fn or_nan(max: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|lane| {
+            if a[lane].is_nan() | b[lane].is_nan() {
+                f32::NAN
+            } else {
+                max[lane]
+            }
+        })
+    }
+    #[inline(always)]
     unsafe fn greater(a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
         std::array::from_fn(|lane| {
-            if a[lane] > b[lane] {
+            if (a[lane] > b[lane]) | a[lane].is_nan() {
                 then[lane]
             } else {
                 otherwise[lane]

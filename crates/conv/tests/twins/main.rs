@@ -4,3 +4,4 @@ mod error;
 mod naive;
 mod passes;
 mod pooled;
+mod streamed;

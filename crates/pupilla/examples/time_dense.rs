@@ -1,0 +1,34 @@
+//! Times dense descriptors, those of every position, of made-up images:
+//! `time_dense RECEPTIVE_FIELD SIDE REPETITIONS` prints one time in milliseconds a line.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pupilla::patch_network::PatchNetworkConfig;
+use pupilla::receptive_field::ReceptiveField;
+
+fn main() {
+    pupilla_conv::keep_freed_memory();
+    let numbers: Vec<usize> = std::env::args()
+        .skip(1)
+        .map(|word| word.parse().expect("numbers are needed"))
+        .collect();
+    let [field, side, repetitions] = numbers[..] else {
+        panic!("RECEPTIVE_FIELD SIDE REPETITIONS are needed");
+    };
+    let field = ReceptiveField::try_from(field).expect("a receptive field");
+    let device = Device::flex();
+    let network = PatchNetworkConfig::new(field).init(1, &device);
+    let values: Vec<f32> = (0..3 * side * side)
+        .map(|i| ((i * 7919) % 1999) as f32 / 999.5 - 1.0)
+        .collect();
+    let image = Tensor::<4>::from_data(TensorData::new(values, [1, 3, side, side]), &device);
+    for repetition in 0..=repetitions {
+        let start = Instant::now();
+        let _ = network.dense(image.clone()).into_data();
+        // The workspaces come into being in the first.
+        if repetition > 0 {
+            println!("{:.4}", start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+}
