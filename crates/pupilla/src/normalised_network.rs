@@ -127,9 +127,11 @@ impl HiddenMoments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convolution::{convolution, max_pool};
+    use crate::convolution::convolution;
     use crate::patch_network::{LEAKY_SLOPE, PatchNetworkConfig};
     use crate::receptive_field::{Layer, ReceptiveField};
+    use burn::tensor::module::max_pool2d;
+    use burn::tensor::ops::MaxPoolOptions;
     use burn::tensor::{Device, Distribution, TensorData};
 
     /// The network layer by layer, each hidden map normalised by itself.
@@ -153,7 +155,7 @@ mod tests {
             let last = index + 1 == layers.len();
             map = convolution(map, weight, bias, 1, if last { 1.0 } else { LEAKY_SLOPE });
             if layers.get(index + 1) == Some(&Layer::Pooling) {
-                map = max_pool(map);
+                map = max_pool2d(map, MaxPoolOptions::new([2, 2]));
             }
         }
         map
