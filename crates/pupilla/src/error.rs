@@ -2,6 +2,7 @@
 
 use pupilla_core::image::read::ReadError;
 
+use crate::backbone::BackboneError;
 use crate::receptive_field::ReceptiveField;
 
 /// Training could not begin or could not go on.
@@ -29,7 +30,7 @@ pub enum TrainError {
     /// An image cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// An image is smaller than a patch.
+    /// An image is smaller than a patch, or the teacher cannot describe it.
     #[error("{name}: {source}")]
     Image {
         /// The image.
@@ -77,6 +78,14 @@ pub enum ScoreError {
         height: usize,
         /// The patch size that does not fit.
         field: ReceptiveField,
+    },
+    /// The pretrained network that is the teacher cannot describe the image.
+    #[error("teacher {file}: {source}")]
+    Backbone {
+        /// The file that its weights came from.
+        file: String,
+        /// Why.
+        source: BackboneError,
     },
     /// A score is NaN or infinite: the model's numbers have run over.
     #[error(

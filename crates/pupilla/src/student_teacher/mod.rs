@@ -8,6 +8,7 @@ pub mod detector;
 mod from_files;
 pub mod model_file;
 mod scale;
+mod scale_teacher;
 pub mod step;
 mod training;
 
@@ -15,3 +16,6 @@ pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training}
 pub use detector::{Sampling, StudentTeacher};
 pub use from_files::{FitFilesError, VALIDATION_SHARE, fit_files};
 pub use model_file::{DataManifest, ModelManifest, ScaleManifest, ValidationManifest};
+pub use scale_teacher::{
+    BackboneManifest, BackboneTeacher, BackboneTeacherError, ScaleTeacher, ScaleTeacherManifest,
+};

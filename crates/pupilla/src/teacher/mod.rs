@@ -19,7 +19,7 @@ pub use training::train;
 use crate::device;
 use crate::error::TrainError;
 use crate::network_weights;
-use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
+use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
 use crate::weight_file::{self, FileHeader, Precision, WeightFile, WeightFileError};
 
@@ -100,6 +100,11 @@ impl TeacherConfig {
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), TrainError> {
         let side = self.network.receptive_field.side();
+        check_rules([(
+            "descriptor",
+            self.network.output_channels == DESCRIPTOR_CHANNELS,
+            format!("of {DESCRIPTOR_CHANNELS} numbers"),
+        )])?;
         let rules: [(&'static str, bool, String); 11] = [
             (
                 "steps",
@@ -267,17 +272,10 @@ impl Teacher {
     }
 }
 
-/// A width from a file decides how much memory a network takes: only the two published ones pass.
+/// A width from a file decides how much memory a network takes.
 pub(crate) fn check_width(
     file: &WeightFile,
     network: &PatchNetworkConfig,
 ) -> Result<(), WeightFileError> {
-    if matches!(network.conv3_channels, 128 | 256) {
-        Ok(())
-    } else {
-        Err(file.invalid(format!(
-            "conv3_channels is {}, neither 128 nor 256",
-            network.conv3_channels
-        )))
-    }
+    network.check().map_err(|reason| file.invalid(reason))
 }
