@@ -193,3 +193,25 @@ pub(super) fn descriptors(network: &PatchNetwork, input: Tensor<4>, stride: usiz
         network.grid(input, stride)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_of_grid_points_has_them_for_its_patches_centres() {
+        for field in ReceptiveField::ALL {
+            for sampling in [Sampling::Grid, Sampling::Dense] {
+                let stride = sampling.stride(field);
+                let window = patches_window(field, stride, [2, 3, 4, 5]);
+                let positions = windows_positions(&window, field, stride);
+                assert_eq!(
+                    positions.first,
+                    [2 * stride, 3 * stride].map(|at| at as f32)
+                );
+                assert_eq!(positions.stride, stride as f32);
+                assert_eq!(positions.size, [4, 5]);
+            }
+        }
+    }
+}
