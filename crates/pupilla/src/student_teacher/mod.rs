@@ -1,5 +1,6 @@
 //! The method of the paper: an ensemble of students regresses a teacher's descriptors on good
-//! images; where it fails, or disagrees, there is a defect.
+//! images; where it fails, or disagrees, there is a defect. The teacher is a patch network, or a pretrained
+//! network whose own features take the place of descriptors ([`ScaleTeacher`]).
 //!
 //! [`config`] → training (scale by scale, [`step`] by step) → [`detector`] → [`model_file`].
 
