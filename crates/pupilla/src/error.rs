@@ -85,7 +85,7 @@ pub enum ScoreError {
         /// The file that its weights came from.
         file: String,
         /// Why.
-        source: BackboneError,
+        source: Box<BackboneError>,
     },
     /// A score is NaN or infinite: the model's numbers have run over.
     #[error(

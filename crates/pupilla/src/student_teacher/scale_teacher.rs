@@ -144,7 +144,7 @@ impl BackboneTeacher {
     fn failed(&self, source: BackboneError) -> ScoreError {
         ScoreError::Backbone {
             file: self.manifest.file.clone(),
-            source,
+            source: Box::new(source),
         }
     }
 }
