@@ -99,6 +99,18 @@ pub struct Train {
     /// Teacher files to use instead of the built-in ones, one for each scale at most
     #[arg(long = "teacher")]
     pub teachers: Vec<PathBuf>,
+    /// Pretrained weights (as for `pupilla backbone`) whose own features the students of every scale
+    /// learn to predict, instead of a teacher's
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "teachers")]
+    pub teacher_backbone: Option<PathBuf>,
+    /// Which of the backbone's maps to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of
+    /// SqueezeNet]
+    #[arg(long, value_delimiter = ',', requires = "teacher_backbone")]
+    pub backbone_outputs: Option<Vec<String>>,
+    /// How many times larger than the resized image the backbone sees it, 1 to 8 [default: 1]
+    #[arg(long, value_name = "N", requires = "teacher_backbone",
+        value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub backbone_zoom: Option<u8>,
     /// Seed of everything random: the validation split, the windows, the students' first weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

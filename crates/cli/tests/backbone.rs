@@ -1,15 +1,24 @@
-//! `pupilla backbone` on a small file of weights: the pretrained ones are not in the repository.
+//! `pupilla backbone` and `train --teacher-backbone` on a small file of weights: the pretrained ones are
+//! not in the repository.
 
 use std::path::{Path, PathBuf};
 
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::data::{assert_failure, assert_success, good, model, run, stdout, text};
+use crate::data::{
+    SHORT, assert_failure, assert_success, dataset, good, listing, model, run, stderr, stdout, text,
+};
 
 /// Weights that are all equal, in the names of a network.
 fn weights(path: &Path, config: BackboneConfig) {
-    let layout = config.layout().unwrap();
+    weights_without(path, config, &[]);
+}
+
+/// The same, but for some arrays.
+fn weights_without(path: &Path, config: BackboneConfig, missing: &[&str]) {
+    let mut layout = config.layout().unwrap();
+    layout.retain(|(name, _)| !missing.contains(&name.as_str()));
     let stored: Vec<_> = layout
         .iter()
         .map(|(name, shape)| {
@@ -111,4 +120,101 @@ fn what_cannot_be_done_is_said() {
         1,
         &["none.png"],
     );
+}
+
+#[test]
+fn a_model_of_a_networks_features_is_a_model_like_others() {
+    let (folder, parts) = dataset();
+    let [_, resnet18, _, _] = files(folder.path());
+    let out = folder.path().join("m.pupilla");
+    let mut arguments = vec!["train", text(&parts), "--out", text(&out)];
+    arguments.extend(SHORT);
+    arguments.extend(["--teacher-backbone", text(&resnet18), "--scales", "17,33"]);
+    arguments.extend(["--backbone-outputs", "stem,layer1", "--backbone-zoom", "2"]);
+    assert_success(&run(&arguments));
+    // Everything it needs is in the file.
+    std::fs::remove_file(&resnet18).unwrap();
+
+    let output = run(&["info", text(&out)]);
+    assert_success(&output);
+    let said = stdout(&output);
+    for word in [
+        "backbone:",
+        "architecture: resnet18",
+        "outputs: stem, layer1",
+        "zoom: 2",
+        "file: resnet18.safetensors",
+        "output channels: 128",
+    ] {
+        assert!(said.contains(word), "{word} is not in: {said}");
+    }
+    let output = run(&["eval", text(&out), text(&parts)]);
+    assert_success(&output);
+    assert!(stdout(&output).contains("AU-PRO"), "{}", stdout(&output));
+    let square = parts.join("test/square");
+    let maps = folder.path().join("maps");
+    let inspect = ["inspect", text(&out), text(&square), "--dense", "--out"];
+    assert_success(&run(&[&inspect[..], &[text(&maps)]].concat()));
+    assert_eq!(listing(&maps).len(), 4);
+}
+
+#[test]
+fn a_network_that_cannot_be_the_teacher() {
+    let (folder, parts) = dataset();
+    let [_, resnet18, _, small] = files(folder.path());
+    let out = folder.path().join("m.pupilla");
+    let train = |more: &[&str]| {
+        let output = run(&[&["train", text(&parts), "--out", text(&out)], more].concat());
+        assert!(!out.exists());
+        output
+    };
+    let with = |weights: &Path, more: &[&str]| {
+        train(&[&["--teacher-backbone", text(weights)], more].concat())
+    };
+    assert_failure(
+        &with(&resnet18, &["--teacher", "t.safetensors"]),
+        2,
+        &["--teacher-backbone", "--teacher", "cannot be used with"],
+    );
+    assert_failure(
+        &train(&["--backbone-zoom", "2"]),
+        2,
+        &["--teacher-backbone"],
+    );
+    assert_failure(
+        &train(&["--backbone-outputs", "stem"]),
+        2,
+        &["--teacher-backbone"],
+    );
+    for zoom in ["0", "9"] {
+        let output = with(&resnet18, &["--backbone-zoom", zoom]);
+        assert_failure(&output, 2, &["--backbone-zoom", "1..=8"]);
+    }
+    assert_failure(
+        &with(&resnet18, &["--backbone-outputs", "layer3"]),
+        1,
+        &["resnet18.safetensors", "\"layer3\"", "stem, layer1"],
+    );
+    assert_failure(&with(&small, &[]), 1, &["small.png", "no file of weights"]);
+    assert_failure(
+        &with(model(), &[]),
+        1,
+        &["parts.pupilla", "no network that is known"],
+    );
+    assert_failure(&with(&folder.path().join("none"), &[]), 1, &["none"]);
+
+    let stages = ResNet18Config {
+        stages: 1,
+        classes: None,
+    };
+    let missing = ["layer1.0.conv2.weight", "layer1.1.conv1.bias"];
+    weights_without(&resnet18, BackboneConfig::ResNet18(stages), &missing);
+    let output = with(&resnet18, &[]);
+    let words = missing.map(|name| format!("{name} is missing"));
+    assert_failure(
+        &output,
+        1,
+        &["resnet18.safetensors", "ResNet-18", &words[0], &words[1]],
+    );
+    assert!(!stderr(&output).contains("layer1.0.conv1"));
 }

@@ -34,7 +34,7 @@ pub enum TrainError {
     /// An image cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// An image is smaller than a patch.
+    /// An image is smaller than a patch, or the teacher cannot describe it.
     #[error("{name}: {source}")]
     Image {
         /// The image.
@@ -100,6 +100,14 @@ pub enum ScoreError {
         height: usize,
         /// The patch size that does not fit.
         field: ReceptiveField,
+    },
+    /// The pretrained network that is the teacher cannot describe the image.
+    #[error("teacher {file}: {source}")]
+    Backbone {
+        /// The file that its weights came from.
+        file: String,
+        /// Why.
+        source: Box<BackboneError>,
     },
     /// A score is NaN or infinite: the model's numbers have run over.
     #[error(

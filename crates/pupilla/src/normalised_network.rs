@@ -138,7 +138,7 @@ mod tests {
     fn slow_grid(network: &PatchNetwork, input: Tensor<4>) -> Tensor<4> {
         let device = Device::flex();
         let config = network.config();
-        let layers = config.receptive_field.layers(config.conv3_channels);
+        let layers = config.layers();
         let mut weights = network.weights().into_iter().zip(config.weight_shapes());
         let mut map = input;
         for (index, layer) in layers.iter().enumerate() {

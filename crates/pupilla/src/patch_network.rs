@@ -1,5 +1,5 @@
-//! T̂, the patch network: a p×p patch becomes a descriptor of 128 numbers. Teacher and students are
-//! patch networks that differ in their weights alone.
+//! T̂, the patch network: a p×p patch becomes a descriptor, usually of 128 numbers. Students are patch
+//! networks, and so are teachers that are no pretrained network; the two differ in their weights alone.
 //!
 //! Three ways to run one, all the same function of a patch:
 //! - on a single p×p patch, as it was defined: [`PatchNetwork::grid`] on an image of p×p pixels;
@@ -18,8 +18,11 @@ use crate::convolution::{convolution, convolution_max_pool, max_pool_fragments};
 use crate::random::normal;
 use crate::receptive_field::{Layer, ReceptiveField};
 
-/// Length of a descriptor.
+/// Length of a descriptor, unless a patch network learns one of another length.
 pub const DESCRIPTOR_CHANNELS: usize = 128;
+
+/// Longest descriptor: a file's claim must not decide how much memory is taken.
+pub const MAX_DESCRIPTOR_CHANNELS: usize = 4096;
 
 /// Slope of the leaky ReLU behind every convolution but the last (public implementations of the
 /// paper; its slides say ReLU).
@@ -33,6 +36,15 @@ pub struct PatchNetworkConfig {
     /// Output channels of p = 65's third convolution: 128, or 256 as in some reimplementations.
     /// Without effect for other p.
     pub conv3_channels: usize,
+    /// Length of a descriptor, 1 to [`MAX_DESCRIPTOR_CHANNELS`]: [`DESCRIPTOR_CHANNELS`], or that of the
+    /// features that students of a pretrained network predict.
+    #[serde(default = "published_channels")]
+    pub output_channels: usize,
+}
+
+/// The length that files mean which do not say it.
+fn published_channels() -> usize {
+    DESCRIPTOR_CHANNELS
 }
 
 impl PatchNetworkConfig {
@@ -41,7 +53,25 @@ impl PatchNetworkConfig {
         Self {
             receptive_field,
             conv3_channels: 128,
+            output_channels: DESCRIPTOR_CHANNELS,
         }
+    }
+
+    /// What is wrong with sizes that a file claims: they decide how much memory a network takes.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !matches!(self.conv3_channels, 128 | 256) {
+            return Err(format!(
+                "conv3_channels is {}, neither 128 nor 256",
+                self.conv3_channels
+            ));
+        }
+        if !(1..=MAX_DESCRIPTOR_CHANNELS).contains(&self.output_channels) {
+            return Err(format!(
+                "output_channels is {}, not 1 to {MAX_DESCRIPTOR_CHANNELS}",
+                self.output_channels
+            ));
+        }
+        Ok(())
     }
 
     /// Shapes of the convolutions' weights, `[out, in, kernel, kernel]`, first layer first.
@@ -113,8 +143,9 @@ impl PatchNetworkConfig {
         }
     }
 
-    fn layers(&self) -> Vec<Layer> {
-        self.receptive_field.layers(self.conv3_channels)
+    pub(crate) fn layers(&self) -> Vec<Layer> {
+        self.receptive_field
+            .layers(self.conv3_channels, self.output_channels)
     }
 }
 
@@ -131,7 +162,7 @@ struct Convolution {
 #[derive(Clone, Copy, Debug)]
 struct Settings(PatchNetworkConfig);
 
-/// T̂: a patch of p×p pixels becomes a descriptor of [`DESCRIPTOR_CHANNELS`] numbers.
+/// T̂: a patch of p×p pixels becomes a descriptor of [`PatchNetworkConfig::output_channels`] numbers.
 #[derive(Module, Debug)]
 pub struct PatchNetwork {
     convolutions: Vec<Convolution>,
@@ -155,7 +186,7 @@ impl PatchNetwork {
     ///
     /// # Shapes
     /// - `input`: `[batch, 3, height, width]`, each side at least p
-    /// - output: `[batch, 128, (height - p) / stride + 1, (width - p) / stride + 1]`
+    /// - output: `[batch, output_channels, (height - p) / stride + 1, (width - p) / stride + 1]`
     ///
     /// # Panics
     /// If the input is smaller than p, or the stride is not a multiple of
@@ -182,7 +213,8 @@ impl PatchNetwork {
         let rows = positions(height, field, stride);
         let columns = positions(width, field, stride);
         let output = self.layers(input, stride / field.pooling_stride(), false, adapt);
-        output.slice([0..batch, 0..DESCRIPTOR_CHANNELS, 0..rows, 0..columns])
+        let channels = output.dims()[1];
+        output.slice([0..batch, 0..channels, 0..rows, 0..columns])
     }
 
     /// The descriptor of the patch at every position, exactly what [`grid`](Self::grid) gives for
@@ -193,7 +225,7 @@ impl PatchNetwork {
     ///
     /// # Shapes
     /// - `input`: `[batch, 3, height, width]`, each side at least p
-    /// - output: `[batch, 128, height - p + 1, width - p + 1]`
+    /// - output: `[batch, output_channels, height - p + 1, width - p + 1]`
     ///
     /// # Panics
     /// If the input is smaller than p.
@@ -213,7 +245,8 @@ impl PatchNetwork {
             output = weave(output);
             factor /= 2;
         }
-        output.slice([0..batch, 0..DESCRIPTOR_CHANNELS, 0..rows, 0..columns])
+        let channels = output.dims()[1];
+        output.slice([0..batch, 0..channels, 0..rows, 0..columns])
     }
 
     /// All layers; `last_stride` is the stride of the 4×4 convolution, behind which no other

@@ -58,19 +58,24 @@ impl ReceptiveField {
         (self.side() - 1) / 2
     }
 
-    /// The layers from pixels to descriptor; `conv3_channels` is the width of p = 65's third
-    /// convolution, which the sources print as 128 and as 256.
-    pub(crate) fn layers(self, conv3_channels: usize) -> Vec<Layer> {
+    /// The layers from pixels to a descriptor of `output_channels` numbers; `conv3_channels` is the
+    /// width of p = 65's third convolution, which the sources print as 128 and as 256.
+    pub(crate) fn layers(self, conv3_channels: usize, output_channels: usize) -> Vec<Layer> {
         use Layer::{Convolution as Conv, Pooling};
         match self {
-            Self::P17 => vec![Conv(6, 128), Conv(5, 256), Conv(5, 256), Conv(4, 128)],
+            Self::P17 => vec![
+                Conv(6, 128),
+                Conv(5, 256),
+                Conv(5, 256),
+                Conv(4, output_channels),
+            ],
             Self::P33 => vec![
                 Conv(5, 128),
                 Pooling,
                 Conv(5, 256),
                 Pooling,
                 Conv(2, 256),
-                Conv(4, 128),
+                Conv(4, output_channels),
             ],
             Self::P65 => vec![
                 Conv(5, 128),
@@ -80,7 +85,7 @@ impl ReceptiveField {
                 Conv(5, conv3_channels),
                 Pooling,
                 Conv(4, 256),
-                Conv(1, 128),
+                Conv(1, output_channels),
             ],
         }
     }

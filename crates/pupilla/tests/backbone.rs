@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::torch_file::{self, Pickle, archive};
 
 /// Name, shape, numbers.
-type Named = (String, Vec<usize>, Vec<f32>);
+pub type Named = (String, Vec<usize>, Vec<f32>);
 
 /// Numbers in [0, 1) that `make_backbone.py` computes in the same way.
 fn unit(name: &str, count: usize) -> impl Iterator<Item = f64> {
@@ -36,7 +36,7 @@ fn unit(name: &str, count: usize) -> impl Iterator<Item = f64> {
 }
 
 /// The tensor of this name and shape.
-fn tensor(name: &str, shape: &[usize]) -> Named {
+pub fn tensor(name: &str, shape: &[usize]) -> Named {
     let scale = match shape {
         [_, taps @ ..] if !taps.is_empty() => (6.0 / taps.iter().product::<usize>() as f64).sqrt(),
         _ => 0.0,
@@ -68,7 +68,7 @@ fn resnet18_config() -> BackboneConfig {
 }
 
 /// A network's state dict as torchvision names it, by the formula.
-fn state_dict(config: BackboneConfig) -> Vec<Named> {
+pub fn state_dict(config: BackboneConfig) -> Vec<Named> {
     let mut tensors = Vec::new();
     for (name, shape) in config.layout().unwrap() {
         let batch_norm = name
@@ -90,7 +90,7 @@ fn state_dict(config: BackboneConfig) -> Vec<Named> {
     tensors
 }
 
-fn safetensors(tensors: &[Named]) -> Vec<u8> {
+pub fn safetensors(tensors: &[Named]) -> Vec<u8> {
     let stored: Vec<(&Named, Vec<u8>)> = tensors
         .iter()
         .map(|tensor| {
@@ -106,7 +106,7 @@ fn safetensors(tensors: &[Named]) -> Vec<u8> {
 }
 
 /// A folder with a file in it.
-fn written(bytes: &[u8]) -> (TempDir, PathBuf) {
+pub fn written(bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.bin");
     fs::write(&path, bytes).unwrap();

@@ -19,7 +19,7 @@ fn saved() -> (tempfile::TempDir, std::path::PathBuf, StudentTeacher) {
 }
 
 /// Rewrites the JSON header of a safetensors file.
-fn edit_header(path: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
+pub fn edit_header(path: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
     let bytes = std::fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -32,7 +32,7 @@ fn edit_header(path: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
 }
 
 /// Rewrites the manifest within the header.
-fn edit_manifest(path: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
+pub fn edit_manifest(path: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
     edit_header(path, |header| {
         let entry = &mut header["__metadata__"]["pupilla"];
         let mut manifest = serde_json::from_str(entry.as_str().unwrap()).unwrap();
@@ -41,7 +41,7 @@ fn edit_manifest(path: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
     });
 }
 
-fn refusal(path: &Path) -> String {
+pub fn refusal(path: &Path) -> String {
     match StudentTeacher::load(path) {
         Ok(_) => panic!("a damaged file was accepted"),
         Err(error) => {
@@ -118,7 +118,7 @@ fn another_version_is_refused_with_its_program() {
 }
 
 /// A change to a manifest.
-type Edit = fn(&mut serde_json::Value);
+pub type Edit = fn(&mut serde_json::Value);
 
 #[test]
 fn manifests_that_contradict_themselves_are_refused() {

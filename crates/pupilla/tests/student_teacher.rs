@@ -3,7 +3,8 @@
 use pupilla::error::{ScoreError, TrainError};
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::{
-    Length, Paper, Quick, Sampling, Settings, StudentTeacher, StudentTeacherConfig, Training,
+    Length, Paper, Quick, Sampling, ScaleTeacher, Settings, StudentTeacher, StudentTeacherConfig,
+    Training,
 };
 use pupilla::teacher::{Provenance, Teacher, TeacherConfig};
 use pupilla_core::detector::{Detector, Fit};
@@ -77,7 +78,7 @@ pub fn teacher(field: ReceptiveField) -> Teacher {
 
 pub fn config(field: ReceptiveField, steps: usize) -> StudentTeacherConfig {
     StudentTeacherConfig {
-        teachers: vec![teacher(field)],
+        teachers: vec![teacher(field).into()],
         settings: Settings {
             students: 2,
             resize: Resize::None,
@@ -227,8 +228,8 @@ fn the_paper_preset_trains_on_whole_images() {
 #[test]
 fn several_scales_are_the_mean_of_each() {
     let fields = [ReceptiveField::P17, ReceptiveField::P33];
-    let teachers: Vec<_> = fields.iter().map(|&field| teacher(field)).collect();
-    let of = |teachers: &[Teacher]| {
+    let teachers: Vec<ScaleTeacher> = fields.iter().map(|&field| teacher(field).into()).collect();
+    let of = |teachers: &[ScaleTeacher]| {
         let mut config = config(ReceptiveField::P33, 2);
         config.teachers = teachers.to_vec();
         fitted(&config, 44, 40)

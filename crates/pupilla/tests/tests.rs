@@ -1,6 +1,8 @@
 //! All integration tests in one binary: the framework is linked once.
 
 mod backbone;
+mod backbone_teacher;
+mod dense_features;
 mod model_file;
 mod patch_network;
 mod score;

@@ -49,7 +49,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
         let folder = synthetic::write(&demo.out.join("data"), kind, &settings, progress)?;
         let dataset = Dataset::open(&folder)?;
         let config = StudentTeacherConfig {
-            teachers: vec![built_in(ReceptiveField::P33)?],
+            teachers: vec![built_in(ReceptiveField::P33)?.into()],
             settings: Settings {
                 students: STUDENTS,
                 seed: demo.seed,

@@ -3,7 +3,8 @@
 use anyhow::{Context, bail};
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::{
-    Length, Paper, Quick, Settings, StudentTeacherConfig, Training, fit_files,
+    BackboneTeacher, Length, Paper, Quick, ScaleTeacher, Settings, StudentTeacherConfig, Training,
+    fit_files,
 };
 use pupilla::teacher::Teacher;
 use pupilla_core::dataset::Dataset;
@@ -109,8 +110,17 @@ fn training(train: &Train) -> anyhow::Result<Training> {
     }
 }
 
-/// The teacher of each scale: from the files given, else built in.
-fn teachers(train: &Train) -> anyhow::Result<Vec<Teacher>> {
+/// The teacher of each scale: the pretrained network, or from the files given, else built in.
+fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
+    if let Some(weights) = &train.teacher_backbone {
+        let zoom = usize::from(train.backbone_zoom.unwrap_or(1));
+        let teacher = BackboneTeacher::load(weights, train.backbone_outputs.clone(), zoom)?;
+        let of_scale = |&field| ScaleTeacher::Backbone {
+            field,
+            teacher: teacher.clone(),
+        };
+        return Ok(train.scales.iter().map(of_scale).collect());
+    }
     let mut given = Vec::new();
     for path in &train.teachers {
         let teacher = Teacher::load(path)?;
@@ -137,8 +147,8 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<Teacher>> {
                 .iter()
                 .find(|teacher| teacher.receptive_field() == field)
             {
-                Some(teacher) => Ok(teacher.clone()),
-                None => built_in(field),
+                Some(teacher) => Ok(teacher.clone().into()),
+                None => Ok(built_in(field)?.into()),
             }
         })
         .collect()

@@ -6,13 +6,21 @@
 //! the two together (as in EfficientAD, Batzner et al., WACV 2024, whose backbone sees 512² where its patch
 //! network sees 256²).
 
+use std::ops::RangeInclusive;
+
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_image;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Backbone, BackboneError, Output};
-use crate::patch_network::values;
+use super::{Backbone, BackboneConfig, BackboneError, Output};
+use crate::patch_network::{MAX_DESCRIPTOR_CHANNELS, values};
+
+/// How many times an image may be enlarged.
+const ZOOMS: RangeInclusive<usize> = 1..=8;
+
+/// More pixels than this a network does not see at once: it would take several gigabytes.
+pub(super) const MAX_PIXELS: usize = 1 << 25;
 
 /// Which maps of a network describe a position, and how they are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,27 +81,58 @@ impl DenseFeatures {
     /// The outputs of a network that are meant, each a map.
     ///
     /// # Errors
-    /// If the network lacks one, or one is no map.
+    /// As [`check`](Self::check).
     pub fn of(&self, backbone: &dyn Backbone) -> Result<Vec<Output>, BackboneError> {
-        let available: Vec<_> = backbone
+        self.check(&backbone.config())
+    }
+
+    /// The outputs of a network that are meant, each a map, if all of this fits the network: it may come
+    /// from an untrusted file.
+    ///
+    /// # Errors
+    /// If the network lacks one or one is no map, there are none or too many channels of them, or the
+    /// zoom is not 1 to 8.
+    pub fn check(&self, network: &BackboneConfig) -> Result<Vec<Output>, BackboneError> {
+        let wrong = |reason| BackboneError::Features {
+            network: network.name(),
+            reason,
+        };
+        if !ZOOMS.contains(&self.zoom) {
+            return Err(wrong(format!(
+                "the zoom is {}, not {} to {}",
+                self.zoom,
+                ZOOMS.start(),
+                ZOOMS.end()
+            )));
+        }
+        let available: Vec<_> = network
             .outputs()
             .into_iter()
             .filter(|output| output.stride.is_some())
             .collect();
-        self.outputs
+        let outputs = self
+            .outputs
             .iter()
             .map(|wanted| {
                 let found = available.iter().find(|output| output.name == wanted);
                 found.copied().ok_or_else(|| {
                     let names: Vec<_> = available.iter().map(|output| output.name).collect();
                     BackboneError::NoOutput {
-                        network: backbone.config().name(),
+                        network: network.name(),
                         wanted: wanted.clone(),
                         available: names.join(", "),
                     }
                 })
             })
-            .collect()
+            .collect::<Result<Vec<_>, _>>()?;
+        let channels: usize = outputs.iter().map(|output| output.channels).sum();
+        if !(1..=MAX_DESCRIPTOR_CHANNELS).contains(&channels) {
+            return Err(wrong(format!(
+                "{} outputs have {channels} channels, not 1 to {MAX_DESCRIPTOR_CHANNELS}",
+                outputs.len()
+            )));
+        }
+        Ok(outputs)
     }
 
     /// Length of a descriptor.
@@ -109,45 +148,115 @@ impl DenseFeatures {
     /// whole: memory grows with it.
     ///
     /// # Errors
-    /// If the network lacks an output, the image is too small for it, or the features are not finite.
+    /// As [`maps`](Self::maps).
     pub fn describe(
         &self,
         backbone: &dyn Backbone,
         image: &Image,
         positions: &Positions,
     ) -> Result<Vec<f32>, BackboneError> {
+        Ok(self.maps(backbone, image)?.at(positions))
+    }
+
+    /// What the network says about an image, to be read at any positions. The image is seen as a whole:
+    /// memory grows with it.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and if the image is too small for the network, too large once enlarged,
+    /// or the features are not finite.
+    pub fn maps(
+        &self,
+        backbone: &dyn Backbone,
+        image: &Image,
+    ) -> Result<FeatureMaps, BackboneError> {
         let outputs = self.of(backbone)?;
+        let [width, height] = self.seen_size([image.width(), image.height()])?;
         let input = if self.zoom == 1 {
             backbone.preprocessing().batch(&[image])?
         } else {
-            let enlarged =
-                resize_image(image, image.width() * self.zoom, image.height() * self.zoom);
+            let enlarged = resize_image(image, width, height);
             backbone.preprocessing().batch(&[&enlarged])?
         };
         let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
         let maps = backbone.maps(input, &names)?;
-        let mut features = Vec::new();
-        for (output, map) in outputs.iter().zip(maps) {
-            let [_, channels, height, width] = map.dims();
-            let map = values(map);
-            if map.iter().any(|value| !value.is_finite()) {
+        let maps = outputs.into_iter().zip(maps).map(|(output, map)| {
+            let [_, _, height, width] = map.dims();
+            let values = values(map);
+            if values.iter().any(|value| !value.is_finite()) {
                 return Err(BackboneError::NotFinite {
                     output: output.name,
                 });
             }
+            Ok(Map {
+                output,
+                size: [height, width],
+                values,
+            })
+        });
+        Ok(FeatureMaps {
+            maps: maps.collect::<Result<_, _>>()?,
+            zoom: self.zoom,
+            smooth: self.smooth,
+        })
+    }
+
+    /// Width and height of what the network sees of an image of this width and height.
+    ///
+    /// # Errors
+    /// [`BackboneError::TooLarge`].
+    pub fn seen_size(&self, [width, height]: [usize; 2]) -> Result<[usize; 2], BackboneError> {
+        let seen = [width, height].map(|side| side.saturating_mul(self.zoom));
+        if seen[0].saturating_mul(seen[1]) > MAX_PIXELS {
+            return Err(BackboneError::TooLarge {
+                width,
+                height,
+                zoom: self.zoom,
+            });
+        }
+        Ok(seen)
+    }
+}
+
+/// What a network says about one image, to be read at any positions.
+#[derive(Clone, Debug)]
+pub struct FeatureMaps {
+    maps: Vec<Map>,
+    zoom: usize,
+    smooth: bool,
+}
+
+/// One output of the network.
+#[derive(Clone, Debug)]
+struct Map {
+    output: Output,
+    /// Height and width.
+    size: [usize; 2],
+    /// `[channels, height, width]`
+    values: Vec<f32>,
+}
+
+impl FeatureMaps {
+    /// The features at some positions, `[channels, rows, columns]`.
+    pub fn at(&self, positions: &Positions) -> Vec<f32> {
+        let area = positions.size[0] * positions.size[1];
+        let mut features = Vec::new();
+        if area == 0 {
+            return features;
+        }
+        for map in &self.maps {
+            let [height, width] = map.size;
             let taps = [
-                self.taps(output, positions, 0, height),
-                self.taps(output, positions, 1, width),
+                self.taps(&map.output, positions, 0, height),
+                self.taps(&map.output, positions, 1, width),
             ];
-            let area = taps[0].len() * taps[1].len();
             let start = features.len();
-            features.resize(start + channels * area, 0.0);
+            features.resize(start + map.output.channels * area, 0.0);
             features[start..]
                 .par_chunks_exact_mut(area)
-                .zip(map.par_chunks_exact(height * width))
+                .zip(map.values.par_chunks_exact(height * width))
                 .for_each(|(target, plane)| read_plane(plane, width, &taps, target));
         }
-        Ok(features)
+        features
     }
 
     /// Where the positions along one axis (0: rows) lie on a map of `size` pixels.

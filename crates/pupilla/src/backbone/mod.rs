@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use crate::tensor_file::{TensorFile, TensorFileError};
 
 pub use config::{BackboneConfig, ResNet18Config};
-pub use dense_features::{DenseFeatures, Positions};
+pub use dense_features::{DenseFeatures, FeatureMaps, Positions};
 pub use output::{FEATURES, LOGITS, Output};
 pub use preprocessing::Preprocessing;
 pub use summary::{OutputSummary, features, summarise};
@@ -112,6 +112,14 @@ pub enum BackboneError {
         /// The network.
         network: &'static str,
     },
+    /// A choice of features that describes no position.
+    #[error("features of this {network}: {reason}")]
+    Features {
+        /// The network.
+        network: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A tensor that is no batch of images.
     #[error("the input of a network is [batch, 3, height, width], not {shape:?}")]
     Input {
@@ -131,6 +139,19 @@ pub enum BackboneError {
         output: &'static str,
         /// Smallest side.
         needed: usize,
+    },
+    /// The network would see more pixels at once than memory allows.
+    #[error(
+        "{width}×{height} pixels, {zoom} times larger, are more than the {} that a network sees at once: make the image smaller (--resize), or the zoom",
+        dense_features::MAX_PIXELS
+    )]
+    TooLarge {
+        /// Width of the image.
+        width: usize,
+        /// Height of the image.
+        height: usize,
+        /// How many times it was to be enlarged.
+        zoom: usize,
     },
     /// An image is not of the size that was asked for: the others' in its batch, or the one that the
     /// network was trained on.

@@ -3,16 +3,18 @@
 use pupilla_core::image::resize::Resize;
 use serde::{Deserialize, Serialize};
 
+use super::scale_teacher::{BackboneManifest, ScaleTeacher};
 use crate::error::TrainError;
 use crate::input::Border;
 use crate::receptive_field::ReceptiveField;
-use crate::teacher::{Teacher, check_rules};
+use crate::teacher::check_rules;
 
 /// A student–teacher detector to be fitted.
 #[derive(Clone, Debug)]
 pub struct StudentTeacherConfig {
-    /// One teacher a scale; the scales' scores are averaged (the paper's §3.4).
-    pub teachers: Vec<Teacher>,
+    /// One teacher a scale; the scales' scores are averaged (the paper's §3.4). Scales that have a
+    /// pretrained network for a teacher share it.
+    pub teachers: Vec<ScaleTeacher>,
     /// Everything else.
     pub settings: Settings,
 }
@@ -136,7 +138,7 @@ impl Quick {
 
 impl StudentTeacherConfig {
     /// The default settings with the given teachers.
-    pub fn new(teachers: Vec<Teacher>) -> Self {
+    pub fn new(teachers: Vec<ScaleTeacher>) -> Self {
         Self {
             teachers,
             settings: Settings::default(),
@@ -148,7 +150,11 @@ impl StudentTeacherConfig {
     /// # Errors
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), TrainError> {
-        let mut fields: Vec<_> = self.teachers.iter().map(Teacher::receptive_field).collect();
+        let mut fields: Vec<_> = self
+            .teachers
+            .iter()
+            .map(ScaleTeacher::receptive_field)
+            .collect();
         let count = fields.len();
         fields.sort_unstable();
         fields.dedup();
@@ -162,6 +168,11 @@ impl StudentTeacherConfig {
                 "students",
                 (1..=16).contains(&self.settings.students),
                 "1 to 16".into(),
+            ),
+            (
+                "teachers",
+                share_weights(&self.teachers),
+                "one pretrained network for all scales that have one".into(),
             ),
         ])?;
         match &self.settings.training {
@@ -205,6 +216,16 @@ impl StudentTeacherConfig {
             }
         }
     }
+}
+
+/// Whether all pretrained networks among the teachers are one.
+fn share_weights(teachers: &[ScaleTeacher]) -> bool {
+    let mut networks = teachers.iter().filter_map(|teacher| match teacher {
+        ScaleTeacher::PatchNetwork(_) => None,
+        ScaleTeacher::Backbone { teacher, .. } => Some(teacher.manifest()),
+    });
+    let first: Option<&BackboneManifest> = networks.next();
+    first.is_none_or(|first| networks.all(|other| other.same_weights(first)))
 }
 
 fn rate(value: f64) -> (&'static str, bool, String) {

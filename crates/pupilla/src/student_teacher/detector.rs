@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Length, StudentTeacherConfig, Training};
 use super::model_file::{ModelManifest, ScaleManifest, ValidationManifest};
-use super::scale::{Grid, Scale};
+use super::scale::{Ensemble, Grid, Scale};
+use super::scale_teacher::ScaleTeacher;
 use super::training::{Resized, train_students, whitening};
 use crate::device;
 use crate::error::{ScoreError, TrainError};
@@ -21,7 +22,6 @@ use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 use crate::receptive_field::ReceptiveField;
 use crate::score::{Normalisation, Terms};
 use crate::statistics::Moments;
-use crate::teacher::Teacher;
 use crate::weight_file::FileHeader;
 
 /// At which positions of an image descriptors are computed.
@@ -79,9 +79,8 @@ impl Fit for StudentTeacherConfig {
             images: validation,
             settings,
         };
-        let largest = self.teachers.iter().map(Teacher::receptive_field).max();
         for images in [&training, &validation] {
-            check_sizes(images, largest)?;
+            check_sizes(images, &self.teachers)?;
         }
         let deadline = match &settings.training {
             Training::Quick(quick) => match quick.length {
@@ -99,29 +98,37 @@ impl Fit for StudentTeacherConfig {
         let mut manifests = Vec::new();
         let mut terms = Vec::new();
         for (index, teacher) in self.teachers.iter().enumerate() {
-            let network = &teacher.network;
-            let before = Instant::now();
-            let (whitening, counted) = whitening(network, &training, &device, observer)?;
-            let deadline = deadline.map(|deadline| {
-                // Validation runs one more network a student; the scales share what is left.
-                let each = before.elapsed().div_f64(counted as f64);
-                let networks = (1 + settings.students) as f64;
-                let reserve = each.mul_f64(networks * validation.len() as f64);
-                let left = deadline.saturating_duration_since(Instant::now());
-                let scales = (self.teachers.len() - index) as u32;
-                Instant::now() + (left / scales).saturating_sub(reserve)
-            });
+            let network = teacher.students().map_err(|error| TrainError::Setting {
+                setting: "teachers",
+                reason: error.to_string(),
+            })?;
+            let (whitening, counted) = whitening(teacher, &training, &device, observer)?;
+            let deadline = match deadline {
+                None => None,
+                Some(deadline) => {
+                    // The scales share what is left; each needs time for its validation.
+                    let untrained = Ensemble {
+                        teacher: teacher.clone(),
+                        students: vec![network.init(0, &device); settings.students],
+                        whitening: whitening.clone(),
+                    };
+                    let reserve = validation_time(&untrained, &validation, sampling, &device)?;
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let scales = (self.teachers.len() - index) as u32;
+                    Some(Instant::now() + (left / scales).saturating_sub(reserve))
+                }
+            };
             let (ensemble, run) =
-                train_students(network, whitening, &training, deadline, observer)?;
+                train_students(teacher, network, whitening, &training, deadline, observer)?;
             let of_images = validate(&ensemble, &validation, sampling, &device, observer)?;
             let normalisation = normalisation(&of_images);
             manifests.push(ScaleManifest {
-                network: network.config(),
-                teacher: teacher.manifest.clone(),
+                network,
+                teacher: teacher.manifest(),
                 statistics_images: counted,
                 steps: run.steps,
                 training_loss: run.final_loss,
-                validation_loss: mean_loss(&of_images),
+                validation_loss: mean_loss(&of_images, network.output_channels),
                 normalisation,
             });
             terms.push(of_images);
@@ -177,21 +184,15 @@ fn enough(purpose: &'static str, images: &dyn ImageSource) -> Result<(), TrainEr
     Ok(())
 }
 
-/// Every image holds a patch of the largest scale: found before any work, not after.
-fn check_sizes(images: &Resized<'_>, largest: Option<ReceptiveField>) -> Result<(), TrainError> {
-    let Some(field) = largest else { return Ok(()) };
+/// Every image is one that every teacher can describe: found before any work, not after.
+fn check_sizes(images: &Resized<'_>, teachers: &[ScaleTeacher]) -> Result<(), TrainError> {
     for index in 0..images.len() {
         let [width, height] = images.images.size(index)?;
         let (width, height) = images.settings.resize.target_size(width, height);
-        if width.min(height) < field.side() {
-            return Err(TrainError::Image {
-                name: images.images.name(index),
-                source: ScoreError::TooSmall {
-                    width,
-                    height,
-                    field,
-                },
-            });
+        for teacher in teachers {
+            teacher
+                .check_size([width, height])
+                .map_err(|source| images.wrong(index, source))?;
         }
     }
     Ok(())
@@ -200,9 +201,37 @@ fn check_sizes(images: &Resized<'_>, largest: Option<ReceptiveField>) -> Result<
 /// `e` and `v` of an image at the positions of a grid.
 type ImageTerms = (Grid, Terms);
 
+/// What one scale's ensemble says about one of some images.
+fn image_terms(
+    ensemble: &Ensemble,
+    images: &Resized<'_>,
+    index: usize,
+    sampling: Sampling,
+    device: &Device,
+) -> Result<ImageTerms, TrainError> {
+    let wrong = |source| images.wrong(index, source);
+    let image = images.image(index)?;
+    let grid = Grid::of(&image, &ensemble.teacher, sampling).map_err(wrong)?;
+    let border = images.settings.border;
+    let terms = ensemble.terms(&image, border, grid, device);
+    Ok((grid, terms.map_err(wrong)?))
+}
+
+/// About how long [`validate`] will take, from its first image.
+fn validation_time(
+    ensemble: &Ensemble,
+    images: &Resized<'_>,
+    sampling: Sampling,
+    device: &Device,
+) -> Result<Duration, TrainError> {
+    let start = Instant::now();
+    image_terms(ensemble, images, 0, sampling, device)?;
+    Ok(start.elapsed().mul_f64(images.len() as f64))
+}
+
 /// What one scale's ensemble says about each validation image.
 fn validate(
-    ensemble: &super::scale::Ensemble,
+    ensemble: &Ensemble,
     images: &Resized<'_>,
     sampling: Sampling,
     device: &Device,
@@ -215,15 +244,7 @@ fn validate(
         if observer.stop_requested() {
             return Err(TrainError::Stopped);
         }
-        let image = images.image(index)?;
-        let grid = Grid::of(&image, field, sampling).map_err(|source| TrainError::Image {
-            name: images.images.name(index),
-            source,
-        })?;
-        all.push((
-            grid,
-            ensemble.terms(&image, images.settings.border, grid, device),
-        ));
+        all.push(image_terms(ensemble, images, index, sampling, device)?);
         observer.advance(index as u64 + 1, None);
     }
     observer.finish();
@@ -245,7 +266,7 @@ fn normalisation(images: &[ImageTerms]) -> Normalisation {
 
 /// Mean loss of a single student on the validation images: by the bias–variance decomposition
 /// `1/M Σ ‖μᵢ − y‖² = e + v`, a mean over the components.
-fn mean_loss(images: &[ImageTerms]) -> f64 {
+fn mean_loss(images: &[ImageTerms], channels: usize) -> f64 {
     let sums = images.iter().fold([0.0, 0.0], |[sum, count], (_, terms)| {
         let of = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
         [
@@ -253,7 +274,7 @@ fn mean_loss(images: &[ImageTerms]) -> f64 {
             count + terms.regression_error.len() as f64,
         ]
     });
-    sums[0] / sums[1] / crate::patch_network::DESCRIPTOR_CHANNELS as f64
+    sums[0] / sums[1] / channels as f64
 }
 
 /// The mean of the scales' normalised scores (the paper's §3.4), at the size of the resized image.
@@ -313,13 +334,11 @@ impl Detector for StudentTeacher {
         let resized = settings.resize.apply(image);
         let mut terms = Vec::with_capacity(self.scales.len());
         for scale in &self.scales {
-            let grid = Grid::of(&resized, scale.ensemble.field(), self.sampling)?;
-            terms.push((
-                grid,
-                scale
-                    .ensemble
-                    .terms(&resized, settings.border, grid, &self.device),
-            ));
+            let grid = Grid::of(&resized, &scale.ensemble.teacher, self.sampling)?;
+            let of_scale = scale
+                .ensemble
+                .terms(&resized, settings.border, grid, &self.device)?;
+            terms.push((grid, of_scale));
         }
         let of_scales = self
             .scales

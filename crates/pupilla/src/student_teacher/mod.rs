@@ -1,5 +1,6 @@
 //! The method of the paper: an ensemble of students regresses a teacher's descriptors on good
-//! images; where it fails, or disagrees, there is a defect.
+//! images; where it fails, or disagrees, there is a defect. The teacher is a patch network, or a pretrained
+//! network whose own features take the place of descriptors ([`ScaleTeacher`]).
 //!
 //! [`config`] → training (scale by scale, [`step`] by step) → [`detector`] → [`model_file`].
 
@@ -8,6 +9,7 @@ pub mod detector;
 mod from_files;
 pub mod model_file;
 mod scale;
+mod scale_teacher;
 pub mod step;
 mod training;
 
@@ -15,3 +17,6 @@ pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training}
 pub use detector::{Sampling, StudentTeacher};
 pub use from_files::{FitFilesError, VALIDATION_SHARE, fit_files};
 pub use model_file::{DataManifest, ModelManifest, ScaleManifest, ValidationManifest};
+pub use scale_teacher::{
+    BackboneManifest, BackboneTeacher, BackboneTeacherError, ScaleTeacher, ScaleTeacherManifest,
+};

@@ -1,6 +1,7 @@
 //! The model file: one self-describing safetensors file, see `docs/model-file.md`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use pupilla_core::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
@@ -8,15 +9,20 @@ use serde::{Deserialize, Serialize};
 use super::config::Settings;
 use super::detector::{Sampling, StudentTeacher};
 use super::scale::{Ensemble, Scale};
+use super::scale_teacher::{BackboneManifest, BackboneTeacher, ScaleTeacher, ScaleTeacherManifest};
+use crate::backbone::Backbone;
 use crate::device;
 use crate::network_weights::{export, import, layout};
-use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
+use crate::patch_network::PatchNetworkConfig;
 use crate::score::{Normalisation, Whitening};
-use crate::teacher::{TeacherManifest, check_width};
+use crate::teacher::{Teacher, check_width};
 use crate::weight_file::{self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError};
 
 /// `kind` of a model file.
 pub(crate) const KIND: &str = "student-teacher";
+
+/// Before the names of a pretrained network's arrays, which stand in the file once for all scales.
+const BACKBONE: &str = "backbone";
 
 /// Everything about a trained detector but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,10 +64,10 @@ pub struct DataManifest {
 /// Everything about one scale but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScaleManifest {
-    /// The network of teacher and students.
+    /// The network of the students, and of the teacher if it is a patch network.
     pub network: PatchNetworkConfig,
     /// Where the teacher came from.
-    pub teacher: TeacherManifest,
+    pub teacher: ScaleTeacherManifest,
     /// Number of images behind the whitening statistics.
     pub statistics_images: usize,
     /// Optimiser steps that were run.
@@ -104,11 +110,25 @@ impl StudentTeacher {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), WriteError> {
-        let mut tensors = Vec::new();
-        for scale in &self.scales {
+        let backbone = self.scales.iter().find_map(|scale| backbone(scale));
+        let mut tensors: Vec<_> = backbone
+            .into_iter()
+            .flat_map(Backbone::arrays)
+            .map(|array| NamedTensor {
+                name: format!("{BACKBONE}.{}", array.name),
+                shape: array.shape,
+                values: array.values,
+                precision: Precision::Full,
+            })
+            .collect();
+        for (scale, manifest) in self.scales.iter().zip(&self.manifest.scales) {
             let ensemble = &scale.ensemble;
-            let names = Names::of(ensemble.teacher.config(), ensemble.students.len());
-            let networks = std::iter::once(&ensemble.teacher).chain(&ensemble.students);
+            let names = Names::of(manifest, ensemble.students.len());
+            let teacher = match &ensemble.teacher {
+                ScaleTeacher::PatchNetwork(teacher) => Some(&teacher.network),
+                ScaleTeacher::Backbone { .. } => None,
+            };
+            let networks = teacher.into_iter().chain(&ensemble.students);
             for (prefix, network) in names.networks.iter().zip(networks) {
                 tensors.extend(export(prefix, network, Precision::Full));
             }
@@ -116,7 +136,7 @@ impl StudentTeacher {
             for (name, values) in names.whitening.into_iter().zip(whitening) {
                 tensors.push(NamedTensor {
                     name,
-                    shape: vec![DESCRIPTOR_CHANNELS],
+                    shape: vec![values.len()],
                     values: values.clone(),
                     precision: Precision::Full,
                 });
@@ -140,22 +160,68 @@ impl StudentTeacher {
         let names: Vec<_> = manifest
             .scales
             .iter()
-            .map(|scale| (scale.network, Names::of(scale.network, students)))
+            .map(|scale| Names::of(scale, students))
             .collect();
-        let wanted: Vec<_> = names
+        // All pretrained networks are one, as `check` has seen.
+        let config = manifest
+            .scales
             .iter()
-            .flat_map(|(config, names)| names.layout(config))
-            .collect();
+            .find_map(|scale| match &scale.teacher {
+                ScaleTeacherManifest::PatchNetwork(_) => None,
+                ScaleTeacherManifest::Backbone(teacher) => Some(teacher.network),
+            });
+        let mut wanted = Vec::new();
+        if let Some(config) = config {
+            let layout = config
+                .layout()
+                .map_err(|error| file.invalid(error.to_string()))?;
+            let named = |(name, shape)| (format!("{BACKBONE}.{name}"), shape);
+            wanted.extend(layout.into_iter().map(named));
+        }
+        let of_backbone = wanted.len();
+        for (names, scale) in names.iter().zip(&manifest.scales) {
+            wanted.extend(names.layout(&scale.network));
+        }
         let mut values = file.tensors(&wanted)?.into_iter();
+        let backbone: Option<Arc<dyn Backbone>> = match config {
+            None => None,
+            Some(config) => {
+                let network = config.build(values.by_ref().take(of_backbone).collect());
+                Some(Arc::from(
+                    network.map_err(|error| file.invalid(error.to_string()))?,
+                ))
+            }
+        };
         let device = device::cpu();
         let mut scales = Vec::new();
-        for ((config, names), scale) in names.iter().zip(&manifest.scales) {
-            let mut networks: Vec<_> = names
+        for (names, scale) in names.iter().zip(&manifest.scales) {
+            let mut networks = names
                 .networks
                 .iter()
-                .map(|_| import(config, &mut values, &device))
-                .collect();
-            let teacher = networks.remove(0);
+                .map(|_| import(&scale.network, &mut values, &device))
+                .collect::<Vec<_>>()
+                .into_iter();
+            let teacher = match (&scale.teacher, &backbone) {
+                (ScaleTeacherManifest::Backbone(manifest), Some(network)) => {
+                    ScaleTeacher::Backbone {
+                        field: scale.network.receptive_field,
+                        teacher: BackboneTeacher {
+                            network: Arc::clone(network),
+                            manifest: manifest.clone(),
+                        },
+                    }
+                }
+                (ScaleTeacherManifest::PatchNetwork(manifest), _) => match networks.next() {
+                    Some(network) => {
+                        ScaleTeacher::from(Teacher::within_model(network, (**manifest).clone()))
+                    }
+                    None => unreachable!("a patch network is the first of its scale's"),
+                },
+                (ScaleTeacherManifest::Backbone(_), None) => {
+                    unreachable!("a scale with a pretrained network has been found above")
+                }
+            };
+            let students = networks.collect();
             let mut next = || values.next().unwrap_or_default();
             let whitening = Whitening {
                 mean: next(),
@@ -164,7 +230,7 @@ impl StudentTeacher {
             scales.push(Scale {
                 ensemble: Ensemble {
                     teacher,
-                    students: networks,
+                    students,
                     whitening,
                 },
                 normalisation: scale.normalisation,
@@ -200,8 +266,14 @@ fn check(file: &WeightFile, manifest: &ModelManifest) -> Result<(), WeightFileEr
     if validation.scores.is_empty() || scores.any(|score| !score.is_finite()) {
         return Err(file.invalid("the validation scores are not usable"));
     }
+    let mut first = None;
     for (index, scale) in manifest.scales.iter().enumerate() {
         check_width(file, &scale.network)?;
+        if let ScaleTeacherManifest::Backbone(teacher) = &scale.teacher {
+            check_backbone(teacher, &scale.network, first.unwrap_or(teacher))
+                .map_err(|reason| file.invalid(reason))?;
+            first = Some(teacher);
+        }
         let field = scale.network.receptive_field;
         if manifest.scales[..index]
             .iter()
@@ -226,19 +298,58 @@ fn check(file: &WeightFile, manifest: &ModelManifest) -> Result<(), WeightFileEr
     Ok(())
 }
 
+/// The pretrained network that is the teacher of a scale, if it has one.
+fn backbone(scale: &Scale) -> Option<&dyn Backbone> {
+    match &scale.ensemble.teacher {
+        ScaleTeacher::PatchNetwork(_) => None,
+        ScaleTeacher::Backbone { teacher, .. } => Some(teacher.network()),
+    }
+}
+
+/// What a scale with a pretrained network for a teacher must satisfy: it exists, its features do, and
+/// they are as many as the students give; `first` is that of a scale before.
+fn check_backbone(
+    teacher: &BackboneManifest,
+    students: &PatchNetworkConfig,
+    first: &BackboneManifest,
+) -> Result<(), String> {
+    teacher
+        .network
+        .layout()
+        .map_err(|error| error.to_string())?;
+    let expected = teacher
+        .students(students.receptive_field)
+        .map_err(|error| error.to_string())?;
+    if expected.output_channels != students.output_channels {
+        return Err(format!(
+            "the students of scale {} give {} numbers, their teacher {}",
+            students.receptive_field, students.output_channels, expected.output_channels
+        ));
+    }
+    if !teacher.same_weights(first) {
+        return Err("two pretrained networks in one model".to_string());
+    }
+    Ok(())
+}
+
 /// Names of a scale's arrays in the file.
 struct Names {
-    /// The teacher's prefix, then the students'.
+    /// The teacher's prefix if it is a patch network, then the students'.
     networks: Vec<String>,
     /// Mean and deviation.
     whitening: [String; 2],
 }
 
 impl Names {
-    fn of(config: PatchNetworkConfig, students: usize) -> Self {
-        let scale = format!("scale{}", config.receptive_field);
+    fn of(manifest: &ScaleManifest, students: usize) -> Self {
+        let scale = format!("scale{}", manifest.network.receptive_field);
+        let teacher = match manifest.teacher {
+            ScaleTeacherManifest::PatchNetwork(_) => Some(format!("{scale}.teacher")),
+            ScaleTeacherManifest::Backbone(_) => None,
+        };
         Self {
-            networks: std::iter::once(format!("{scale}.teacher"))
+            networks: teacher
+                .into_iter()
                 .chain((1..=students).map(|student| format!("{scale}.student{student}")))
                 .collect(),
             whitening: ["mean", "deviation"].map(|what| format!("{scale}.whitening.{what}")),
@@ -253,7 +364,7 @@ impl Names {
         let whitening = self
             .whitening
             .iter()
-            .map(|name| (name.clone(), vec![DESCRIPTOR_CHANNELS]));
+            .map(|name| (name.clone(), vec![config.output_channels]));
         networks.chain(whitening).collect()
     }
 }

@@ -4,9 +4,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pupilla_core::image::Image;
 
 use super::detector::Sampling;
+use super::scale_teacher::ScaleTeacher;
+use crate::backbone::Positions;
 use crate::error::ScoreError;
 use crate::input::{Border, Window};
-use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, values};
+use crate::patch_network::{PatchNetwork, values};
 use crate::receptive_field::ReceptiveField;
 use crate::score::{Normalisation, Terms, Whitening};
 
@@ -17,7 +19,7 @@ const TILE_PIXELS: usize = 320;
 /// Teacher, students and whitening of one patch size.
 #[derive(Clone, Debug)]
 pub(super) struct Ensemble {
-    pub teacher: PatchNetwork,
+    pub teacher: ScaleTeacher,
     pub students: Vec<PatchNetwork>,
     pub whitening: Whitening,
 }
@@ -39,20 +41,14 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// The grid of an image (already resized).
+    /// The grid of an image (already resized) for the students of a teacher.
     pub fn of(
         image: &Image,
-        field: ReceptiveField,
+        teacher: &ScaleTeacher,
         sampling: Sampling,
     ) -> Result<Self, ScoreError> {
-        if image.width().min(image.height()) < field.side() {
-            return Err(ScoreError::TooSmall {
-                width: image.width(),
-                height: image.height(),
-                field,
-            });
-        }
-        let stride = sampling.stride(field);
+        teacher.check_size([image.width(), image.height()])?;
+        let stride = sampling.stride(teacher.receptive_field());
         Ok(Self {
             stride,
             rows: (image.height() - 1).div_ceil(stride) + 1,
@@ -98,7 +94,17 @@ impl Ensemble {
 
     /// Regression error and predictive variance at the positions of a grid of `image`,
     /// `[rows · columns]`.
-    pub fn terms(&self, image: &Image, border: Border, grid: Grid, device: &Device) -> Terms {
+    ///
+    /// # Errors
+    /// If a pretrained network cannot describe the image.
+    pub fn terms(
+        &self,
+        image: &Image,
+        border: Border,
+        grid: Grid,
+        device: &Device,
+    ) -> Result<Terms, ScoreError> {
+        let view = self.teacher.look_at(image)?;
         let mut all = Terms {
             regression_error: vec![0.0; grid.rows * grid.columns],
             predictive_variance: vec![0.0; grid.rows * grid.columns],
@@ -108,13 +114,15 @@ impl Ensemble {
             for left in (0..grid.columns).step_by(side) {
                 let rows = side.min(grid.rows - top);
                 let columns = side.min(grid.columns - left);
-                let input = self.tile(image, border, grid, [top, left, rows, columns], device);
-                let mut teacher = describe(&self.teacher, input.clone(), grid.stride);
+                let part = [top, left, rows, columns];
+                let window = patches_window(self.field(), grid.stride, part);
+                let input = window_tensor(image, &window, border, device);
+                let mut teacher = view.describe(&window, grid.stride, || input.clone());
                 self.whitening.apply(&mut teacher);
                 let students: Vec<_> = self
                     .students
                     .iter()
-                    .map(|student| describe(student, input.clone(), grid.stride))
+                    .map(|student| values(descriptors(student, input.clone(), grid.stride)))
                     .collect();
                 let students: Vec<_> = students.iter().map(Vec::as_slice).collect();
                 let terms = Terms::new(&teacher, &students, rows * columns);
@@ -128,28 +136,7 @@ impl Ensemble {
                 }
             }
         }
-        all
-    }
-
-    /// The pixels under the patches centred on a rectangle of grid points.
-    fn tile(
-        &self,
-        image: &Image,
-        border: Border,
-        grid: Grid,
-        [top, left, rows, columns]: [usize; 4],
-        device: &Device,
-    ) -> Tensor<4> {
-        window_tensor(
-            [image],
-            &[patches_window(
-                self.field(),
-                grid.stride,
-                [top, left, rows, columns],
-            )],
-            border,
-            device,
-        )
+        Ok(all)
     }
 }
 
@@ -168,35 +155,63 @@ pub(super) fn patches_window(
     }
 }
 
-/// Windows of equal size, one an image, as a batch `[images, 3, height, width]`.
-pub(super) fn window_tensor<'a>(
-    images: impl IntoIterator<Item = &'a Image>,
-    windows: &[Window],
+/// The centres of the patches in a window, in the coordinates of its image: what
+/// [`patches_window`] began with, if the window came from there.
+pub(super) fn windows_positions(
+    window: &Window,
+    field: ReceptiveField,
+    stride: usize,
+) -> Positions {
+    let centre = |start: isize| (start + field.radius() as isize) as f32;
+    let count = |size: usize| (size - field.side()) / stride + 1;
+    Positions {
+        first: [centre(window.top), centre(window.left)],
+        stride: stride as f32,
+        size: [count(window.height), count(window.width)],
+    }
+}
+
+/// The pixels under a window of an image, `[1, 3, height, width]`.
+pub(super) fn window_tensor(
+    image: &Image,
+    window: &Window,
     border: Border,
     device: &Device,
 ) -> Tensor<4> {
     let mut planes = Vec::new();
-    for (image, window) in images.into_iter().zip(windows) {
-        window.read(image, border, &mut planes);
-    }
-    let shape = [windows.len(), 3, windows[0].height, windows[0].width];
+    window.read(image, border, &mut planes);
+    let shape = [1, 3, window.height, window.width];
     Tensor::from_data(TensorData::new(planes, shape), device)
 }
 
-/// A network's descriptors of one window as plain numbers, `[128, rows · columns]`; a grid of
-/// stride 1 is the dense method.
-pub(super) fn describe(network: &PatchNetwork, input: Tensor<4>, stride: usize) -> Vec<f32> {
-    debug_assert_eq!(input.dims()[0], 1);
-    let map = descriptors(network, input, stride);
-    debug_assert_eq!(map.dims()[1], DESCRIPTOR_CHANNELS);
-    values(map)
-}
-
-/// A network's descriptors of a batch, `[batch, 128, rows, columns]`.
+/// A network's descriptors of a batch, `[batch, channels, rows, columns]`; a grid of stride 1 is the
+/// dense method.
 pub(super) fn descriptors(network: &PatchNetwork, input: Tensor<4>, stride: usize) -> Tensor<4> {
     if stride == 1 {
         network.dense(input)
     } else {
         network.grid(input, stride)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_of_grid_points_has_them_for_its_patches_centres() {
+        for field in ReceptiveField::ALL {
+            for sampling in [Sampling::Grid, Sampling::Dense] {
+                let stride = sampling.stride(field);
+                let window = patches_window(field, stride, [2, 3, 4, 5]);
+                let positions = windows_positions(&window, field, stride);
+                assert_eq!(
+                    positions.first,
+                    [2 * stride, 3 * stride].map(|at| at as f32)
+                );
+                assert_eq!(positions.stride, stride as f32);
+                assert_eq!(positions.size, [4, 5]);
+            }
+        }
     }
 }

@@ -69,7 +69,7 @@ impl StudentsInTraining {
     ///
     /// # Shapes
     /// - `input`: `[batch, 3, height, width]`
-    /// - `target`: `[batch, 128, (height - p) / stride + 1, (width - p) / stride + 1]`
+    /// - `target`: `[batch, channels, (height - p) / stride + 1, (width - p) / stride + 1]`
     ///
     /// # Panics
     /// If the shapes do not fit together.
@@ -83,7 +83,7 @@ impl StudentsInTraining {
             let predicted = descriptors(&student.network, input.clone(), stride);
             let loss = (predicted - target.clone()).powi_scalar(2).mean();
             losses.push(f64::from(loss.clone().inner().into_scalar::<f32>()));
-            // The paper's loss sums over the components; Adam is indifferent to the factor 128.
+            // The paper's loss sums over the components; Adam is indifferent to the factor.
             let gradients = GradientsParams::from_grads(loss.backward(), &student.network);
             student.network = student
                 .optimizer

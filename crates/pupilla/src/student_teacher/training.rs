@@ -14,12 +14,13 @@ use rayon::prelude::*;
 
 use super::config::{Length, Paper, Quick, Settings, Training};
 use super::detector::Sampling;
-use super::scale::{Ensemble, Grid, describe, descriptors, patches_window, window_tensor};
+use super::scale::{Ensemble, Grid, patches_window, window_tensor};
+use super::scale_teacher::ScaleTeacher;
 use super::step::{Planes, StudentsInTraining};
 use crate::device;
-use crate::error::TrainError;
+use crate::error::{ScoreError, TrainError};
 use crate::input::Window;
-use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, values};
+use crate::patch_network::PatchNetworkConfig;
 use crate::random::derive_seed;
 use crate::schedule::one_cycle;
 use crate::score::Whitening;
@@ -44,6 +45,14 @@ impl Resized<'_> {
     pub fn len(&self) -> usize {
         self.images.len()
     }
+
+    /// What is wrong with an image.
+    pub fn wrong(&self, index: usize, source: ScoreError) -> TrainError {
+        TrainError::Image {
+            name: self.images.name(index),
+            source,
+        }
+    }
 }
 
 /// Optimiser steps that were run, and the loss at their end.
@@ -57,7 +66,7 @@ pub(super) struct Run {
 /// Mean and deviation of the teacher's descriptors over (a sample of) the training images, one
 /// pass, in `f64`; and the number of images that were looked at.
 pub(super) fn whitening(
-    teacher: &PatchNetwork,
+    teacher: &ScaleTeacher,
     images: &Resized<'_>,
     device: &Device,
     observer: &mut dyn Observer,
@@ -73,7 +82,7 @@ pub(super) fn whitening(
     chosen.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     chosen.truncate(most);
 
-    let mut channels = vec![Moments::default(); DESCRIPTOR_CHANNELS];
+    let mut channels = Vec::new();
     observer.start(
         &format!("teacher statistics p={field}"),
         chosen.len() as u64,
@@ -83,10 +92,9 @@ pub(super) fn whitening(
             return Err(TrainError::Stopped);
         }
         let image = images.image(index)?;
-        let grid = Grid::of(&image, field, sampling).map_err(|source| TrainError::Image {
-            name: images.images.name(index),
-            source,
-        })?;
+        let wrong = |source| images.wrong(index, source);
+        let grid = Grid::of(&image, teacher, sampling).map_err(wrong)?;
+        let view = teacher.look_at(&image).map_err(wrong)?;
         // In strips, so that memory does not grow with the image.
         let strip = (320 / grid.stride).max(1);
         for top in (0..grid.rows).step_by(strip) {
@@ -98,9 +106,10 @@ pub(super) fn whitening(
                     strip.min(grid.columns - left),
                 ];
                 let window = patches_window(field, grid.stride, part);
-                let input = window_tensor([&image], &[window], settings.border, device);
-                let described = describe(teacher, input, grid.stride);
+                let input = || window_tensor(&image, &window, settings.border, device);
+                let described = view.describe(&window, grid.stride, input);
                 let positions = part[2] * part[3];
+                channels.resize(described.len() / positions, Moments::default());
                 channels
                     .par_iter_mut()
                     .zip(described.par_chunks(positions))
@@ -115,7 +124,8 @@ pub(super) fn whitening(
 
 /// Trains the students of one scale. `deadline` ends a budget's time for this scale.
 pub(super) fn train_students(
-    teacher: &PatchNetwork,
+    teacher: &ScaleTeacher,
+    config: PatchNetworkConfig,
     whitening: Whitening,
     images: &Resized<'_>,
     deadline: Option<Instant>,
@@ -129,15 +139,12 @@ pub(super) fn train_students(
     let mut class = Class {
         teacher,
         whitening: &whitening,
-        students: StudentsInTraining::new(
-            teacher.config(),
-            seeds,
-            weight_decay(&settings.training),
-        ),
+        images,
+        students: StudentsInTraining::new(config, seeds, weight_decay(&settings.training)),
     };
     let run = match &settings.training {
-        Training::Quick(quick) => class.run_quick(quick, images, deadline, observer)?,
-        Training::Paper(paper) => class.run_paper(paper, images, observer)?,
+        Training::Quick(quick) => class.run_quick(quick, deadline, observer)?,
+        Training::Paper(paper) => class.run_paper(paper, observer)?,
     };
     let ensemble = Ensemble {
         students: class.students.into_networks(),
@@ -159,9 +166,18 @@ const FEWEST_STEPS: usize = 20;
 
 /// The students of one teacher.
 struct Class<'a> {
-    teacher: &'a PatchNetwork,
+    teacher: &'a ScaleTeacher,
     whitening: &'a Whitening,
+    images: &'a Resized<'a>,
     students: StudentsInTraining,
+}
+
+/// What a step looks at: windows of one size, each with the index of its image.
+struct Batch {
+    images: Vec<Image>,
+    /// Where in the training images each of `images` stands.
+    sources: Vec<usize>,
+    windows: Vec<(usize, Window)>,
 }
 
 impl Class<'_> {
@@ -169,23 +185,27 @@ impl Class<'_> {
     fn run_quick(
         &mut self,
         quick: &Quick,
-        images: &Resized<'_>,
         deadline: Option<Instant>,
         observer: &mut dyn Observer,
     ) -> Result<Run, TrainError> {
         let field = self.teacher.receptive_field();
-        let border = images.settings.border;
+        let images = self.images;
         let seed = derive_seed(images.settings.seed, "windows", field.side() as u64);
         let stride = field.pooling_stride();
-        let side = self.fitting_side(quick.window_side(field), images)?;
-        let batch = |step: usize| -> Result<Planes, ReadError> {
+        let side = self.fitting_side(quick.window_side(field))?;
+        let batch = |step: usize| -> Result<Batch, ReadError> {
             let mut random = ChaCha8Rng::seed_from_u64(derive_seed(seed, "step", step as u64));
             let chosen: Vec<usize> = (0..quick.windows)
                 .map(|_| random.random_range(0..images.len()))
                 .collect();
-            let chosen = images.several(&chosen)?;
-            let mut planes = Vec::with_capacity(quick.windows * 3 * side * side);
-            for image in &chosen {
+            let mut sources = chosen.clone();
+            sources.sort_unstable();
+            sources.dedup();
+            let read = images.several(&sources)?;
+            let mut windows = Vec::with_capacity(quick.windows);
+            for index in chosen {
+                let index = sources.partition_point(|&source| source < index);
+                let image = &read[index];
                 // Any place whose patches are centred on pixels of the image; its first patch is
                 // centred on any pixel, so the grid has a random offset.
                 let radius = field.radius() as isize;
@@ -196,11 +216,12 @@ impl Class<'_> {
                     height: side,
                     width: side,
                 };
-                window.read(image, border, &mut planes);
+                windows.push((index, window));
             }
-            Ok(Planes {
-                values: planes,
-                shape: [quick.windows, 3, side, side],
+            Ok(Batch {
+                images: read,
+                sources,
+                windows,
             })
         };
         let steps = match quick.length {
@@ -219,32 +240,28 @@ impl Class<'_> {
     }
 
     /// One whole image a step, every pixel, a constant learning rate.
-    fn run_paper(
-        &mut self,
-        paper: &Paper,
-        images: &Resized<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Run, TrainError> {
+    fn run_paper(&mut self, paper: &Paper, observer: &mut dyn Observer) -> Result<Run, TrainError> {
         let field = self.teacher.receptive_field();
+        let images = self.images;
         let seed = derive_seed(images.settings.seed, "epochs", field.side() as u64);
         let count = images.len();
         let mut epoch = usize::MAX;
         let mut order: Vec<usize> = Vec::new();
-        let batch = |step: usize| -> Result<Planes, ReadError> {
+        let batch = |step: usize| -> Result<Batch, ReadError> {
             if step / count != epoch {
                 epoch = step / count;
                 order = (0..count).collect();
                 let seed = derive_seed(seed, "epoch", epoch as u64);
                 order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             }
-            let image = images.image(order[step % count])?;
+            let index = order[step % count];
+            let image = images.image(index)?;
             let everything = [0, 0, image.height(), image.width()];
             let window = patches_window(field, 1, everything);
-            let mut planes = Vec::new();
-            window.read(&image, images.settings.border, &mut planes);
-            Ok(Planes {
-                values: planes,
-                shape: [1, 3, window.height, window.width],
+            Ok(Batch {
+                images: vec![image],
+                sources: vec![index],
+                windows: vec![(0, window)],
             })
         };
         let steps = paper.epochs * count;
@@ -267,7 +284,7 @@ impl Class<'_> {
         stride: usize,
         rate: impl Fn(usize) -> f64,
         peak: f64,
-        mut batch: impl FnMut(usize) -> Result<Planes, ReadError>,
+        mut batch: impl FnMut(usize) -> Result<Batch, ReadError>,
         observer: &mut dyn Observer,
     ) -> Result<Run, TrainError> {
         let last = steps - steps.div_ceil(10);
@@ -276,7 +293,7 @@ impl Class<'_> {
             if observer.stop_requested() {
                 return Err(TrainError::Stopped);
             }
-            let losses = self.step(batch(step)?, stride, rate(step));
+            let losses = self.step(&batch(step)?, stride, rate(step))?;
             if let Some(student) = losses.iter().position(|loss| !loss.is_finite()) {
                 return Err(TrainError::Diverged {
                     what: format!(
@@ -303,25 +320,33 @@ impl Class<'_> {
 
     /// One optimiser step of every student towards the teacher's descriptors of the same windows; their
     /// losses before it.
-    fn step(&mut self, batch: Planes, stride: usize, rate: f64) -> Vec<f64> {
-        let data = TensorData::new(batch.values.clone(), batch.shape);
-        let input = Tensor::<4>::from_data(data, &device::cpu());
-        let target = descriptors(self.teacher, input, stride);
-        let shape = target.dims();
-        let mut target = values(target);
-        let each = target.len() / shape[0];
-        for image in target.chunks_mut(each) {
-            self.whitening.apply(image);
+    fn step(&mut self, batch: &Batch, stride: usize, rate: f64) -> Result<Vec<f64>, TrainError> {
+        let mut planes = Vec::new();
+        for (index, window) in &batch.windows {
+            let border = self.images.settings.border;
+            window.read(&batch.images[*index], border, &mut planes);
         }
-        let target = Planes {
-            values: target,
-            shape,
+        let first = batch.windows[0].1;
+        let input = Planes {
+            values: planes,
+            shape: [batch.windows.len(), 3, first.height, first.width],
         };
-        self.students.step(batch, target, stride, rate)
+        let data = TensorData::new(input.values.clone(), input.shape);
+        let tensor = Tensor::<4>::from_data(data, &device::cpu());
+        let mut target = self
+            .teacher
+            .describe_windows(&batch.images, &batch.windows, tensor, stride)
+            .map_err(|(index, source)| self.images.wrong(batch.sources[index], source))?;
+        let each = target.values.len() / batch.windows.len();
+        for window in target.values.chunks_mut(each) {
+            self.whitening.apply(window);
+        }
+        Ok(self.students.step(input, target, stride, rate))
     }
 
     /// The windows' side: at most `wanted`, cut down to the smallest image and its border.
-    fn fitting_side(&self, wanted: usize, images: &Resized<'_>) -> Result<usize, ReadError> {
+    fn fitting_side(&self, wanted: usize) -> Result<usize, ReadError> {
+        let images = self.images;
         let field = self.teacher.receptive_field();
         let mut side = wanted;
         for index in 0..images.len() {
@@ -336,7 +361,7 @@ impl Class<'_> {
     /// that are then thrown away.
     fn affordable_steps(
         &self,
-        batch: &impl Fn(usize) -> Result<Planes, ReadError>,
+        batch: &impl Fn(usize) -> Result<Batch, ReadError>,
         stride: usize,
         rate: f64,
         deadline: Instant,
@@ -344,12 +369,13 @@ impl Class<'_> {
         let mut trial = Class {
             teacher: self.teacher,
             whitening: self.whitening,
+            images: self.images,
             students: self.students.clone(),
         };
         let mut times = Vec::new();
         for step in 0..3 {
             let start = Instant::now();
-            trial.step(batch(step)?, stride, rate);
+            trial.step(&batch(step)?, stride, rate)?;
             times.push(start.elapsed());
         }
         times.sort_unstable();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::loss::Compactness;
 use crate::backbone::DenseFeatures;
 use crate::error::TrainError;
-use crate::patch_network::PatchNetworkConfig;
+use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
 
 /// How to train a teacher. The defaults are the paper's where they are known, and otherwise said
@@ -152,6 +152,11 @@ impl TeacherConfig {
         let distils = self.distillation.is_some() && self.distillation_weight > 0.0;
         let [smallest, largest] = self.resized_sides;
         check_rules([
+            (
+                "descriptor",
+                self.network.output_channels == DESCRIPTOR_CHANNELS,
+                format!("of {DESCRIPTOR_CHANNELS} numbers"),
+            ),
             (
                 "steps",
                 (1..=100_000_000).contains(&self.steps),

@@ -93,7 +93,7 @@ pub struct Provenance {
 pub struct Teacher {
     pub(crate) network: PatchNetwork,
     pub(crate) manifest: TeacherManifest,
-    /// From descriptors to what the pretrained network says.
+    /// From descriptors to what the pretrained network says; `None` within a model.
     decoding: Option<Decoding>,
     /// The losses of its training; empty for one that was read from a file.
     history: Vec<StepLosses>,
@@ -112,6 +112,16 @@ impl Teacher {
         let name = format!("built-in teacher for p = {field}");
         let file = WeightFile::parse(Path::new(&name), bytes.to_vec())?;
         Self::from_file(&file, &device::cpu()).map(Some)
+    }
+
+    /// The teacher in a model file, which keeps what inspection needs: not the layer that decodes descriptors.
+    pub(crate) fn within_model(network: PatchNetwork, manifest: TeacherManifest) -> Self {
+        Self {
+            network,
+            manifest,
+            decoding: None,
+            history: Vec::new(),
+        }
     }
 
     /// Reads a teacher's file.
@@ -238,17 +248,10 @@ fn decoding_tensors(
     ]
 }
 
-/// A width from a file decides how much memory a network takes: only the two published ones pass.
+/// A width from a file decides how much memory a network takes.
 pub(crate) fn check_width(
     file: &WeightFile,
     network: &PatchNetworkConfig,
 ) -> Result<(), WeightFileError> {
-    if matches!(network.conv3_channels, 128 | 256) {
-        Ok(())
-    } else {
-        Err(file.invalid(format!(
-            "conv3_channels is {}, neither 128 nor 256",
-            network.conv3_channels
-        )))
-    }
+    network.check().map_err(|reason| file.invalid(reason))
 }

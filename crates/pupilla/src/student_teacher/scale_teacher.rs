@@ -1,0 +1,432 @@
+//! What the students of a scale learn to predict: a patch network's descriptors, or a pretrained
+//! network's own features (student–teacher feature pyramid matching, Wang et al., BMVC 2021, has the latter).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use pupilla_core::dataset::{FingerprintError, fingerprint};
+use pupilla_core::image::Image;
+use serde::{Deserialize, Serialize};
+
+use super::scale::{descriptors, windows_positions};
+use super::step::Planes;
+use crate::backbone::{self, Backbone, BackboneConfig, BackboneError, DenseFeatures, FeatureMaps};
+use crate::error::ScoreError;
+use crate::input::Window;
+use crate::patch_network::{PatchNetwork, PatchNetworkConfig, values};
+use crate::receptive_field::ReceptiveField;
+use crate::teacher::{Teacher, TeacherManifest};
+
+/// The teacher of one scale.
+#[derive(Clone, Debug)]
+pub enum ScaleTeacher {
+    /// A patch network, which sees what its students see.
+    PatchNetwork(Box<Teacher>),
+    /// A pretrained network, which sees all of the image.
+    Backbone {
+        /// The patch size p of the students.
+        field: ReceptiveField,
+        /// The network and what is read from it.
+        teacher: BackboneTeacher,
+    },
+}
+
+impl From<Teacher> for ScaleTeacher {
+    fn from(teacher: Teacher) -> Self {
+        Self::PatchNetwork(Box::new(teacher))
+    }
+}
+
+/// A pretrained network whose features students learn to predict. Clones share its weights.
+#[derive(Clone, Debug)]
+pub struct BackboneTeacher {
+    pub(super) network: Arc<dyn Backbone>,
+    pub(super) manifest: BackboneManifest,
+}
+
+/// Everything about a pretrained network as a teacher but its weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackboneManifest {
+    /// Which network it is.
+    pub network: BackboneConfig,
+    /// What is read from it.
+    pub features: DenseFeatures,
+    /// Name of the file that its weights came from.
+    pub file: String,
+    /// SHA-256 over that file's name and content, see [`fingerprint`].
+    pub fingerprint: String,
+}
+
+/// Where the teacher of a scale came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleTeacherManifest {
+    /// A patch network's whole manifest.
+    PatchNetwork(Box<TeacherManifest>),
+    /// A pretrained network.
+    Backbone(BackboneManifest),
+}
+
+/// A file of weights cannot be a teacher.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackboneTeacherError {
+    /// It holds no whole network.
+    #[error(transparent)]
+    Load(BackboneError),
+    /// Its network does not give these features.
+    #[error("{}: {source}", path.display())]
+    Features {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: BackboneError,
+    },
+    /// It could be read once, but not a second time for its fingerprint.
+    #[error(transparent)]
+    Fingerprint(#[from] FingerprintError),
+}
+
+impl BackboneTeacher {
+    /// The network of a file of weights ([`backbone::load`]), and of its maps those named by `outputs`,
+    /// or [`DenseFeatures::usual`]; `zoom`, 1 to 8, is [`DenseFeatures::zoom`].
+    ///
+    /// # Errors
+    /// If the file is not that of a network that is known here, all wrong tensors named; if the
+    /// network lacks an output, or the zoom is out of range.
+    pub fn load(
+        path: &Path,
+        outputs: Option<Vec<String>>,
+        zoom: usize,
+    ) -> Result<Self, BackboneTeacherError> {
+        let network = backbone::load(path).map_err(BackboneTeacherError::Load)?;
+        let wrong = |source| BackboneTeacherError::Features {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut features = DenseFeatures::usual(&*network, zoom).map_err(wrong)?;
+        if let Some(outputs) = outputs {
+            features.outputs = outputs;
+        }
+        features.of(&*network).map_err(wrong)?;
+        let root = path.parent().unwrap_or(Path::new(""));
+        let file = path.file_name().unwrap_or(path.as_os_str());
+        Ok(Self {
+            manifest: BackboneManifest {
+                network: network.config(),
+                features,
+                file: file.to_string_lossy().into_owned(),
+                fingerprint: fingerprint(&[path.to_path_buf()], root)?,
+            },
+            network: Arc::from(network),
+        })
+    }
+
+    /// Everything about it but its weights.
+    pub fn manifest(&self) -> &BackboneManifest {
+        &self.manifest
+    }
+
+    /// The network.
+    pub fn network(&self) -> &dyn Backbone {
+        &*self.network
+    }
+
+    /// What it says about an image, which is seen as a whole.
+    fn maps(&self, image: &Image) -> Result<FeatureMaps, ScoreError> {
+        let features = &self.manifest.features;
+        features
+            .maps(&*self.network, image)
+            .map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: BackboneError) -> ScoreError {
+        ScoreError::Backbone {
+            file: self.manifest.file.clone(),
+            source: Box::new(source),
+        }
+    }
+}
+
+impl BackboneManifest {
+    /// Whether two are the same weights, whatever is read from them.
+    pub(super) fn same_weights(&self, other: &Self) -> bool {
+        self.network == other.network && self.fingerprint == other.fingerprint
+    }
+
+    /// The students of patch size p that predict these features.
+    ///
+    /// # Errors
+    /// As [`DenseFeatures::check`].
+    pub(super) fn students(
+        &self,
+        field: ReceptiveField,
+    ) -> Result<PatchNetworkConfig, BackboneError> {
+        let outputs = self.features.check(&self.network)?;
+        Ok(PatchNetworkConfig {
+            output_channels: outputs.iter().map(|output| output.channels).sum(),
+            ..PatchNetworkConfig::new(field)
+        })
+    }
+}
+
+impl ScaleTeacher {
+    /// The patch size p of the students.
+    pub fn receptive_field(&self) -> ReceptiveField {
+        match self {
+            Self::PatchNetwork(teacher) => teacher.receptive_field(),
+            Self::Backbone { field, .. } => *field,
+        }
+    }
+
+    /// Everything about it but its weights.
+    pub fn manifest(&self) -> ScaleTeacherManifest {
+        match self {
+            Self::PatchNetwork(teacher) => {
+                ScaleTeacherManifest::PatchNetwork(Box::new(teacher.manifest.clone()))
+            }
+            Self::Backbone { teacher, .. } => {
+                ScaleTeacherManifest::Backbone(teacher.manifest.clone())
+            }
+        }
+    }
+
+    /// The network that each of its students is.
+    ///
+    /// # Errors
+    /// If a pretrained network does not give its features, which loading rules out.
+    pub(super) fn students(&self) -> Result<PatchNetworkConfig, BackboneError> {
+        match self {
+            Self::PatchNetwork(teacher) => Ok(teacher.network.config()),
+            Self::Backbone { field, teacher } => teacher.manifest.students(*field),
+        }
+    }
+
+    /// Fails if an image of this width and height (already resized) is not one that it can describe.
+    pub(super) fn check_size(&self, [width, height]: [usize; 2]) -> Result<(), ScoreError> {
+        let field = self.receptive_field();
+        if width.min(height) < field.side() {
+            return Err(ScoreError::TooSmall {
+                width,
+                height,
+                field,
+            });
+        }
+        if let Self::Backbone { teacher, .. } = self {
+            let seen = teacher.manifest.features.seen_size([width, height]);
+            seen.map_err(|source| teacher.failed(source))?;
+        }
+        Ok(())
+    }
+
+    /// The teacher before an image (already resized), of which any windows may then be described.
+    ///
+    /// # Errors
+    /// If a pretrained network cannot describe the image.
+    pub(super) fn look_at(&self, image: &Image) -> Result<View<'_>, ScoreError> {
+        Ok(match self {
+            Self::PatchNetwork(teacher) => View::PatchNetwork(&teacher.network),
+            Self::Backbone { field, teacher } => View::Features {
+                field: *field,
+                maps: teacher.maps(image)?,
+            },
+        })
+    }
+
+    /// The descriptors of windows of one size, each with the index of the image (already resized) that it
+    /// is a window of; a pretrained network sees every image once.
+    ///
+    /// # Shapes
+    /// - `input`: `[windows, 3, height, width]`, the pixels under the windows
+    /// - output: `[windows, channels, (height - p) / stride + 1, (width - p) / stride + 1]`
+    ///
+    /// # Errors
+    /// The index of the first image that a pretrained network cannot describe, and why.
+    pub(super) fn describe_windows(
+        &self,
+        images: &[Image],
+        windows: &[(usize, Window)],
+        input: Tensor<4>,
+        stride: usize,
+    ) -> Result<Planes, (usize, ScoreError)> {
+        match self {
+            Self::PatchNetwork(teacher) => {
+                let map = descriptors(&teacher.network, input, stride);
+                let shape = map.dims();
+                Ok(Planes {
+                    values: values(map),
+                    shape,
+                })
+            }
+            Self::Backbone { field, teacher } => {
+                let maps = images
+                    .iter()
+                    .enumerate()
+                    .map(|(index, image)| teacher.maps(image).map_err(|error| (index, error)))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let mut target = Vec::new();
+                let mut size = [0, 0];
+                for (image, window) in windows {
+                    let positions = windows_positions(window, *field, stride);
+                    target.extend(maps[*image].at(&positions));
+                    size = positions.size;
+                }
+                let area = windows.len() * size[0] * size[1];
+                let channels = target.len() / area.max(1);
+                Ok(Planes {
+                    values: target,
+                    shape: [windows.len(), channels, size[0], size[1]],
+                })
+            }
+        }
+    }
+}
+
+/// A teacher before an image.
+pub(super) enum View<'a> {
+    /// It needs the pixels of each window.
+    PatchNetwork(&'a PatchNetwork),
+    /// It has seen all of the image.
+    Features {
+        /// The patch size p of the students.
+        field: ReceptiveField,
+        /// What it saw.
+        maps: FeatureMaps,
+    },
+}
+
+impl View<'_> {
+    /// The descriptors of the patches in a window, `[channels, rows · columns]`. `input` are the pixels
+    /// under the window, `[1, 3, height, width]`, made if they are needed.
+    pub fn describe(
+        &self,
+        window: &Window,
+        stride: usize,
+        input: impl FnOnce() -> Tensor<4>,
+    ) -> Vec<f32> {
+        match self {
+            Self::PatchNetwork(network) => values(descriptors(network, input(), stride)),
+            Self::Features { field, maps } => maps.at(&windows_positions(window, *field, stride)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::{Positions, ResNet18Config};
+    use crate::device;
+    use crate::input::Border;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// ResNet-18 to layer2 with random weights.
+    fn teacher(random: &mut ChaCha8Rng, zoom: usize) -> BackboneTeacher {
+        let network = BackboneConfig::ResNet18(ResNet18Config {
+            stages: 2,
+            classes: None,
+        });
+        let arrays = network.layout().unwrap().into_iter().map(|(_, shape)| {
+            let taps: usize = shape[1..].iter().product();
+            let scale = (6.0 / taps as f32).sqrt();
+            (0..shape.iter().product())
+                .map(|_| scale * random.random_range(-1.0..1.0f32))
+                .collect()
+        });
+        let arrays = arrays.collect();
+        BackboneTeacher {
+            network: Arc::from(network.build(arrays).unwrap()),
+            manifest: BackboneManifest {
+                network,
+                features: DenseFeatures {
+                    outputs: vec!["layer1".to_string(), "layer2".to_string()],
+                    zoom,
+                    smooth: true,
+                },
+                file: "random".to_string(),
+                fingerprint: "none".to_string(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_window_has_the_features_of_its_patches_centres() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let device = device::cpu();
+        for (field, zoom) in [
+            (ReceptiveField::P17, 1),
+            (ReceptiveField::P33, 2),
+            (ReceptiveField::P65, 1),
+        ] {
+            let teacher = teacher(&mut random, zoom);
+            let mut image = |width: usize, height: usize| {
+                let pixels = (0..width * height * 3).map(|_| random.random_range(0.0..1.0));
+                Image::new(width, height, pixels.collect())
+            };
+            let images = [image(70, 66), image(67, 75)];
+            let stride = 2 * field.pooling_stride();
+            let [height, width] = [field.side() + 2 * stride, field.side() + stride + 1];
+            // Inside, and beyond the image on each side.
+            let windows = [(1, 3, -2), (0, -(field.radius() as isize), 7), (1, 8, 11)].map(
+                |(index, top, left)| {
+                    let window = Window {
+                        top,
+                        left,
+                        height,
+                        width,
+                    };
+                    (index, window)
+                },
+            );
+            let mut planes = Vec::new();
+            for (index, window) in &windows {
+                window.read(&images[*index], Border::Reflect, &mut planes);
+            }
+            let data = burn::tensor::TensorData::new(planes, [3, 3, height, width]);
+            let input = Tensor::<4>::from_data(data, &device);
+            let features = teacher.manifest.features.clone();
+            let network = teacher.network.clone();
+            let teacher = ScaleTeacher::Backbone { field, teacher };
+            let target = teacher
+                .describe_windows(&images, &windows, input.clone(), stride)
+                .unwrap();
+            assert_eq!(target.shape, [3, 192, 3, 2]);
+            assert_eq!(teacher.students().unwrap().output_channels, 192);
+            // The same positions as the students' predictions.
+            let student = teacher.students().unwrap().init(1, &device);
+            assert_eq!(descriptors(&student, input, stride).dims(), target.shape);
+            for (number, (index, window)) in windows.iter().enumerate() {
+                let view = teacher.look_at(&images[*index]).unwrap();
+                let part = &target.values[number * 192 * 6..][..192 * 6];
+                let described = view.describe(window, stride, || unreachable!());
+                assert_eq!(part, described);
+                for row in 0..3 {
+                    for column in 0..2 {
+                        let centre = |start: isize, at: usize| {
+                            (start + (at * stride + field.radius()) as isize) as f32
+                        };
+                        let alone = features
+                            .describe(
+                                &*network,
+                                &images[*index],
+                                &Positions {
+                                    first: [centre(window.top, row), centre(window.left, column)],
+                                    stride: 1.0,
+                                    size: [1, 1],
+                                },
+                            )
+                            .unwrap();
+                        let found: Vec<f32> = part
+                            .iter()
+                            .skip(row * 2 + column)
+                            .step_by(6)
+                            .copied()
+                            .collect();
+                        assert_eq!(found, alone, "p = {field}: {row}, {column}");
+                    }
+                }
+            }
+        }
+    }
+}
