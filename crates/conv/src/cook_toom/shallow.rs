@@ -261,7 +261,13 @@ pub(crate) fn weight_gradient<const R: usize>(
     weight_gradient: &mut [f32],
 ) {
     let n = R + 3;
-    let tiles = Tiles::new(shape.batch, shape.output_size());
+    let mut tiles = Tiles::new(shape.batch, shape.output_size());
+    // Rows of tiles in whole vectors, of which those behind the output are zero, where they are not too many: all vectors are
+    // then aligned, and none holds the ends of two rows.
+    let whole = tiles.grid[1].next_multiple_of(level.lanes());
+    if 4 * whole <= 5 * tiles.grid[1] {
+        tiles.grid[1] = whole;
+    }
     let from = shape.in_channels;
 
     let blocks = tiles.count().div_ceil(TILES);
