@@ -9,6 +9,9 @@ use crate::{
     matrix::{Matrix, multiply},
 };
 
+/// Images whose products are summed before they are added to a weight gradient's total, lest rounding errors grow with the batch.
+const SUMMED: usize = 1 << 12;
+
 /// Rows of the runs that give each thread one.
 fn run_len(rows: usize) -> usize {
     rows.div_ceil(rayon::current_num_threads())
@@ -83,12 +86,25 @@ pub(crate) fn weight_gradient(
         .par_chunks_mut(run * taps)
         .enumerate()
         .for_each(|(task, target)| {
-            multiply(
-                [target.len() / taps, taps, shape.batch],
-                target,
-                Matrix::row_major(&output_gradient[task * run..], shape.out_channels).transposed(),
-                Matrix::row_major(input, taps),
-                false,
-            );
+            let mut sums = Vec::new();
+            for (index, images) in input.chunks(SUMMED * taps).enumerate() {
+                let gradient = &output_gradient[index * SUMMED * shape.out_channels + task * run..];
+                let product = if index == 0 {
+                    &mut *target
+                } else {
+                    sums.resize(target.len(), 0.0);
+                    &mut sums
+                };
+                multiply(
+                    [product.len() / taps, taps, images.len() / taps],
+                    product,
+                    Matrix::row_major(gradient, shape.out_channels).transposed(),
+                    Matrix::row_major(images, taps),
+                    false,
+                );
+                for (total, sum) in target.iter_mut().zip(&sums) {
+                    *total += sum;
+                }
+            }
         });
 }

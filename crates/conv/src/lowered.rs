@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use crate::{
     Conv2d,
     activation::Epilogue,
+    cook_toom::weight_gradient::runs_per_sum,
     disjoint::Disjoint,
     matrix::{Matrix, multiply},
 };
@@ -27,6 +28,9 @@ const BLOCK_LEN: usize = 1 << 18;
 
 /// Pixels of a map below which several images share a matrix product.
 const SMALL_MAP: usize = 256;
+
+/// Most positions of a product of the weight's gradient: longer ones are made of several, for the sake of their sums.
+const SUMMED: usize = 1 << 12;
 
 pub(crate) fn forward(
     shape: &Conv2d,
@@ -147,21 +151,34 @@ pub(crate) fn weight_gradient(
         .par_chunks_mut(run * out_channels)
         .enumerate()
         .for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(lowered, gathered), (task, sums)| {
-                let rows = task * run..task * run + sums.len() / out_channels;
-                for positions in positions_in_blocks(shape, block_columns(shape, rows.len(), 1)) {
+            || (Vec::new(), Vec::new(), Vec::new()),
+            |(lowered, gathered, sums), (task, totals)| {
+                let rows = task * run..task * run + totals.len() / out_channels;
+                let block = block_columns(shape, rows.len(), 1).min(SUMMED);
+                let blocks = positions_in_blocks(shape, block);
+                let blocks_per_sum = runs_per_sum(blocks.len());
+                let in_two_steps = blocks.len() > blocks_per_sum;
+                sums.resize(if in_two_steps { totals.len() } else { 0 }, 0.0);
+                for (block, positions) in (1..).zip(&blocks) {
+                    let positions = positions.clone();
                     let count = positions.len();
                     lower(shape, input, rows.clone(), positions.clone(), lowered);
                     let gradient =
                         gather_channels(shape, output_gradient, positions, area, gathered);
                     multiply(
                         [rows.len(), out_channels, count],
-                        sums,
+                        if in_two_steps { sums } else { totals },
                         Matrix::row_major(lowered, count),
                         gradient.transposed(),
-                        true,
+                        (block - 1) % blocks_per_sum > 0,
                     );
+                    if in_two_steps
+                        && (block.is_multiple_of(blocks_per_sum) || block == blocks.len())
+                    {
+                        for (total, sum) in totals.iter_mut().zip(&*sums) {
+                            *total += sum;
+                        }
+                    }
                 }
             },
         );

@@ -10,7 +10,10 @@ use rayon::prelude::*;
 use crate::{
     Conv2d,
     activation::Epilogue,
-    cook_toom::weights::Weight,
+    cook_toom::{
+        weight_gradient::{add_sums, runs_per_sum},
+        weights::Weight,
+    },
     disjoint::Disjoint,
     product::{ROW_VECTORS, Tile},
     simd::{Isa, Kernel, Level, dispatch, transpose},
@@ -226,17 +229,22 @@ impl Kernel for ChannelSums<'_> {
         let vectors = self.channels.len().div_ceil(I::LANES);
         let lanes = vectors * I::LANES;
 
-        // Sums [in channels, lanes]; gradient [BLOCK, lanes], and before it is turned [LANES, BLOCK].
+        let blocks = shape.batch * area.div_ceil(BLOCK);
+        let blocks_per_sum = runs_per_sum(blocks);
+
+        // Sums and, where one sum would take too many blocks, totals: [in channels, lanes]; gradient [BLOCK, lanes], and before it is turned [LANES, BLOCK].
         let sums_len = from * lanes;
         let turned_len = BLOCK * lanes;
-        let mut buffer = Buffer::new(sums_len + turned_len + I::LANES * BLOCK);
-        buffer[..sums_len].fill(0.0);
+        let totals_len = if blocks > blocks_per_sum { sums_len } else { 0 };
+        let mut buffer = Buffer::new(sums_len + totals_len + turned_len + I::LANES * BLOCK);
         let sums = buffer.as_mut_ptr();
-        let turned = sums.wrapping_add(sums_len);
+        let totals = sums.wrapping_add(sums_len);
+        let turned = totals.wrapping_add(totals_len);
         let rows = turned.wrapping_add(turned_len);
         // SAFETY: `dispatch` runs us where `I` exists. Regions of the buffer are as long as described; the input is read
         // within whole groups of channels, which is why their number must be a multiple of 4.
         unsafe {
+            let mut block = 0;
             for image in 0..shape.batch {
                 let mut start = 0;
                 while start < area {
@@ -282,15 +290,20 @@ impl Kernel for ChannelSums<'_> {
                             right_strides: [1, area],
                             product: sums.add(channel * lanes),
                             product_stride: lanes,
-                            add: true,
+                            add: block % blocks_per_sum > 0,
                             next: [turned; 2],
                         }
                         .multiply::<I>(vectors, columns);
                         channel += columns;
                     }
                     start += count;
+                    block += 1;
+                    if totals_len > 0 && (block.is_multiple_of(blocks_per_sum) || block == blocks) {
+                        add_sums::<I>(sums, totals, sums_len, block > blocks_per_sum);
+                    }
                 }
             }
+            let sums = if totals_len > 0 { totals } else { sums };
             for channel in self.channels.clone() {
                 let row = self.target.part(channel * from, from);
                 for (column, value) in row.iter_mut().enumerate() {

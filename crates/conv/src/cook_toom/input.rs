@@ -223,29 +223,42 @@ pub(super) unsafe fn gradient_points<I: Isa, T: Transform>(
             while lane < run.len {
                 let x = (run.column + lane) * TILE;
                 let mut columns = [[I::splat(0.0); MAX]; TILE];
-                let whole = x + TILE * I::LANES <= width;
-                let mut row = 0;
-                while row < TILE {
-                    let mut parts = [I::splat(0.0); 4];
-                    let mut part = 0;
-                    while part < 4 && row < rows {
-                        let x = x + part * I::LANES;
-                        let place = line.wrapping_add(row * width + x);
-                        I::prefetch(place.wrapping_add(planes.ahead));
-                        parts[part] = if whole {
-                            I::load(place)
-                        } else {
-                            I::load_within(place, 0, width.saturating_sub(x).min(I::LANES))
-                        };
-                        part += 1;
+                let place = line.wrapping_add(x);
+                if x + TILE * I::LANES <= width && rows == TILE {
+                    let mut row = 0;
+                    while row < TILE {
+                        let place = place.wrapping_add(row * width);
+                        let mut parts = [I::splat(0.0); 4];
+                        let mut part = 0;
+                        while part < 4 {
+                            let place = place.wrapping_add(part * I::LANES);
+                            I::prefetch(place.wrapping_add(planes.ahead));
+                            parts[part] = I::load(place);
+                            part += 1;
+                        }
+                        split_row::<I>(&mut columns, row, parts);
+                        row += 1;
                     }
-                    let split = I::uninterleave4(parts);
-                    let mut column = 0;
-                    while column < TILE {
-                        columns[column][row] = split[column];
-                        column += 1;
+                } else {
+                    let left = width.saturating_sub(x);
+                    let within =
+                        [0, 1, 2, 3].map(|part| left.saturating_sub(part * I::LANES).min(I::LANES));
+                    let mut row = 0;
+                    while row < TILE {
+                        if row < rows {
+                            let place = place.wrapping_add(row * width);
+                            let mut parts = [I::splat(0.0); 4];
+                            let mut part = 0;
+                            while part < 4 {
+                                let place = place.wrapping_add(part * I::LANES);
+                                I::prefetch(place.wrapping_add(planes.ahead));
+                                parts[part] = I::load_within(place, 0, within[part]);
+                                part += 1;
+                            }
+                            split_row::<I>(&mut columns, row, parts);
+                        }
+                        row += 1;
                     }
-                    row += 1;
                 }
                 let mut vertical = Rows::<I, MAX>::new();
                 let mut column = 0;
@@ -274,5 +287,17 @@ pub(super) unsafe fn gradient_points<I: Isa, T: Transform>(
                 I::store(place, I::load_within(place, 0, left_over));
             }
         }
+    }
+}
+
+/// Splits a row of pixels of LANES tiles into the tiles' columns.
+#[inline(always)]
+unsafe fn split_row<I: Isa>(columns: &mut [[I::V; MAX]; TILE], row: usize, parts: [I::V; 4]) {
+    // SAFETY: the caller promises that the processor has the instructions of `I`.
+    let split = unsafe { I::uninterleave4(parts) };
+    let mut column = 0;
+    while column < TILE {
+        columns[column][row] = split[column];
+        column += 1;
     }
 }

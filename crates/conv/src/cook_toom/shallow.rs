@@ -16,7 +16,7 @@ use super::{
     pixels::{Target, constants, finish, pixels_len, write},
     points::MAX,
     transform::{Gradient, Input, Output, Rows, from_points},
-    weight_gradient::from_sums,
+    weight_gradient::{add_sums, from_sums},
     weights::{Packed, Weight, pack},
 };
 use crate::{
@@ -261,7 +261,13 @@ pub(crate) fn weight_gradient<const R: usize>(
     weight_gradient: &mut [f32],
 ) {
     let n = R + 3;
-    let tiles = Tiles::new(shape.batch, shape.output_size());
+    let mut tiles = Tiles::new(shape.batch, shape.output_size());
+    // Rows of tiles in whole vectors, of which those behind the output are zero, where they are not too many: all vectors are
+    // then aligned, and none holds the ends of two rows.
+    let whole = tiles.grid[1].next_multiple_of(level.lanes());
+    if 4 * whole <= 5 * tiles.grid[1] {
+        tiles.grid[1] = whole;
+    }
     let from = shape.in_channels;
 
     let blocks = tiles.count().div_ceil(TILES);
@@ -434,10 +440,12 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
         // Gradient: [points, CHANNELS, TILES], with a gap behind each point; sums of every LANES-th tile: [points, from, CHANNELS, LANES].
         let gradients_len = n * n * POINT;
         let sums_len = n * n * from * CHANNELS * I::LANES;
-        let mut buffer = Buffer::new(gradients_len + sums_len);
+        // The sums of LANES blocks (TILES additions each) and, in the same order, of all of them.
+        let mut buffer = Buffer::new(gradients_len + 2 * sums_len);
         buffer.fill(0.0);
         let gradients = buffer.as_mut_ptr();
         let partial = gradients.wrapping_add(gradients_len);
+        let totals = partial.wrapping_add(sums_len);
         // SAFETY: `dispatch` runs us where `I` exists; the regions of the buffer are as long as described, as is `inputs`.
         unsafe {
             for block in self.blocks.clone() {
@@ -489,13 +497,18 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
                         };
                     }
                 }
+                let done = block + 1 - self.blocks.start;
+                if done.is_multiple_of(I::LANES) || block + 1 == self.blocks.end {
+                    add_sums::<I>(partial, totals, sums_len, true);
+                    std::slice::from_raw_parts_mut(partial, sums_len).fill(0.0);
+                }
             }
             for point in 0..n * n {
                 for from_channel in 0..from {
                     for channel in 0..channels {
                         let place = (point * from + from_channel) * CHANNELS + channel;
                         let lanes =
-                            std::slice::from_raw_parts(partial.add(place * I::LANES), I::LANES);
+                            std::slice::from_raw_parts(totals.add(place * I::LANES), I::LANES);
                         let place =
                             (point * self.rows + from_channel) * self.out_stride + self.first;
                         self.sums.part(place + channel, 1)[0] += lanes.iter().sum::<f32>();

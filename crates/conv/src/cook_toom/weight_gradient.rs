@@ -1,7 +1,7 @@
 //! The weight's gradient by F(R×R, 4×4), with the 4×4 tiles of the output gradient as the filters.
 //!
 //! A task takes a range of output channels (and of rows of points, if there are many threads) and walks over all the tiles,
-//! in order, so no sum depends on how many threads there are. The transformed tiles of a block would not fit into the cache with all
+//! in order, so no sum depends on how many threads there are. Sums of many blocks are made in two steps ([`runs_per_sum`]). The transformed tiles of a block would not fit into the cache with all
 //! their points, but those of one *row* of points do, and its vertical transform is a single sum of pixels; so a block is
 //! read once for each row, which the cache serves after the first.
 
@@ -26,6 +26,15 @@ use crate::{
 /// Tiles that are transformed before they are multiplied.
 const BLOCK: usize = 96;
 
+/// Of so many runs of products, how many are added up before their sum is added to the total. A rounding error is made at each
+/// addition, in proportion to the sum so far: with all runs in one sum the errors would grow with the root of `runs`, with the root
+/// of them in each sum they grow with the fourth.
+pub(crate) fn runs_per_sum(runs: usize) -> usize {
+    /// So few that the sums within a run lose more.
+    const FEW: usize = 16;
+    runs.isqrt().max(FEW)
+}
+
 pub(crate) fn weight_gradient<const R: usize>(
     level: Level,
     shape: &Conv2d,
@@ -46,8 +55,15 @@ pub(crate) fn weight_gradient<const R: usize>(
 
     let rows = shape.in_channels.next_multiple_of(4);
     let out_stride = vectors * lanes;
-    let mut sums = Buffer::new(n * n * rows * out_stride);
+    let blocks = Tiles::new(shape.batch, shape.output_size())
+        .count()
+        .div_ceil(BLOCK);
+    let blocks_per_sum = runs_per_sum(blocks);
+    let sums_len = n * n * rows * out_stride;
+    let mut sums = Buffer::new(sums_len);
+    let mut totals = (blocks > blocks_per_sum).then(|| Buffer::new(sums_len));
     let shared = Disjoint::new(&mut sums);
+    let shared_totals = totals.as_deref_mut().map(Disjoint::new);
     (0..groups * ranges).into_par_iter().for_each(|task| {
         let (group, range) = (task / ranges * per_group, task % ranges * per_range);
         // SAFETY: `level` is available; each (rows of points, range of channels) belongs to one task.
@@ -61,6 +77,8 @@ pub(crate) fn weight_gradient<const R: usize>(
                     points: group..(group + per_group).min(n),
                     vectors: range..(range + per_range).min(vectors),
                     sums: shared,
+                    totals: shared_totals,
+                    blocks_per_sum,
                     rows,
                     out_stride,
                 },
@@ -68,7 +86,8 @@ pub(crate) fn weight_gradient<const R: usize>(
         }
     });
 
-    from_sums::<R>(level, shape, &sums, [rows, out_stride], weight_gradient);
+    let sums = totals.as_deref().unwrap_or(&sums);
+    from_sums::<R>(level, shape, sums, [rows, out_stride], weight_gradient);
 }
 
 /// Transforms sums of `[points, rows, out_stride]`, of which the first `in_channels` and `out_channels` are used, into the gradient.
@@ -105,7 +124,11 @@ struct PointRows<'a, const R: usize> {
     /// Rows of points.
     points: Range<usize>,
     vectors: Range<usize>,
+    /// Of the blocks since the last total.
     sums: Disjoint<'a>,
+    /// Of all blocks, where those are too many for one sum.
+    totals: Option<Disjoint<'a>>,
+    blocks_per_sum: usize,
     rows: usize,
     out_stride: usize,
 }
@@ -139,10 +162,11 @@ impl<const R: usize> Kernel for PointRows<'_, R> {
         let scratch = turned.wrapping_add(turned_len);
 
         // SAFETY: `dispatch` runs us where `I` exists. The four regions of the buffer are as long as the strides imply; the
-        // sums belong to this task.
+        // sums and totals belong to this task.
         unsafe {
             std::slice::from_raw_parts_mut(inputs, inputs_len).fill(0.0);
             let mut start = 0;
+            let mut block = 0;
             while start < tiles.count() {
                 let range = start..(start + BLOCK).min(tiles.count());
                 let count = range.len();
@@ -255,7 +279,7 @@ impl<const R: usize> Kernel for PointRows<'_, R> {
                                     right_strides: [1, block_stride],
                                     product: self.sums.pointer(place, reach),
                                     product_stride: self.out_stride,
-                                    add: start > 0,
+                                    add: block % self.blocks_per_sum > 0,
                                     next: [left; 2],
                                 }
                                 .multiply::<I>(panel_vectors, columns);
@@ -266,8 +290,40 @@ impl<const R: usize> Kernel for PointRows<'_, R> {
                     }
                 }
                 start += count;
+                block += 1;
+                if let Some(totals) = self.totals
+                    && (block.is_multiple_of(self.blocks_per_sum) || start == tiles.count())
+                {
+                    let add = block > self.blocks_per_sum;
+                    let points = self.points.start * n..self.points.end * n;
+                    for row in points.start * self.rows..points.end * self.rows {
+                        let place = row * self.out_stride + first_channel;
+                        let total = totals.pointer(place, channels);
+                        add_sums::<I>(self.sums.pointer(place, channels), total, channels, add);
+                    }
+                }
             }
         }
+    }
+}
+
+/// Adds sums to their totals, or starts these with them.
+///
+/// # Safety
+/// The processor has the instructions of `I`; both pointers are valid for `len` elements, a multiple of LANES.
+#[inline(always)]
+pub(crate) unsafe fn add_sums<I: Isa>(sums: *const f32, totals: *mut f32, len: usize, add: bool) {
+    let mut place = 0;
+    while place < len {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let mut value = I::load(sums.add(place));
+            if add {
+                value = I::add(I::load(totals.add(place)), value);
+            }
+            I::store(totals.add(place), value);
+        }
+        place += I::LANES;
     }
 }
 

@@ -70,3 +70,32 @@ fn plain_sums_are_nearly_exact() {
         assert!(error <= 1e-5, "{kernel}x{kernel}: {error:e}");
     }
 }
+
+/// Weight gradients of few channels and many pixels, whose sums must lose little more than those over few. One running sum over
+/// all pixels exceeds the bounds, except the third.
+#[test]
+fn many_pixels_are_summed_as_exactly_as_few() {
+    // Cook–Toom of many and of few input channels, lowered, 1×1, and as large as the input.
+    for (input, out_channels, kernel, stride, bound) in [
+        ([1, 5, 1501, 1501], 3, 2, 1, 4e-6),
+        ([1, 4, 1501, 1501], 6, 2, 1, 2.6e-6),
+        ([1, 64, 200, 200], 4, 3, 2, 4e-6),
+        ([1, 16, 600, 600], 16, 1, 1, 2e-6),
+        ([1_000_000, 4, 1, 1], 8, 1, 1, 2e-6),
+    ] {
+        let shape = Conv2d::new(input, out_channels, [kernel; 2])
+            .and_then(|shape| shape.with_stride([stride; 2]))
+            .unwrap();
+        let problem = Problem::random(shape, 5);
+        let mut gradient = vec![0.0; shape.weight_len()];
+        weight_gradient(
+            &shape,
+            &problem.input,
+            &problem.output_gradient,
+            &mut gradient,
+        );
+        let error = naive::error(&gradient, &problem.weight_gradient());
+        println!("{input:?}: {error:.1e}");
+        assert!(error <= bound, "{shape:?}: {error:e}, allowed {bound:e}");
+    }
+}

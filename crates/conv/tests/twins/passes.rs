@@ -93,6 +93,8 @@ fn layers_of_the_patch_networks_match_their_twins() {
         (1, 32, 61, 16, 5),
         // More tiles than the first layer's weight gradient takes at a time.
         (1, 3, 390, 9, 5),
+        // Rows of tiles that it fills up to whole vectors.
+        (2, 3, 58, 5, 6),
         (1, 16, 60, 16, 4),
     ] {
         let shape = Conv2d::new([batch, channels, size, size], out_channels, [kernel; 2]).unwrap();
