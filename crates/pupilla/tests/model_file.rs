@@ -105,16 +105,19 @@ fn other_files_are_refused() {
 
 #[test]
 fn another_version_is_refused_with_its_program() {
-    let (_folder, path, _) = saved();
-    edit_manifest(&path, |manifest| {
-        manifest["format_version"] = 99.into();
-        manifest["program"] = "pupilla 9.9".into();
-    });
-    let text = refusal(&path);
-    assert!(
-        text.contains("99") && text.contains("pupilla 9.9"),
-        "{text}"
-    );
+    for version in [1, 99] {
+        let (_folder, path, _) = saved();
+        edit_manifest(&path, |manifest| {
+            manifest["format_version"] = version.into();
+            manifest["program"] = "pupilla 9.9".into();
+        });
+        let text = refusal(&path);
+        let found = format!("version {version}");
+        assert!(
+            text.contains(&found) && text.contains("pupilla 9.9"),
+            "{text}"
+        );
+    }
 }
 
 /// A change to a manifest.
