@@ -232,7 +232,7 @@ fn images_that_are_too_large_once_enlarged_are_refused_before_any_work() {
     let config = config(&P33, 1, 8);
     let all = vec![striped(40, 40, 1), striped(800, 700, 2)];
     let message = config.fit(&all, &all, &mut Silent).unwrap_err().to_string();
-    for word in ["image 1", "800×700", "8 times"] {
+    for word in ["image 1", "864×764", "8 times"] {
         assert!(message.contains(word), "{word:?} is not in: {message}");
     }
 }
@@ -259,7 +259,7 @@ fn manifests_that_lie_about_the_network_are_refused() {
     let fields = [ReceptiveField::P33, ReceptiveField::P17];
     fitted(&config(&fields, 1, 1), 40, 40).save(&path).unwrap();
     let whole = std::fs::read(&path).unwrap();
-    let edits: [(Edit, &str); 12] = [
+    let edits: [(Edit, &str); 13] = [
         (
             |m| m["scales"][0]["teacher"]["backbone"]["features"]["zoom"] = 0.into(),
             "zoom is 0",
@@ -267,6 +267,10 @@ fn manifests_that_lie_about_the_network_are_refused() {
         (
             |m| m["scales"][1]["teacher"]["backbone"]["features"]["zoom"] = 9.into(),
             "zoom is 9",
+        ),
+        (
+            |m| m["scales"][0]["teacher"]["backbone"]["margin"] = 1_000_000_000.into(),
+            "margin is 1000000000",
         ),
         (
             |m| m["scales"][0]["teacher"]["backbone"]["features"]["outputs"][1] = "layer7".into(),

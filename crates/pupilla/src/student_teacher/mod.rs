@@ -18,5 +18,6 @@ pub use detector::{Sampling, StudentTeacher};
 pub use from_files::{FitFilesError, VALIDATION_SHARE, fit_files};
 pub use model_file::{DataManifest, ModelManifest, ScaleManifest, ValidationManifest};
 pub use scale_teacher::{
-    BackboneManifest, BackboneTeacher, BackboneTeacherError, ScaleTeacher, ScaleTeacherManifest,
+    BACKBONE_MARGIN, BackboneManifest, BackboneTeacher, BackboneTeacherError, ScaleTeacher,
+    ScaleTeacherManifest,
 };

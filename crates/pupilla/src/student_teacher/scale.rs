@@ -104,7 +104,7 @@ impl Ensemble {
         grid: Grid,
         device: &Device,
     ) -> Result<Terms, ScoreError> {
-        let view = self.teacher.look_at(image)?;
+        let view = self.teacher.look_at(image, border)?;
         let mut all = Terms {
             regression_error: vec![0.0; grid.rows * grid.columns],
             predictive_variance: vec![0.0; grid.rows * grid.columns],

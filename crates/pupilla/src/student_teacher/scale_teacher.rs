@@ -11,12 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use super::scale::{descriptors, windows_positions};
 use super::step::Planes;
+use crate::backbone::Positions;
 use crate::backbone::{self, Backbone, BackboneConfig, BackboneError, DenseFeatures, FeatureMaps};
 use crate::error::ScoreError;
-use crate::input::Window;
+use crate::input::{Border, CHANNEL_MEAN, Window};
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig, values};
 use crate::receptive_field::ReceptiveField;
 use crate::teacher::{Teacher, TeacherManifest};
+
+/// Pixels by which the image is continued on every side before a pretrained network sees it. Such networks
+/// put zeros around the image, which changes what they say near its edges: their students, which know
+/// nothing of the image's edges, cannot predict that.
+pub const BACKBONE_MARGIN: usize = 32;
+
+/// The largest margin that a file may have.
+const MAX_MARGIN: usize = 256;
 
 /// The teacher of one scale.
 #[derive(Clone, Debug)]
@@ -52,6 +61,9 @@ pub struct BackboneManifest {
     pub network: BackboneConfig,
     /// What is read from it.
     pub features: DenseFeatures,
+    /// Pixels by which the resized image is continued on every side before the network sees it, 0 to 256
+    /// ([`BACKBONE_MARGIN`]).
+    pub margin: usize,
     /// Name of the file that its weights came from.
     pub file: String,
     /// SHA-256 over that file's name and content, see [`fingerprint`].
@@ -116,6 +128,7 @@ impl BackboneTeacher {
             manifest: BackboneManifest {
                 network: network.config(),
                 features,
+                margin: BACKBONE_MARGIN,
                 file: file.to_string_lossy().into_owned(),
                 fingerprint: fingerprint(&[path.to_path_buf()], root)?,
             },
@@ -133,11 +146,12 @@ impl BackboneTeacher {
         &*self.network
     }
 
-    /// What it says about an image, which is seen as a whole.
-    fn maps(&self, image: &Image) -> Result<FeatureMaps, ScoreError> {
+    /// What it says about an image, which is seen as a whole, continued beyond its edges.
+    fn maps(&self, image: &Image, border: Border) -> Result<FeatureMaps, ScoreError> {
         let features = &self.manifest.features;
+        let continued = continued(image, self.manifest.margin, border);
         features
-            .maps(&*self.network, image)
+            .maps(&*self.network, &continued)
             .map_err(|source| self.failed(source))
     }
 
@@ -146,6 +160,32 @@ impl BackboneTeacher {
             file: self.manifest.file.clone(),
             source: Box::new(source),
         }
+    }
+}
+
+/// An image with `margin` pixels more on every side.
+fn continued(image: &Image, margin: usize, border: Border) -> Image {
+    let [width, height] = [image.width(), image.height()].map(|side| side + 2 * margin);
+    let source = |at: usize, size| border.source(at as isize - margin as isize, size);
+    let columns: Vec<_> = (0..width).map(|at| source(at, image.width())).collect();
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for row in 0..height {
+        let row = source(row, image.height());
+        for column in &columns {
+            pixels.extend(match (row, column) {
+                (Some(row), Some(column)) => image.pixel(row, *column),
+                _ => CHANNEL_MEAN,
+            });
+        }
+    }
+    Image::new(width, height, pixels)
+}
+
+/// Positions of an image as those of the image with `margin` pixels more on every side.
+fn continued_positions(positions: Positions, margin: usize) -> Positions {
+    Positions {
+        first: positions.first.map(|at| at + margin as f32),
+        ..positions
     }
 }
 
@@ -158,11 +198,17 @@ impl BackboneManifest {
     /// The students of patch size p that predict these features.
     ///
     /// # Errors
-    /// As [`DenseFeatures::check`].
+    /// As [`DenseFeatures::check`], and if the margin is too large.
     pub(super) fn students(
         &self,
         field: ReceptiveField,
     ) -> Result<PatchNetworkConfig, BackboneError> {
+        if self.margin > MAX_MARGIN {
+            return Err(BackboneError::Features {
+                network: self.network.name(),
+                reason: format!("the margin is {}, not 0 to {MAX_MARGIN}", self.margin),
+            });
+        }
         let outputs = self.features.check(&self.network)?;
         Ok(PatchNetworkConfig {
             output_channels: outputs.iter().map(|output| output.channels).sum(),
@@ -214,7 +260,9 @@ impl ScaleTeacher {
             });
         }
         if let Self::Backbone { teacher, .. } = self {
-            let seen = teacher.manifest.features.seen_size([width, height]);
+            let margin = teacher.manifest.margin;
+            let continued = [width, height].map(|side| side.saturating_add(2 * margin));
+            let seen = teacher.manifest.features.seen_size(continued);
             seen.map_err(|source| teacher.failed(source))?;
         }
         Ok(())
@@ -224,12 +272,13 @@ impl ScaleTeacher {
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.
-    pub(super) fn look_at(&self, image: &Image) -> Result<View<'_>, ScoreError> {
+    pub(super) fn look_at(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
         Ok(match self {
             Self::PatchNetwork(teacher) => View::PatchNetwork(&teacher.network),
             Self::Backbone { field, teacher } => View::Features {
                 field: *field,
-                maps: teacher.maps(image)?,
+                margin: teacher.manifest.margin,
+                maps: teacher.maps(image, border)?,
             },
         })
     }
@@ -247,6 +296,7 @@ impl ScaleTeacher {
         &self,
         images: &[Image],
         windows: &[(usize, Window)],
+        border: Border,
         input: Tensor<4>,
         stride: usize,
     ) -> Result<Planes, (usize, ScoreError)> {
@@ -263,12 +313,15 @@ impl ScaleTeacher {
                 let maps = images
                     .iter()
                     .enumerate()
-                    .map(|(index, image)| teacher.maps(image).map_err(|error| (index, error)))
+                    .map(|(index, image)| {
+                        teacher.maps(image, border).map_err(|error| (index, error))
+                    })
                     .collect::<Result<Vec<_>, _>>()?;
                 let mut target = Vec::new();
                 let mut size = [0, 0];
                 for (image, window) in windows {
                     let positions = windows_positions(window, *field, stride);
+                    let positions = continued_positions(positions, teacher.manifest.margin);
                     target.extend(maps[*image].at(&positions));
                     size = positions.size;
                 }
@@ -291,6 +344,8 @@ pub(super) enum View<'a> {
     Features {
         /// The patch size p of the students.
         field: ReceptiveField,
+        /// Pixels by which the image was continued.
+        margin: usize,
         /// What it saw.
         maps: FeatureMaps,
     },
@@ -307,7 +362,14 @@ impl View<'_> {
     ) -> Vec<f32> {
         match self {
             Self::PatchNetwork(network) => values(descriptors(network, input(), stride)),
-            Self::Features { field, maps } => maps.at(&windows_positions(window, *field, stride)),
+            Self::Features {
+                field,
+                margin,
+                maps,
+            } => {
+                let positions = windows_positions(window, *field, stride);
+                maps.at(&continued_positions(positions, *margin))
+            }
         }
     }
 }
@@ -315,9 +377,8 @@ impl View<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbone::{Positions, ResNet18Config};
+    use crate::backbone::ResNet18Config;
     use crate::device;
-    use crate::input::Border;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -344,10 +405,28 @@ mod tests {
                     zoom,
                     smooth: true,
                 },
+                margin: 3,
                 file: "random".to_string(),
                 fingerprint: "none".to_string(),
             },
         }
+    }
+
+    /// Three pixels more on every side.
+    fn mirrored(image: &Image) -> Image {
+        let [width, height] = [image.width(), image.height()];
+        let mirror = |at: usize, size: usize| match at {
+            0..3 => 3 - at,
+            at if at >= size + 3 => 2 * (size - 1) - (at - 3),
+            at => at - 3,
+        };
+        let mut pixels = Vec::new();
+        for row in 0..height + 6 {
+            for column in 0..width + 6 {
+                pixels.extend(image.pixel(mirror(row, height), mirror(column, width)));
+            }
+        }
+        Image::new(width + 6, height + 6, pixels)
     }
 
     #[test]
@@ -389,7 +468,7 @@ mod tests {
             let network = teacher.network.clone();
             let teacher = ScaleTeacher::Backbone { field, teacher };
             let target = teacher
-                .describe_windows(&images, &windows, input.clone(), stride)
+                .describe_windows(&images, &windows, Border::Reflect, input.clone(), stride)
                 .unwrap();
             assert_eq!(target.shape, [3, 192, 3, 2]);
             assert_eq!(teacher.students().unwrap().output_channels, 192);
@@ -397,19 +476,19 @@ mod tests {
             let student = teacher.students().unwrap().init(1, &device);
             assert_eq!(descriptors(&student, input, stride).dims(), target.shape);
             for (number, (index, window)) in windows.iter().enumerate() {
-                let view = teacher.look_at(&images[*index]).unwrap();
+                let view = teacher.look_at(&images[*index], Border::Reflect).unwrap();
                 let part = &target.values[number * 192 * 6..][..192 * 6];
                 let described = view.describe(window, stride, || unreachable!());
                 assert_eq!(part, described);
                 for row in 0..3 {
                     for column in 0..2 {
                         let centre = |start: isize, at: usize| {
-                            (start + (at * stride + field.radius()) as isize) as f32
+                            (start + (at * stride + field.radius()) as isize) as f32 + 3.0
                         };
                         let alone = features
                             .describe(
                                 &*network,
-                                &images[*index],
+                                &mirrored(&images[*index]),
                                 &Positions {
                                     first: [centre(window.top, row), centre(window.left, column)],
                                     stride: 1.0,

@@ -94,7 +94,7 @@ pub(super) fn whitening(
         let image = images.image(index)?;
         let wrong = |source| images.wrong(index, source);
         let grid = Grid::of(&image, teacher, sampling).map_err(wrong)?;
-        let view = teacher.look_at(&image).map_err(wrong)?;
+        let view = teacher.look_at(&image, settings.border).map_err(wrong)?;
         // In strips, so that memory does not grow with the image.
         let strip = (320 / grid.stride).max(1);
         for top in (0..grid.rows).step_by(strip) {
@@ -322,8 +322,8 @@ impl Class<'_> {
     /// losses before it.
     fn step(&mut self, batch: &Batch, stride: usize, rate: f64) -> Result<Vec<f64>, TrainError> {
         let mut planes = Vec::new();
+        let border = self.images.settings.border;
         for (index, window) in &batch.windows {
-            let border = self.images.settings.border;
             window.read(&batch.images[*index], border, &mut planes);
         }
         let first = batch.windows[0].1;
@@ -335,7 +335,7 @@ impl Class<'_> {
         let tensor = Tensor::<4>::from_data(data, &device::cpu());
         let mut target = self
             .teacher
-            .describe_windows(&batch.images, &batch.windows, tensor, stride)
+            .describe_windows(&batch.images, &batch.windows, border, tensor, stride)
             .map_err(|(index, source)| self.images.wrong(batch.sources[index], source))?;
         let each = target.values.len() / batch.windows.len();
         for window in target.values.chunks_mut(each) {
