@@ -253,7 +253,7 @@ pub struct TeacherTrain {
     /// Weight of the triplet loss, λm [default: 0 with --backbone, else 1]
     #[arg(long, help_heading = "Losses")]
     pub triplet_weight: Option<f64>,
-    /// Weight of the compactness loss, λc [default: 0.001]
+    /// Weight of the compactness loss, λc [default: 0 with --backbone, else 0.001]
     #[arg(long, help_heading = "Losses")]
     pub compactness_weight: Option<f64>,
     /// Use the signed sum of correlations, as printed in the paper, instead of their squares

@@ -20,8 +20,8 @@ pub struct TeacherConfig {
     pub distillation_weight: f64,
     /// λm, weight of the triplet loss: 0 beside distillation (recalled, not verified), else 1.
     pub triplet_weight: f64,
-    /// λc, weight of the compactness loss. Ours: 0.001, because the loss is a sum over 16 256 pairs
-    /// (the paper's is recalled as 1; `docs/teacher.md`).
+    /// λc, weight of the compactness loss. Ours: 0 beside distillation, where it makes students worse, else 0.001, because
+    /// the loss is a sum over 16 256 pairs (the paper's is recalled as 1; `docs/teacher.md`).
     pub compactness_weight: f64,
     /// How the compactness loss counts a correlation.
     pub compactness: Compactness,
@@ -128,6 +128,7 @@ impl TeacherConfig {
         Self {
             distillation: Some(distillation),
             triplet_weight: 0.0,
+            compactness_weight: 0.0,
             batch_norm: true,
             steps: 3000,
             images_per_step,
