@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{
     TILE, Tiles,
     points::MAX,
-    transform::{Rows, Transform, to_points},
+    transform::{Transform, to_points},
 };
 use crate::simd::Isa;
 
@@ -182,21 +182,22 @@ pub(super) unsafe fn transform_row<I: Isa, T: Transform>(
     }
 }
 
-/// Transforms the tiles `range` of an output's gradient, which do not overlap, all the way: the point `(i, j)` of the tile `range.start
-/// + t` stands at `target + (i · n + j) · point_stride + t`, and zeros up to the next whole vector.
+/// Transforms the tiles `range` of an output's gradient, which do not overlap, vertically: the row `i` and column `j` of the tile
+/// `range.start + t` stands at `target + i · row + j · column + t / LANES · vector + t mod LANES` for the strides `[row, column, vector]`,
+/// and zeros up to the next whole vector.
 ///
 /// Tiles without a common pixel can be split into columns first, which leaves all the rest to registers.
 ///
 /// # Safety
-/// The processor has the instructions of `I`; at each point, `target` is valid for LANES elements more than there are tiles; nothing
-/// else stands in them yet.
+/// The processor has the instructions of `I`; `target` is valid for those places of LANES elements more than there are tiles;
+/// nothing else stands in them yet. `vector` is LANES, unless rows of tiles are whole vectors.
 #[inline(always)]
-pub(super) unsafe fn gradient_points<I: Isa, T: Transform>(
+pub(super) unsafe fn gradient_rows<I: Isa, T: Transform>(
     planes: Planes<'_>,
     tiles: &Tiles,
     range: Range<usize>,
     target: *mut f32,
-    point_stride: usize,
+    [row_stride, column_stride, vector_stride]: [usize; 3],
 ) {
     debug_assert!(T::COLUMNS == TILE && planes.border == 0);
     let n = T::ROWS;
@@ -231,9 +232,7 @@ pub(super) unsafe fn gradient_points<I: Isa, T: Transform>(
                         let mut parts = [I::splat(0.0); 4];
                         let mut part = 0;
                         while part < 4 {
-                            let place = place.wrapping_add(part * I::LANES);
-                            I::prefetch(place.wrapping_add(planes.ahead));
-                            parts[part] = I::load(place);
+                            parts[part] = I::load(place.wrapping_add(part * I::LANES));
                             part += 1;
                         }
                         split_row::<I>(&mut columns, row, parts);
@@ -251,7 +250,6 @@ pub(super) unsafe fn gradient_points<I: Isa, T: Transform>(
                             let mut part = 0;
                             while part < 4 {
                                 let place = place.wrapping_add(part * I::LANES);
-                                I::prefetch(place.wrapping_add(planes.ahead));
                                 parts[part] = I::load_within(place, 0, within[part]);
                                 part += 1;
                             }
@@ -260,31 +258,29 @@ pub(super) unsafe fn gradient_points<I: Isa, T: Transform>(
                         row += 1;
                     }
                 }
-                let mut vertical = Rows::<I, MAX>::new();
+                let place = tile - range.start + lane;
+                let first = target.add(place / I::LANES * vector_stride + place % I::LANES);
                 let mut column = 0;
                 while column < TILE {
-                    vertical.set_column(column, &to_points::<I, T>(&columns[column]));
-                    column += 1;
-                }
-                let first = target.add(tile - range.start + lane);
-                let mut row = 0;
-                while row < n {
-                    let y = to_points::<I, T>(&vertical.row(row, TILE));
-                    let mut column = 0;
-                    while column < n {
-                        I::store(first.add((row * n + column) * point_stride), y[column]);
-                        column += 1;
+                    let y = to_points::<I, T>(&columns[column]);
+                    let mut row = 0;
+                    while row < n {
+                        I::store(first.add(row * row_stride + column * column_stride), y[row]);
+                        row += 1;
                     }
-                    row += 1;
+                    column += 1;
                 }
                 lane += I::LANES;
             }
             tile += run.len;
         }
         if left_over > 0 {
-            for point in 0..n * n {
-                let place = target.add(point * point_stride + last);
-                I::store(place, I::load_within(place, 0, left_over));
+            let last = target.add(last / I::LANES * vector_stride);
+            for row in 0..n {
+                for column in 0..TILE {
+                    let place = last.add(row * row_stride + column * column_stride);
+                    I::store(place, I::load_within(place, 0, left_over));
+                }
             }
         }
     }

@@ -12,10 +12,10 @@ use rayon::prelude::*;
 use super::{
     TILE, Tiles,
     forward::Source,
-    input::{Planes, gather, gradient_points, lane_stride, scratch_len, transform_row},
+    input::{Planes, gather, gradient_rows, lane_stride, scratch_len, transform_row},
     pixels::{Target, constants, finish, pixels_len, write},
     points::MAX,
-    transform::{Gradient, Input, Output, Rows, from_points},
+    transform::{Gradient, Input, Output, Rows, from_points, to_points, unrolled},
     weight_gradient::{add_sums, from_sums},
     weights::{Packed, Weight, pack},
 };
@@ -23,7 +23,7 @@ use crate::{
     Conv2d,
     activation::Epilogue,
     disjoint::Disjoint,
-    simd::{Isa, Kernel, Level, dispatch},
+    simd::{Isa, Kernel, Level, dispatch, transpose},
     workspace::Buffer,
 };
 
@@ -242,15 +242,30 @@ unsafe fn products<I: Isa, const R: usize, const N: usize>(
 /// Output channels of a task of the weight's gradient.
 const CHANNELS: usize = 8;
 
-/// Tiles that are transformed before they are multiplied.
-const TILES: usize = 128;
+/// Most tiles of a block, for any kernel.
+const MOST_TILES: usize = 256;
+
+/// Sizes of a block of tiles, which are transformed before they are multiplied.
+struct Sizes<const R: usize>;
+
+impl<const R: usize> Sizes<R> {
+    /// Tiles: as many as the second level of the caches holds with all their points, beside the pixels of the next block.
+    const TILES: usize = if R + 3 < MAX { MOST_TILES } else { 192 };
+
+    /// Floats from one row of points of the output gradient's tiles to the next: a little more than they take, lest all rows
+    /// share a cache set.
+    const ROW: usize = CHANNELS * TILE * Self::TILES + 80;
+
+    /// Floats from one column of one channel to the next where its rows of tiles are no whole vectors: room for the last
+    /// vector to stick out.
+    const LINE: usize = Self::TILES + 16;
+}
+
+/// Most additions to a sum before it is added to its total.
+const ADDITIONS: usize = 128;
 
 /// Blocks of tiles whose input is transformed before all tasks multiply with it: some MiB, however large the image.
-const BLOCKS: usize = 64;
-
-/// Floats from one point of the output gradient's tiles to the next: a little more than they take, lest all points share a
-/// cache set.
-const POINT: usize = CHANNELS * TILES + 16;
+const BLOCKS: usize = 32;
 
 /// The weight's gradient for at most [`MOST_CHANNELS`] input channels.
 pub(crate) fn weight_gradient<const R: usize>(
@@ -270,8 +285,8 @@ pub(crate) fn weight_gradient<const R: usize>(
     }
     let from = shape.in_channels;
 
-    let blocks = tiles.count().div_ceil(TILES);
-    let block_len = n * n * from * TILES;
+    let blocks = tiles.count().div_ceil(Sizes::<R>::TILES);
+    let block_len = n * n * from * Sizes::<R>::TILES;
     let mut inputs = Buffer::new(blocks.min(BLOCKS) * block_len);
     let rows = from.next_multiple_of(4);
     let out_stride = shape.out_channels.next_multiple_of(level.lanes());
@@ -279,7 +294,7 @@ pub(crate) fn weight_gradient<const R: usize>(
     sums.fill(0.0);
     for start in (0..blocks).step_by(BLOCKS) {
         let blocks = start..(start + BLOCKS).min(blocks);
-        // The input's points, [blocks, points, channels, TILES], once for all tasks.
+        // The input's points, [blocks, rows, TILES / LANES, columns, channels, LANES], once for all tasks.
         inputs
             .par_chunks_exact_mut(block_len)
             .zip(blocks.clone())
@@ -325,8 +340,8 @@ pub(crate) fn weight_gradient<const R: usize>(
 }
 
 /// The tiles of one block, of which the last may have fewer.
-fn block_range(tiles: &Tiles, block: usize) -> Range<usize> {
-    block * TILES..((block + 1) * TILES).min(tiles.count())
+fn block_range<const R: usize>(tiles: &Tiles, block: usize) -> Range<usize> {
+    block * Sizes::<R>::TILES..((block + 1) * Sizes::<R>::TILES).min(tiles.count())
 }
 
 struct InputPoints<'a, const R: usize> {
@@ -342,10 +357,10 @@ impl<const R: usize> Kernel for InputPoints<'_, R> {
 
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let range = block_range(&self.tiles, self.block);
+        let range = block_range::<R>(&self.tiles, self.block);
         let plane = self.shape.height * self.shape.width;
         let from = self.shape.in_channels;
-        let mut scratch = Buffer::new(scratch_len(TILES));
+        let mut scratch = Buffer::new(scratch_len(Sizes::<R>::TILES));
         for channel in 0..from {
             let planes = Planes {
                 values: self.input,
@@ -365,25 +380,25 @@ impl<const R: usize> Kernel for InputPoints<'_, R> {
                     None,
                     scratch.as_mut_ptr(),
                 );
-                let target = self.target.as_mut_ptr().add(channel * TILES);
-                store_points::<I, Input<R>>(gathered, range.len(), target, from * TILES);
+                let target = self.target.as_mut_ptr().add(channel * I::LANES);
+                store_points::<I, R>(gathered, range.len(), target, from);
             }
         }
     }
 }
 
-/// Transforms gathered tiles horizontally and stores point after point `point_stride` apart, lanes behind the last
-/// tile as zeros.
+/// Transforms gathered tiles horizontally and stores one of `from` channels of `[rows, TILES / LANES, columns, channels, LANES]`, lanes
+/// behind the last tile as zeros.
 #[inline(always)]
-unsafe fn store_points<I: Isa, T: super::transform::Transform>(
+unsafe fn store_points<I: Isa, const R: usize>(
     gathered: *const f32,
     count: usize,
     target: *mut f32,
-    point_stride: usize,
+    from: usize,
 ) {
-    let n = T::ROWS;
+    let n = R + 3;
     let stride = lane_stride(count);
-    // SAFETY: the caller's promise of sizes: `n²` points of `count` elements, rounded up to LANES.
+    // SAFETY: the caller's promise of sizes: `n²` points of TILES elements, a multiple of LANES, for each channel.
     unsafe {
         let mut lane = 0;
         while lane < count {
@@ -394,10 +409,12 @@ unsafe fn store_points<I: Isa, T: super::transform::Transform>(
             };
             let mut row = 0;
             while row < n {
-                let y = transform_row::<I, T>(gathered.add(row * MAX * stride + lane), stride);
+                let y =
+                    transform_row::<I, Input<R>>(gathered.add(row * MAX * stride + lane), stride);
                 let mut column = 0;
                 while column < n {
-                    let place = target.add((row * n + column) * point_stride + lane);
+                    let vector = row * (Sizes::<R>::TILES / I::LANES) + lane / I::LANES;
+                    let place = target.add((vector * n + column) * from * I::LANES);
                     I::store(place, y[column]);
                     if left < I::LANES {
                         I::store(place, I::load_within(place, 0, left));
@@ -433,139 +450,217 @@ impl<const R: usize> Kernel for ChannelSums<'_, R> {
         let shape = self.shape;
         let from = shape.in_channels;
         let plane = shape.output_area();
+        let width = shape.output_size()[1];
         let channels = CHANNELS.min(shape.out_channels - self.first);
-        // Rows of the plane that a block of tiles takes, about.
-        let block_rows = TILES.div_ceil(self.tiles.grid[1]) * TILE * shape.output_size()[1];
 
-        // Gradient: [points, CHANNELS, TILES], with a gap behind each point; sums of every LANES-th tile: [points, from, CHANNELS, LANES].
-        let gradients_len = n * n * POINT;
-        let sums_len = n * n * from * CHANNELS * I::LANES;
-        // The sums of LANES blocks (TILES additions each) and, in the same order, of all of them.
-        let mut buffer = Buffer::new(gradients_len + 2 * sums_len);
-        buffer.fill(0.0);
+        // Gradient: [rows, CHANNELS, TILES / LANES, TILE, LANES], with a gap behind each row; sums of every LANES-th tile: [rows,
+        // CHANNELS, columns, from, LANES].
+        let products_len = n * from * I::LANES;
+        let sums_len = n * CHANNELS * products_len;
+        // The sums of a few blocks (ADDITIONS each) and, in the same order, of all of them; one channel's [rows, TILE, LINE].
+        let blocks_per_sum = ADDITIONS * I::LANES / Sizes::<R>::TILES;
+        let mut buffer =
+            Buffer::new(n * Sizes::<R>::ROW + 2 * sums_len + n * TILE * Sizes::<R>::LINE);
         let gradients = buffer.as_mut_ptr();
-        let partial = gradients.wrapping_add(gradients_len);
+        let partial = gradients.wrapping_add(n * Sizes::<R>::ROW);
         let totals = partial.wrapping_add(sums_len);
+        let scratch = totals.wrapping_add(sums_len);
+        let whole = self.tiles.grid[1].is_multiple_of(I::LANES);
+        // Rows of the plane that are fetched ahead while one row of points is multiplied: all of them during all rows.
+        let parts = if n < 2 * TILE { TILE } else { TILE / 2 };
         // SAFETY: `dispatch` runs us where `I` exists; the regions of the buffer are as long as described, as is `inputs`.
         unsafe {
             for block in self.blocks.clone() {
-                let range = block_range(&self.tiles, block);
-                let count = range.len();
+                let range = block_range::<R>(&self.tiles, block);
+                let vectors = range.len().div_ceil(I::LANES);
                 for channel in 0..channels {
-                    // What comes next: this block of the next channel, or the next block of the first.
-                    let ahead = if channel + 1 < channels {
-                        plane
-                    } else {
-                        block_rows.wrapping_sub(channel * plane)
-                    };
                     let planes = Planes {
                         values: self.output_gradient,
                         image_stride: shape.out_channels * plane,
                         offset: (self.first + channel) * plane,
                         size: shape.output_size(),
                         border: 0,
-                        ahead,
+                        ahead: 0,
                     };
-                    let target = gradients.add(channel * TILES);
-                    gradient_points::<I, Gradient<R>>(
-                        planes,
-                        &self.tiles,
-                        range.clone(),
-                        target,
-                        POINT,
-                    );
+                    let target = gradients.add(channel * TILE * Sizes::<R>::TILES);
+                    let (tiles, range) = (&self.tiles, range.clone());
+                    if whole {
+                        let strides = [Sizes::<R>::ROW, I::LANES, TILE * I::LANES];
+                        gradient_rows::<I, Gradient<R>>(planes, tiles, range, target, strides);
+                        continue;
+                    }
+                    let strides = [TILE * Sizes::<R>::LINE, Sizes::<R>::LINE, I::LANES];
+                    gradient_rows::<I, Gradient<R>>(planes, tiles, range, scratch, strides);
+                    for row in 0..n {
+                        for vector in 0..vectors {
+                            for column in 0..TILE {
+                                let line = scratch.add((row * TILE + column) * Sizes::<R>::LINE);
+                                let place =
+                                    row * Sizes::<R>::ROW + (vector * TILE + column) * I::LANES;
+                                I::store(target.add(place), I::load(line.add(vector * I::LANES)));
+                            }
+                        }
+                    }
                 }
-                let inputs_of = (block - self.blocks.start) * n * n * from * TILES;
-                let inputs = self.inputs.as_ptr().add(inputs_of);
-                for point in 0..n * n {
-                    // As many channels at a time as there are registers for their sums.
-                    let mut round = 0;
-                    while round < CHANNELS {
+                // Where the vectors of the next block begin, in the first channel.
+                let mut next = [0; MOST_TILES];
+                for (vector, place) in next[..vectors].iter_mut().enumerate() {
+                    let tile = range.end + vector * I::LANES;
+                    let run = self.tiles.run_at(tile, tile + 1);
+                    *place = (run.image * shape.out_channels + self.first) * plane
+                        + TILE * (run.row * width + run.column);
+                }
+                let done = block - self.blocks.start;
+                let inputs = self
+                    .inputs
+                    .as_ptr()
+                    .add(done * n * n * from * Sizes::<R>::TILES);
+                for row in 0..n {
+                    for channel in 0..channels {
+                        let part = (row * parts).min(TILE * TILE);
+                        let ahead = channel * plane + part / TILE * width + part % TILE * I::LANES;
+                        let place = row * Sizes::<R>::ROW + channel * TILE * Sizes::<R>::TILES;
                         let operands = Operands {
-                            gradients: gradients.add(point * POINT + round * TILES),
-                            inputs: inputs.add(point * from * TILES),
-                            sums: partial.add((point * from * CHANNELS + round) * I::LANES),
-                            vectors: count.div_ceil(I::LANES),
+                            gradients: gradients.add(place),
+                            inputs: inputs.add(row * Sizes::<R>::TILES * n * from),
+                            sums: partial.add((row * CHANNELS + channel) * products_len),
+                            add: !done.is_multiple_of(blocks_per_sum),
+                            next: &next[..vectors],
+                            ahead: self.output_gradient.as_ptr().wrapping_add(ahead),
+                            parts: if part < TILE * TILE { parts } else { 0 },
+                            next_inputs: inputs.wrapping_add(
+                                ((row + 1) * CHANNELS + channel) * Sizes::<R>::TILES / CHANNELS
+                                    * n
+                                    * from,
+                            ),
                         };
-                        round += match (I::COLUMNS, from) {
-                            (_, 1) => operands.add_products::<I, 1, CHANNELS>(),
-                            (8, 2) => operands.add_products::<I, 2, CHANNELS>(),
-                            (8, 3) => operands.add_products::<I, 3, CHANNELS>(),
-                            (_, 2) => operands.add_products::<I, 2, 4>(),
-                            (_, 3) => operands.add_products::<I, 3, 4>(),
-                            _ => operands.add_products::<I, MOST_CHANNELS, 4>(),
+                        match (I::COLUMNS, from) {
+                            (8, 1) => operands.add_products::<I, R, 1, MAX>(),
+                            (8, 2) => operands.add_products::<I, R, 2, MAX>(),
+                            (8, 3) if n < MAX => operands.add_products::<I, R, 3, MAX>(),
+                            (8, 3) => operands.add_products::<I, R, 3, 5>(),
+                            (8, _) => operands.add_products::<I, R, MOST_CHANNELS, 5>(),
+                            (_, 1) => operands.add_products::<I, R, 1, MAX>(),
+                            (_, 2) => operands.add_products::<I, R, 2, 5>(),
+                            (_, 3) => operands.add_products::<I, R, 3, 4>(),
+                            _ => operands.add_products::<I, R, MOST_CHANNELS, 3>(),
                         };
                     }
                 }
-                let done = block + 1 - self.blocks.start;
-                if done.is_multiple_of(I::LANES) || block + 1 == self.blocks.end {
-                    add_sums::<I>(partial, totals, sums_len, true);
-                    std::slice::from_raw_parts_mut(partial, sums_len).fill(0.0);
+                if (done + 1).is_multiple_of(blocks_per_sum) || block + 1 == self.blocks.end {
+                    add_sums::<I>(partial, totals, sums_len, done >= blocks_per_sum);
                 }
             }
-            for point in 0..n * n {
-                for from_channel in 0..from {
-                    for channel in 0..channels {
-                        let place = (point * from + from_channel) * CHANNELS + channel;
-                        let lanes =
-                            std::slice::from_raw_parts(totals.add(place * I::LANES), I::LANES);
+            // LANES sums at a time.
+            let mut start = 0;
+            while start < sums_len / I::LANES {
+                transpose::<I>(totals.add(start * I::LANES), I::LANES, scratch, I::LANES);
+                let mut sum = I::load(scratch);
+                for lane in 1..I::LANES {
+                    sum = I::add(sum, I::load(scratch.add(lane * I::LANES)));
+                }
+                I::store(scratch, sum);
+                for index in start..(start + I::LANES).min(sums_len / I::LANES) {
+                    let (place, from_channel) = (index / from, index % from);
+                    let (place, column) = (place / n, place % n);
+                    let (row, channel) = (place / CHANNELS, place % CHANNELS);
+                    if channel < channels {
+                        let point = row * n + column;
                         let place =
                             (point * self.rows + from_channel) * self.out_stride + self.first;
-                        self.sums.part(place + channel, 1)[0] += lanes.iter().sum::<f32>();
+                        self.sums.part(place + channel, 1)[0] += *scratch.add(index - start);
                     }
                 }
+                start += I::LANES;
             }
         }
     }
 }
 
-/// One point of a block of tiles, from one of the task's output channels on.
-struct Operands {
-    /// `[channels, TILES]`
+/// One row of points of a block of tiles, in one output channel.
+struct Operands<'a> {
+    /// `[vectors, TILE, LANES]`
     gradients: *const f32,
-    /// `[from, TILES]`
+    /// `[vectors, columns, from, LANES]`
     inputs: *const f32,
-    /// `[from, CHANNELS, LANES]`
+    /// `[columns, from, LANES]`
     sums: *mut f32,
-    vectors: usize,
+    /// Whether to add to the sums that are there.
+    add: bool,
+    /// For each vector, where behind `ahead` pixels stand that will be read later: so many vectors of them.
+    next: &'a [usize],
+    ahead: *const f32,
+    parts: usize,
+    /// This channel's share of the inputs of the next row of points, as many as `inputs` for all channels together.
+    next_inputs: *const f32,
 }
 
-impl Operands {
-    /// Adds the products of `FROM` input channels with `N` output channels; `N`.
+impl Operands<'_> {
+    /// Adds the products of `FROM` input channels, with `N` points at a time.
     #[inline(always)]
-    unsafe fn add_products<I: Isa, const FROM: usize, const N: usize>(self) -> usize {
+    unsafe fn add_products<I: Isa, const R: usize, const FROM: usize, const N: usize>(self) {
+        let n = R + 3;
+        let groups = n.div_ceil(N);
         // SAFETY: the caller's pointers are valid for the shapes above; the processor has `I`.
         unsafe {
-            let mut sums = [[I::splat(0.0); N]; FROM];
-            for (from, sums) in sums.iter_mut().enumerate() {
-                for (channel, sum) in sums.iter_mut().enumerate() {
-                    *sum = I::load(self.sums.add((from * CHANNELS + channel) * I::LANES));
+            unrolled!(GROUP < groups, {
+                // The first group has fewer points, where one must, which keeps pairs of points together.
+                let behind = (groups - 1 - GROUP) * N;
+                let first = n.saturating_sub(behind + N);
+                let count = n - behind - first;
+                let mut sums = [[I::splat(0.0); FROM]; MAX];
+                if self.add {
+                    unrolled!(P < count, {
+                        let mut from = 0;
+                        while from < FROM {
+                            let place = (first + P) * FROM + from;
+                            sums[P][from] = I::load(self.sums.add(place * I::LANES));
+                            from += 1;
+                        }
+                    });
                 }
-            }
-            for vector in 0..self.vectors {
-                let mut inputs = [I::splat(0.0); FROM];
-                for (from, input) in inputs.iter_mut().enumerate() {
-                    *input = I::load(self.inputs.add(from * TILES + vector * I::LANES));
+                let mut gradients = self.gradients;
+                let mut inputs = self.inputs;
+                let mut next_inputs = self.next_inputs;
+                for next in self.next {
+                    for part in GROUP * self.parts / groups..(GROUP + 1) * self.parts / groups {
+                        I::prefetch_near(self.ahead.wrapping_add(next + part * I::LANES));
+                    }
+                    if GROUP + 1 == groups {
+                        let mut part = 0;
+                        while part < (n * FROM).div_ceil(CHANNELS) {
+                            I::prefetch_near(next_inputs.wrapping_add(part * I::LANES));
+                            part += 1;
+                        }
+                        next_inputs = next_inputs.wrapping_add(n * FROM * I::LANES / CHANNELS);
+                    }
+                    let mut x = [I::splat(0.0); MAX];
+                    let mut column = 0;
+                    while column < TILE {
+                        x[column] = I::load(gradients.add(column * I::LANES));
+                        column += 1;
+                    }
+                    let y = to_points::<I, Gradient<R>>(&x);
+                    unrolled!(P < count, {
+                        let mut from = 0;
+                        while from < FROM {
+                            let input = I::load(inputs.add(((first + P) * FROM + from) * I::LANES));
+                            sums[P][from] = I::mul_add(y[first + P], input, sums[P][from]);
+                            from += 1;
+                        }
+                    });
+                    gradients = gradients.add(TILE * I::LANES);
+                    inputs = inputs.add(n * FROM * I::LANES);
                 }
-                let mut channel = 0;
-                while channel < N {
-                    let place = self.gradients.add(channel * TILES + vector * I::LANES);
-                    let gradient = I::load(place);
+                unrolled!(P < count, {
                     let mut from = 0;
                     while from < FROM {
-                        let sum = sums[from][channel];
-                        sums[from][channel] = I::mul_add(inputs[from], gradient, sum);
+                        let place = (first + P) * FROM + from;
+                        I::store(self.sums.add(place * I::LANES), sums[P][from]);
                         from += 1;
                     }
-                    channel += 1;
-                }
-            }
-            for (from, sums) in sums.iter().enumerate() {
-                for (channel, sum) in sums.iter().enumerate() {
-                    I::store(self.sums.add((from * CHANNELS + channel) * I::LANES), *sum);
-                }
-            }
-            N
+                });
+            });
         }
     }
 }

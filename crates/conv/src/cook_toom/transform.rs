@@ -17,6 +17,7 @@ macro_rules! unrolled {
         })*
     };
 }
+pub(super) use unrolled;
 
 /// A transform known at compile time.
 pub(super) trait Transform {

@@ -93,6 +93,10 @@ impl Isa for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }
     #[inline(always)]
+    unsafe fn prefetch_near(from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+    #[inline(always)]
     unsafe fn interleave(a: Self::V, b: Self::V) -> [Self::V; 2] {
         unsafe {
             let low = _mm256_unpacklo_ps(a, b);

@@ -61,6 +61,9 @@ pub(crate) trait Isa: Copy + 'static {
     /// Asks for a cache line that need not exist.
     #[inline(always)]
     unsafe fn prefetch(_from: *const f32) {}
+    /// As [`Isa::prefetch`], not to the first level of the caches.
+    #[inline(always)]
+    unsafe fn prefetch_near(_from: *const f32) {}
     /// `[a0 b0 a1 b1 …]`, in two vectors.
     unsafe fn interleave(a: Self::V, b: Self::V) -> [Self::V; 2];
     /// The inverse of [`Isa::interleave`]: elements at even and at odd places.
