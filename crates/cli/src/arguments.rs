@@ -47,7 +47,7 @@ pub enum Command {
     Eval(Eval),
     /// Work with teachers, the networks that students learn from
     Teacher(Teacher),
-    /// Show everything that a model or teacher file says about itself
+    /// Show everything that a model or teacher file says about itself; without a file, the built-in teachers
     Info(Info),
     /// Look at a pretrained network's file: what it gives, on an image
     Backbone(Backbone),
@@ -365,8 +365,8 @@ pub enum Form {
 
 #[derive(Debug, Args)]
 pub struct Info {
-    /// A model or teacher file
-    pub file: PathBuf,
+    /// A model or teacher file [default: the built-in teachers]
+    pub file: Option<PathBuf>,
     /// Print the manifest as JSON, to FILE or standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,

@@ -1,7 +1,10 @@
-//! `pupilla info`: what a file says about itself.
+//! `pupilla info`: what a file, or the program's own teachers, say about themselves.
 
 use anyhow::Context;
-use pupilla::manifest;
+use pupilla::manifest::{self, Manifest};
+use pupilla::receptive_field::ReceptiveField;
+use pupilla::student_teacher::ScaleTeacherManifest;
+use pupilla::teacher::{Teacher, TeacherManifest};
 use serde_json::Value;
 
 use crate::arguments::Info;
@@ -9,14 +12,71 @@ use crate::output;
 
 pub fn run(info: &Info) -> anyhow::Result<()> {
     output::check_json(info.json.as_deref())?;
-    let manifest = manifest::read(&info.file)?;
+    let Some(file) = &info.file else {
+        return built_in(info);
+    };
+    let manifest = manifest::read(file)?;
     if let Some(target) = info.json.as_deref() {
         return output::json(target, &manifest);
     }
     let value = serde_json::to_value(&manifest).context("cannot show the manifest")?;
     let mut text = String::new();
     outline(&value, 0, &mut text);
+    for teacher in teachers(&manifest) {
+        text.push_str(&terms(teacher));
+    }
     output::line(None, text.trim_end())
+}
+
+/// What the teachers say that come with the program.
+fn built_in(info: &Info) -> anyhow::Result<()> {
+    let mut manifests = Vec::new();
+    for field in ReceptiveField::ALL {
+        if let Some(teacher) = Teacher::built_in(field)? {
+            manifests.push(teacher.manifest().clone());
+        }
+    }
+    if let Some(target) = info.json.as_deref() {
+        return output::json(target, &manifests);
+    }
+    let mut text = String::new();
+    for manifest in &manifests {
+        let value = serde_json::to_value(manifest).context("cannot show the manifest")?;
+        text.push_str(&format!(
+            "built-in teacher for p = {}:\n",
+            manifest.config.network.receptive_field
+        ));
+        outline(&value, 1, &mut text);
+        text.push_str(&terms(manifest));
+        text.push('\n');
+    }
+    output::line(None, text.trim_end())
+}
+
+/// The teachers that a file holds or was trained with, if they learned from images.
+fn teachers(manifest: &Manifest) -> Vec<&TeacherManifest> {
+    match manifest {
+        Manifest::Teacher(teacher) => vec![teacher],
+        Manifest::StudentTeacher(model) => model
+            .scales
+            .iter()
+            .filter_map(|scale| match &scale.teacher {
+                ScaleTeacherManifest::PatchNetwork(teacher) => Some(&**teacher),
+                ScaleTeacherManifest::Backbone(_) => None,
+            })
+            .collect(),
+    }
+}
+
+/// Under which terms a teacher's images stood, and how to be free of them.
+fn terms(teacher: &TeacherManifest) -> String {
+    let field = teacher.config.network.receptive_field;
+    format!(
+        "\nThe teacher for p = {field} was trained on images with these terms: {}.\n\
+         If they do not suit you, train one on images of your own: pupilla teacher train IMAGES --scale {field} \
+         --out teacher-{field}.safetensors [--backbone WEIGHTS], then pupilla train … --teacher teacher-{field}.safetensors\n",
+        teacher.data.trim_end_matches('.')
+    )
 }
 
 /// Nested `key: value` lines; lists of plain values on one line.
