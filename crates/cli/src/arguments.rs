@@ -273,14 +273,8 @@ pub struct TeacherTrain {
     #[arg(long, help_heading = "Training")]
     pub window: Option<usize>,
     /// An image is resized to a square whose side is drawn from this range [default: 4p,16p for patch size p]
-    #[arg(
-        long,
-        value_name = "FROM,TO",
-        value_delimiter = ',',
-        num_args = 2,
-        help_heading = "Training"
-    )]
-    pub resized: Option<Vec<usize>>,
+    #[arg(long, value_name = "FROM,TO", value_parser = sides, help_heading = "Training")]
+    pub resized: Option<[usize; 2]>,
     /// Largest learning rate [default: 0.001; with --backbone 0.002]
     #[arg(long, help_heading = "Training")]
     pub learning_rate: Option<f64>,
@@ -422,6 +416,16 @@ impl FromStr for Budget {
             Some(seconds @ 1..=31_536_000) => Ok(Self(seconds)),
             _ => Err(format!("{text:?} is out of range: from 1s to a year")),
         }
+    }
+}
+
+fn sides(text: &str) -> Result<[usize; 2], String> {
+    let numbers = text
+        .split_once(',')
+        .map(|(from, to)| (from.trim().parse(), to.trim().parse()));
+    match numbers {
+        Some((Ok(from), Ok(to))) => Ok([from, to]),
+        _ => Err("write it as two numbers, 132,528".to_string()),
     }
 }
 

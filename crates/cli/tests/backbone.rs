@@ -11,7 +11,7 @@ use crate::data::{
 };
 
 /// Weights that are all equal, in the names of a network.
-fn weights(path: &Path, config: BackboneConfig) {
+pub fn weights(path: &Path, config: BackboneConfig) {
     weights_without(path, config, &[]);
 }
 

@@ -1,12 +1,15 @@
 //! The main job: train, inspect, eval, info; and that the numbers they give agree.
 
 use std::path::Path;
+use std::process::Output;
 
+use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla_core::map_file;
 use serde_json::Value;
 
+use crate::backbone::weights;
 use crate::data::{
-    SHORT, assert_success, dataset, good, listing, model, run, stderr, stdout, text,
+    SHORT, assert_failure, assert_success, dataset, good, listing, model, run, stderr, stdout, text,
 };
 
 fn json(path: &Path) -> Value {
@@ -219,6 +222,181 @@ fn a_teacher_of_ones_own_trains_students() {
     ]);
     assert_success(&output);
     assert_eq!(stdout(&output).lines().count(), 3);
+}
+
+/// `teacher train` on the data set's good images with a few options for a short run, and more.
+fn teach(images: &Path, out: &Path, more: &[&str]) -> Output {
+    let common = [
+        "teacher",
+        "train",
+        text(images),
+        "--scale",
+        "33",
+        "--out",
+        text(out),
+        "--images-per-step",
+        "2",
+        "--held-out",
+        "0.5",
+    ];
+    run(&[&common[..], more].concat())
+}
+
+#[test]
+fn a_teacher_learns_from_a_pretrained_network() {
+    let (folder, parts) = dataset();
+    let images = parts.join("train/good");
+    let file = |name: &str| folder.path().join(name);
+    let [maps, whole] = [(2, None), (4, Some(10))].map(|(stages, classes)| {
+        let path = file(&format!("resnet18-{stages}.safetensors"));
+        let config = ResNet18Config { stages, classes };
+        weights(&path, BackboneConfig::ResNet18(config));
+        path
+    });
+    let (out, log) = (file("teacher.safetensors"), file("losses.csv"));
+    let output = teach(
+        &images,
+        &out,
+        &[
+            "--backbone",
+            text(&maps),
+            "--targets",
+            "layer1,layer2",
+            "--zoom",
+            "1",
+            "--steps",
+            "3",
+            "--window",
+            "41",
+            "--checkpoint-every",
+            "1",
+            "--log",
+            text(&log),
+        ],
+    );
+    assert_success(&output);
+    assert!(
+        stdout(&output).contains("variance unexplained"),
+        "{}",
+        stdout(&output)
+    );
+    let losses = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(losses.lines().count(), 4);
+    assert!(losses.starts_with("step,distillation,triplet,compactness,total\n1,"));
+    assert!(!file("teacher.safetensors.checkpoint").exists());
+
+    // A report on the folder that it was trained on takes the images that were held out.
+    let picture = file("report.png");
+    let output = run(&[
+        "teacher",
+        "report",
+        text(&out),
+        text(&images),
+        "--backbone",
+        text(&maps),
+        "--out",
+        text(&picture),
+        "--json",
+        text(&file("report.json")),
+    ]);
+    assert_success(&output);
+    assert!(
+        stdout(&output).contains("held-out images"),
+        "{}",
+        stdout(&output)
+    );
+    assert!(image::open(&picture).unwrap().width() > 800);
+    let json = std::fs::read_to_string(file("report.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["held_out"]["distillation"]["unexplained"].is_number());
+    let output = run(&[
+        "teacher",
+        "report",
+        text(&out),
+        text(&parts.join("test/good")),
+    ]);
+    assert_success(&output);
+    assert!(
+        stdout(&output).contains("all images of the folder"),
+        "{}",
+        stdout(&output)
+    );
+
+    // Of several temperatures each is tried.
+    let sweep = [
+        "--backbone",
+        text(&whole),
+        "--distill",
+        "logits",
+        "--patch-side",
+        "33",
+        "--temperature",
+        "1,4",
+        "--steps",
+        "2",
+    ];
+    let output = teach(&images, &out, &sweep);
+    assert_success(&output);
+    for words in ["temperature 1:", "temperature 4:", "the same class"] {
+        assert!(stdout(&output).contains(words), "{}", stdout(&output));
+    }
+
+    for (options, words) in [
+        (
+            &["--distill", "features", "--zoom", "2"][..],
+            "--zoom belongs to --distill dense",
+        ),
+        (
+            &["--temperature", "2"],
+            "--temperature belongs to --distill logits",
+        ),
+        (
+            &["--patch-side", "40"],
+            "--patch-side belongs to --distill features or logits",
+        ),
+        (
+            &["--distill", "logits", "--temperature", "0.2"],
+            "temperature: must be 1 to 1000",
+        ),
+        (&["--zoom", "9"], "zoom: must be 1 to 8"),
+        (
+            &["--resized", "20,60"],
+            "resized sides: must be from the window",
+        ),
+    ] {
+        let output = teach(
+            &images,
+            &out,
+            &[&["--backbone", text(&whole)][..], options].concat(),
+        );
+        assert_failure(&output, 2, &[words]);
+    }
+    let output = teach(
+        &images,
+        &out,
+        &["--backbone", text(&maps), "--distill", "features"],
+    );
+    assert_failure(
+        &output,
+        1,
+        &["no output \"features\"", "use a complete one"],
+    );
+    let output = teach(&images, &out, &["--distill", "logits"]);
+    assert_failure(&output, 2, &["--backbone"]);
+}
+
+#[test]
+fn the_built_in_teachers_say_their_terms() {
+    let said = stdout(&run(&["info"]));
+    for words in [
+        "built-in teacher for p = 33",
+        "non-commercial research",
+        "pupilla teacher train IMAGES --scale 33",
+    ] {
+        assert!(said.contains(words), "{words} is not in: {said}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&stdout(&run(&["info", "--json"]))).unwrap();
+    assert_eq!(json[0]["kind"], "teacher");
 }
 
 #[test]

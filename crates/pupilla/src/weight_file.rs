@@ -15,13 +15,8 @@ use std::path::{Path, PathBuf};
 
 use pupilla_core::atomic_file::{self, WriteError};
 
-use crate::teacher;
-
 /// Version of the format that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 2;
-
-/// Teachers' files have not changed since this version.
-const FORMAT_VERSION_OF_TEACHERS: u32 = 1;
 
 /// The metadata key of the manifest.
 const MANIFEST_KEY: &str = "pupilla";
@@ -267,12 +262,7 @@ impl WeightFile {
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
-        let oldest = if header.kind == teacher::KIND {
-            FORMAT_VERSION_OF_TEACHERS
-        } else {
-            FORMAT_VERSION
-        };
-        if !(oldest..=FORMAT_VERSION).contains(&header.format_version) {
+        if header.format_version != FORMAT_VERSION {
             return Err(WeightFileError::Version {
                 path,
                 found: header.format_version,

@@ -203,10 +203,9 @@ fn configs(
 /// What the command line says, and the defaults for the rest.
 fn settings(train: &TeacherTrain, default: TeacherConfig) -> TeacherConfig {
     let window = train.window.unwrap_or(default.window);
-    let resized_sides = match train.resized.as_deref() {
-        Some(&[from, to]) => [from, to],
-        _ => default.resized_sides.map(|side| side.max(window)),
-    };
+    let resized_sides = train
+        .resized
+        .unwrap_or_else(|| default.resized_sides.map(|side| side.max(window)));
     TeacherConfig {
         distillation_weight: train
             .distillation_weight
