@@ -13,6 +13,7 @@ of our step that is not spent in its convolutions, `two_processes` the time of t
 import argparse
 import ctypes
 import json
+import math
 import os
 import platform
 import statistics
@@ -118,7 +119,7 @@ class Ours:
             times = [float(word) for word in answer.split()]
         except ValueError:
             times = []
-        if len(times) == int(line.split()[-1]):
+        if len(times) == int(line.split()[-1]) and all(math.isfinite(ms) and ms > 0 for ms in times):
             return times
         # It has answered wrongly or is about to end by itself; either way nothing more is expected of it.
         try:
@@ -145,8 +146,8 @@ class Ours:
 
     def wall(self, line, processes):
         """Seconds until so many processes, started together, have answered a line."""
-        running = [self.start() for _ in range(processes)]
         start = time.perf_counter()
+        running = [self.start() for _ in range(processes)]
         for process in running:
             try:
                 process.stdin.write(line + "\n")
@@ -308,6 +309,8 @@ def main():
             print(f"{key:<44}{results[key]:>9.3f}", file=sys.stderr)
     steps.close()
 
+    if not results["ratios"]:
+        sys.exit(f"no key contains {arguments.filter!r}")
     text = json.dumps(results)
     if arguments.json:
         arguments.json.write_text(text + "\n")

@@ -13,7 +13,7 @@ pub(crate) struct Disjoint<'a, T = f32> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the only access is `part`, whose caller promises that no two living parts overlap; `T` is `Send`.
+// SAFETY: the only accesses are `part` and `pointer`, whose callers promise that no two living parts overlap; `T` is `Send`.
 unsafe impl<T: Send> Send for Disjoint<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}

@@ -158,7 +158,7 @@ impl Kernel for Block<'_> {
                     let mut lane = 0;
                     while lane < lanes {
                         let value = I::add(I::load(row.add(lane)), bias);
-                        I::store(row.add(lane), I::max(value, I::mul(value, slope)));
+                        I::store(row.add(lane), I::leaky_relu(value, slope));
                         lane += I::LANES;
                     }
                     let place = (self.image * to + channel) * self.area + self.pixels.start;

@@ -79,7 +79,7 @@ pub(super) unsafe fn finish<I: Isa, const R: usize>(
                     let mut x = 0;
                     while x < TILE {
                         let value = I::add(line[x], bias);
-                        line[x] = I::max(value, I::mul(value, slope));
+                        line[x] = I::leaky_relu(value, slope);
                         x += 1;
                     }
                     let line = I::interleave4(line);
@@ -109,7 +109,7 @@ pub(super) unsafe fn finish<I: Isa, const R: usize>(
                         }
                         // Bias and activation keep the order, so they may come after.
                         let value = I::add(value, bias);
-                        largest[x] = I::max(value, I::mul(value, slope));
+                        largest[x] = I::leaky_relu(value, slope);
                         x += 1;
                     }
                     let place = 2 * (y * lanes + vector * I::LANES);

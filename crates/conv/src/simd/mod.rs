@@ -50,8 +50,14 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    /// The larger; where one is NaN, that or the other.
+    /// The larger; where one is NaN, `b` (NEON: NaN).
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// A leaky ReLU of slope 0 to 1; an infinity times slope 0 is no NaN but stays the infinity, as in scalar code.
+    #[inline(always)]
+    unsafe fn leaky_relu(value: Self::V, slope: Self::V) -> Self::V {
+        // SAFETY: the caller's promise, that the processor has the instructions.
+        unsafe { Self::max(Self::mul(value, slope), value) }
+    }
     /// A maximum over `a`, `b` and perhaps others, NaN where one of the two is.
     unsafe fn or_nan(max: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// `then` where `a > b` or `a` is NaN, else `otherwise`.

@@ -52,6 +52,10 @@ impl Isa for Neon {
         unsafe { vmaxq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn leaky_relu(value: Self::V, slope: Self::V) -> Self::V {
+        unsafe { vmaxnmq_f32(vmulq_f32(value, slope), value) }
+    }
+    #[inline(always)]
     unsafe fn or_nan(max: Self::V, _a: Self::V, _b: Self::V) -> Self::V {
         // Unlike others', NEON's maximum is NaN where either operand is.
         max

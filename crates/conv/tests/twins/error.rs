@@ -3,8 +3,8 @@
 use crate::naive::{self, Problem};
 use pupilla_conv::{Conv2d, forward, input_gradient, weight_gradient};
 
-/// Kernel length, and the allowed largest error in units of the exact result's root mean square, two to three times what is
-/// measured: room for other data, not for another algorithm.
+/// Kernel length, and the allowed largest error in units of the exact result's root mean square, two to three and a half times the
+/// largest that is measured: room for other data, not for another algorithm.
 const BOUNDS: [(usize, f64); 5] = [(2, 1.2e-5), (3, 2e-5), (4, 4e-5), (5, 1e-4), (6, 2e-4)];
 
 #[test]

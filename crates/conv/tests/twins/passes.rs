@@ -2,7 +2,9 @@
 
 use crate::naive::{self, Problem};
 use proptest::prelude::*;
-use pupilla_conv::{Conv2d, bias_gradient, forward, input_gradient, weight_gradient};
+use pupilla_conv::{
+    Conv2d, bias_gradient, forward, forward_leaky_relu, input_gradient, weight_gradient,
+};
 
 /// Largest allowed error in units of the root mean square of the exact result.
 const TOLERANCE: f64 = 2e-4;
@@ -265,4 +267,31 @@ fn same_bytes_for_the_same_thread_count() {
 fn wrong_lengths_are_told() {
     let shape = Conv2d::new([1, 1, 2, 2], 1, [2, 2]).unwrap();
     forward(&shape, &[0.0; 4], &[0.0; 3], None, &mut [0.0]);
+}
+
+#[test]
+fn an_infinity_passes_a_plain_relu_whatever_the_kernel() {
+    // One kernel for each algorithm: 1x1 products of channels, lowered, Cook–Toom of few and of many channels.
+    for (channels, kernel) in [(16, 1), (15, 1), (3, 3), (16, 3)] {
+        let shape = Conv2d::new([1, channels, 16, 16], 16, [kernel; 2]).unwrap();
+        let input = vec![0.5; shape.input_len()];
+        let weight = vec![0.25; shape.weight_len()];
+        let mut bias = vec![0.0; 16];
+        (bias[3], bias[7]) = (f32::INFINITY, f32::NEG_INFINITY);
+        let mut output = vec![f32::NAN; shape.output_len()];
+        forward_leaky_relu(&shape, &input, &weight, Some(&bias), 0.0, &mut output);
+        let area = shape.output_area();
+        for (channel, plane) in output.chunks_exact(area).enumerate() {
+            let holds = match channel {
+                3 => plane.iter().all(|&value| value == f32::INFINITY),
+                7 => plane.iter().all(|&value| value == f32::NEG_INFINITY),
+                _ => plane.iter().all(|value| value.is_finite()),
+            };
+            assert!(
+                holds,
+                "{channels} channels, kernel {kernel}: channel {channel} has {}",
+                plane[0]
+            );
+        }
+    }
 }
