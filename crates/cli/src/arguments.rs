@@ -81,7 +81,7 @@ pub struct Train {
     /// Passes over the images (paper preset) [default: 100]
     #[arg(long)]
     pub epochs: Option<NonZeroUsize>,
-    /// Largest learning rate [default: 0.001 quick, 0.0001 paper]
+    /// Largest learning rate [default: 0.003 quick (0.001 without batch norm), 0.0001 paper]
     #[arg(long)]
     pub learning_rate: Option<f64>,
     /// Side of the random windows in pixels (quick preset) [default: 49, 129, 161 for 17, 33, 65]
@@ -90,6 +90,9 @@ pub struct Train {
     /// Windows in a step (quick preset) [default: 4]
     #[arg(long)]
     pub windows: Option<usize>,
+    /// Batch norm while training, folded into the convolutions afterwards (quick preset) [default: true]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub batch_norm: Option<bool>,
     /// How to resize images: a number (to a square), keep:N (longer side N), or none
     #[arg(long, default_value = "256")]
     pub resize: Resize,

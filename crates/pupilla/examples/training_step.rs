@@ -39,7 +39,7 @@ fn times(line: &str) -> Vec<f64> {
     let positions = (window - field.side()) / stride + 1;
     let input = planes([batch, 3, window, window]);
     let target = planes([batch, DESCRIPTOR_CHANNELS, positions, positions]);
-    let mut student = StudentsInTraining::new(PatchNetworkConfig::new(field), [1], 1e-5);
+    let mut student = StudentsInTraining::new(PatchNetworkConfig::new(field), [1], 1e-5, false);
     let mut step = || {
         let start = Instant::now();
         student.step(input.clone(), target.clone(), stride, 1e-4);

@@ -74,7 +74,10 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 )
                 .into());
             }
-            let default = Quick::default();
+            let default = match train.batch_norm {
+                Some(false) => Quick::without_batch_norm(),
+                _ => Quick::default(),
+            };
             let length = match (train.steps, train.budget) {
                 (Some(steps), _) => Length::Steps(steps.get()),
                 (None, Some(budget)) => Length::Budget(budget.0),
@@ -94,6 +97,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 ("--budget", train.budget.is_some()),
                 ("--window", train.window.is_some()),
                 ("--windows", train.windows.is_some()),
+                ("--batch-norm", train.batch_norm.is_some()),
             ];
             if let Some((name, _)) = quick_only.iter().find(|(_, given)| *given) {
                 let text =

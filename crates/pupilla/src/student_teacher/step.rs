@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::scale::descriptors;
 use crate::device;
+use crate::normalised_network::{HiddenMoments, NormalisedNetwork};
 use crate::optimizer::adam;
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 
@@ -20,34 +21,43 @@ pub struct Planes {
 /// A student and the state of its optimiser.
 #[derive(Clone)]
 struct Student {
-    network: PatchNetwork,
+    network: NormalisedNetwork,
     optimizer: ModuleOptimizer,
+    /// Statistics to fold batch norm with.
+    moments: HiddenMoments,
 }
 
 /// Students in training, on the CPU.
 #[derive(Clone)]
 pub struct StudentsInTraining {
     students: Vec<Student>,
+    batch_norm: bool,
     /// The device with automatic differentiation.
     device: Device,
 }
 
 impl StudentsInTraining {
-    /// One untrained student for each seed. Adam's weight decay is added to the gradient.
+    /// One untrained student for each seed. Adam's weight decay is added to the gradient. With `batch_norm`, hidden maps are
+    /// normalised over each batch (on the grid alone), and [`observe`](Self::observe) must see some batches at the end.
     pub fn new(
         config: PatchNetworkConfig,
         seeds: impl IntoIterator<Item = u64>,
         weight_decay: f64,
+        batch_norm: bool,
     ) -> Self {
         let device = device::cpu().autodiff();
         Self {
             students: seeds
                 .into_iter()
                 .map(|seed| Student {
-                    network: config.init(seed, &device),
+                    network: NormalisedNetwork {
+                        network: config.init(seed, &device),
+                    },
                     optimizer: adam(weight_decay),
+                    moments: HiddenMoments::default(),
                 })
                 .collect(),
+            batch_norm,
             device,
         }
     }
@@ -80,7 +90,11 @@ impl StudentsInTraining {
         let (input, target) = (tensor(input), tensor(target));
         let mut losses = Vec::with_capacity(self.students.len());
         for student in &mut self.students {
-            let predicted = descriptors(&student.network, input.clone(), stride);
+            let predicted = if self.batch_norm {
+                student.network.grid(input.clone(), stride)
+            } else {
+                descriptors(&student.network.network, input.clone(), stride)
+            };
             let loss = (predicted - target.clone()).powi_scalar(2).mean();
             losses.push(f64::from(loss.clone().inner().into_scalar::<f32>()));
             // The paper's loss sums over the components; Adam is indifferent to the factor.
@@ -92,13 +106,35 @@ impl StudentsInTraining {
         losses
     }
 
-    /// The networks as they are now, without automatic differentiation.
+    /// Takes a batch's statistics for the networks as they are now: batch norm is folded with the mean over all batches seen.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, 3, height, width]`
+    pub(super) fn observe(&mut self, input: Planes, stride: usize) {
+        let plain = device::cpu();
+        let input = Tensor::<4>::from_data(TensorData::new(input.values, input.shape), &plain);
+        for student in &mut self.students {
+            let network = &student.network.network;
+            let frozen = NormalisedNetwork {
+                network: network.config().with_weights(network.weights(), &plain),
+            };
+            frozen.observe(input.clone(), stride, &mut student.moments);
+        }
+    }
+
+    /// The networks as they are now, batch norm folded in, without automatic differentiation.
     pub(super) fn into_networks(self) -> Vec<PatchNetwork> {
         let device = device::cpu();
         self.students
             .into_iter()
-            .map(|Student { network, .. }| {
-                network.config().with_weights(network.weights(), &device)
+            .map(|student| {
+                let network = &student.network.network;
+                let weights = if self.batch_norm {
+                    student.network.fold(&student.moments)
+                } else {
+                    network.weights()
+                };
+                network.config().with_weights(weights, &device)
             })
             .collect()
     }

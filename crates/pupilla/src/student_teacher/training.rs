@@ -19,7 +19,7 @@ use super::scale_teacher::ScaleTeacher;
 use super::step::{Planes, StudentsInTraining};
 use crate::device;
 use crate::error::{ScoreError, TrainError};
-use crate::input::Window;
+use crate::input::{Border, Window};
 use crate::patch_network::PatchNetworkConfig;
 use crate::random::derive_seed;
 use crate::schedule::one_cycle;
@@ -140,7 +140,12 @@ pub(super) fn train_students(
         teacher,
         whitening: &whitening,
         images,
-        students: StudentsInTraining::new(config, seeds, weight_decay(&settings.training)),
+        students: StudentsInTraining::new(
+            config,
+            seeds,
+            weight_decay(&settings.training),
+            batch_norm(&settings.training),
+        ),
     };
     let run = match &settings.training {
         Training::Quick(quick) => class.run_quick(quick, deadline, observer)?,
@@ -152,6 +157,31 @@ pub(super) fn train_students(
         whitening,
     };
     Ok((ensemble, run))
+}
+
+impl Batch {
+    /// The windows as the networks read them, `[windows, 3, height, width]`.
+    fn planes(&self, border: Border) -> Planes {
+        let mut values = Vec::new();
+        for (index, window) in &self.windows {
+            window.read(&self.images[*index], border, &mut values);
+        }
+        let first = self.windows[0].1;
+        Planes {
+            values,
+            shape: [self.windows.len(), 3, first.height, first.width],
+        }
+    }
+}
+
+/// Batches behind the statistics that batch norm is folded with.
+const NORM_BATCHES: usize = 32;
+
+fn batch_norm(training: &Training) -> bool {
+    match training {
+        Training::Quick(quick) => quick.batch_norm,
+        Training::Paper(_) => false,
+    }
 }
 
 fn weight_decay(training: &Training) -> f64 {
@@ -234,8 +264,18 @@ impl Class<'_> {
         };
         observer.start(&self.stage(), steps as u64);
         let rate = |step: usize| one_cycle(step, steps, quick.learning_rate);
-        let run = self.run(steps, stride, rate, quick.learning_rate, batch, observer)?;
+        let run = self.run(steps, stride, rate, quick.learning_rate, &batch, observer)?;
         observer.finish();
+        if quick.batch_norm {
+            for index in 0..NORM_BATCHES {
+                if observer.stop_requested() {
+                    return Err(TrainError::Stopped);
+                }
+                // Windows that no step has seen.
+                let input = batch(steps + index)?.planes(images.settings.border);
+                self.students.observe(input, stride);
+            }
+        }
         Ok(run)
     }
 
@@ -321,16 +361,8 @@ impl Class<'_> {
     /// One optimiser step of every student towards the teacher's descriptors of the same windows; their
     /// losses before it.
     fn step(&mut self, batch: &Batch, stride: usize, rate: f64) -> Result<Vec<f64>, TrainError> {
-        let mut planes = Vec::new();
         let border = self.images.settings.border;
-        for (index, window) in &batch.windows {
-            window.read(&batch.images[*index], border, &mut planes);
-        }
-        let first = batch.windows[0].1;
-        let input = Planes {
-            values: planes,
-            shape: [batch.windows.len(), 3, first.height, first.width],
-        };
+        let input = batch.planes(border);
         let data = TensorData::new(input.values.clone(), input.shape);
         let tensor = Tensor::<4>::from_data(data, &device::cpu());
         let mut target = self
