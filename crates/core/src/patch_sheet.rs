@@ -130,7 +130,10 @@ mod tests {
         assert!(red > blue, "1 is red");
         let [red, _, blue] = at(266, 10);
         assert!(red < blue, "-1 is blue");
-        assert!(at(10, 266).iter().all(|&value| value > 230), "0 is near white");
+        assert!(
+            at(10, 266).iter().all(|&value| value > 230),
+            "0 is near white"
+        );
         let patches = 512 + 2 * MARGIN as u32;
         assert_eq!(at(patches + 5, 5), [255; 3]);
         assert_eq!(at(patches + 5 + 66 + 12, 5), [128; 3]);
