@@ -7,13 +7,13 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::convolution::with_values;
+use crate::convolution::{input_gradient, tracked_input, with_values};
 
 /// A backend that has the channels' moments.
 #[backend_extension(Flex, Autodiff)]
@@ -132,12 +132,7 @@ impl<B: Backend + ChannelMomentsGradient> Backward<B, 1> for ChannelMoments {
         gradients: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let [map_node] = ops.parents;
-        let gradient = gradients.consume::<B>(&ops.node);
-        let map = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
-        if let Some(node) = map_node {
-            gradients.register::<B>(node.id, B::channel_moments_gradient(map, gradient));
-        }
+        input_gradient::<B>(ops, gradients, checkpointer, B::channel_moments_gradient);
     }
 }
 
@@ -145,19 +140,7 @@ impl<B: Backend + ChannelMomentsGradient, C: CheckpointStrategy> ChannelMomentsB
     for Autodiff<B, C>
 {
     fn channel_moments(map: FloatTensor<Self>) -> FloatTensor<Self> {
-        match ChannelMoments
-            .prepare::<C>([map.node()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut preparation) => {
-                let state = preparation.checkpoint(&map);
-                preparation.finish(state, B::channel_moments(map.into_primitive()))
-            }
-            OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::channel_moments(map.into_primitive()))
-            }
-        }
+        tracked_input::<B, C>(ChannelMoments, map, B::channel_moments)
     }
 }
 

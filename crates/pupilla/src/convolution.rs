@@ -471,12 +471,41 @@ impl<B: Backend + ConvolutionGradients> Backward<B, 1> for PatchMaxPoolFragments
         gradients: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let [input_node] = ops.parents;
-        let gradient = gradients.consume::<B>(&ops.node);
-        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
-        if let Some(node) = input_node {
-            gradients.register::<B>(node.id, B::max_pool_fragments_gradient(input, gradient));
+        input_gradient::<B>(ops, gradients, checkpointer, B::max_pool_fragments_gradient);
+    }
+}
+
+/// The backward pass of an operation on one tensor that needs nothing but it: `compute` gets the input and the output's gradient.
+pub(crate) fn input_gradient<B: Backend>(
+    ops: Ops<NodeId, 1>,
+    gradients: &mut Gradients,
+    checkpointer: &mut Checkpointer,
+    compute: impl FnOnce(FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>,
+) {
+    let [input_node] = ops.parents;
+    let gradient = gradients.consume::<B>(&ops.node);
+    let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state);
+    if let Some(node) = input_node {
+        gradients.register::<B>(node.id, compute(input, gradient));
+    }
+}
+
+/// Runs such an operation and keeps its input, if there will be a backward pass.
+pub(crate) fn tracked_input<B: Backend, C: CheckpointStrategy>(
+    operation: impl Backward<B, 1, State = NodeId>,
+    input: FloatTensor<Autodiff<B, C>>,
+    run: impl FnOnce(FloatTensor<B>) -> FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match operation
+        .prepare::<C>([input.node()])
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(mut preparation) => {
+            let state = preparation.checkpoint(&input);
+            preparation.finish(state, run(input.into_primitive()))
         }
+        OpsKind::UnTracked(preparation) => preparation.finish(run(input.into_primitive())),
     }
 }
 
@@ -566,19 +595,7 @@ impl<B: Backend + ConvolutionGradients, C: CheckpointStrategy> ConvolutionBacken
     }
 
     fn patch_max_pool_fragments(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        match PatchMaxPoolFragments
-            .prepare::<C>([input.node()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut preparation) => {
-                let state = preparation.checkpoint(&input);
-                preparation.finish(state, B::patch_max_pool_fragments(input.into_primitive()))
-            }
-            OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::patch_max_pool_fragments(input.into_primitive()))
-            }
-        }
+        tracked_input::<B, C>(PatchMaxPoolFragments, input, B::patch_max_pool_fragments)
     }
 }
 

@@ -38,13 +38,7 @@ pub struct PatchNetworkConfig {
     pub conv3_channels: usize,
     /// Length of a descriptor, 1 to [`MAX_DESCRIPTOR_CHANNELS`]: [`DESCRIPTOR_CHANNELS`], or that of the
     /// features that students of a pretrained network predict.
-    #[serde(default = "published_channels")]
     pub output_channels: usize,
-}
-
-/// The length that files mean which do not say it.
-fn published_channels() -> usize {
-    DESCRIPTOR_CHANNELS
 }
 
 impl PatchNetworkConfig {

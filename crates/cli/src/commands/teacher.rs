@@ -10,7 +10,7 @@ use pupilla::teacher::{
     TeacherConfig,
 };
 use pupilla_core::atomic_file;
-use pupilla_core::dataset::{fingerprint, images_in};
+use pupilla_core::dataset::{file_fingerprint, fingerprint, images_in};
 use pupilla_core::heatmap::write_png;
 use pupilla_core::image_source::{ImageFiles, ImageSource};
 use pupilla_core::patch_sheet::{self, PatchSheet};
@@ -238,13 +238,11 @@ fn settings(train: &TeacherTrain, default: TeacherConfig) -> TeacherConfig {
 }
 
 fn provenance(train: &TeacherTrain, files: &ImageFiles) -> anyhow::Result<Provenance> {
-    let of_backbone = match &train.backbone {
-        Some(path) => {
-            let folder = path.parent().unwrap_or(path);
-            Some(fingerprint(std::slice::from_ref(path), folder)?)
-        }
-        None => None,
-    };
+    let of_backbone = train
+        .backbone
+        .as_deref()
+        .map(file_fingerprint)
+        .transpose()?;
     Ok(Provenance {
         data: train.data_terms.clone(),
         fingerprint: Some(fingerprint(files.paths(), &train.images)?),

@@ -43,6 +43,15 @@ pub fn fingerprint(paths: &[PathBuf], root: &Path) -> Result<String, Fingerprint
     Ok(hexadecimal(&whole.finalize()))
 }
 
+/// [`fingerprint`] of one file by its name alone, wherever it lies.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn file_fingerprint(path: &Path) -> Result<String, FingerprintError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fingerprint(&[path.to_path_buf()], folder)
+}
+
 fn relative_name(path: &Path, root: &Path) -> Vec<u8> {
     let relative = path.strip_prefix(root).unwrap_or(path);
     let parts: Vec<&[u8]> = relative

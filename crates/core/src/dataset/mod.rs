@@ -21,7 +21,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use fingerprint::{FingerprintError, fingerprint};
+pub use fingerprint::{FingerprintError, file_fingerprint, fingerprint};
 pub use split::{Split, SplitError, split};
 
 use crate::image::read::has_image_extension;

@@ -17,7 +17,7 @@ use super::{Backbone, BackboneConfig, BackboneError, Output};
 use crate::patch_network::{MAX_DESCRIPTOR_CHANNELS, values};
 
 /// How many times an image may be enlarged.
-const ZOOMS: RangeInclusive<usize> = 1..=8;
+pub(crate) const ZOOMS: RangeInclusive<usize> = 1..=8;
 
 /// More pixels than this a network does not see at once: it would take several gigabytes.
 pub(super) const MAX_PIXELS: usize = 1 << 25;

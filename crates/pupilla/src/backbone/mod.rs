@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use crate::tensor_file::{TensorFile, TensorFileError};
 
 pub use config::{BackboneConfig, ResNet18Config};
+pub(crate) use dense_features::ZOOMS;
 pub use dense_features::{DenseFeatures, FeatureMaps, Positions};
 pub use output::{FEATURES, LOGITS, Output};
 pub use preprocessing::Preprocessing;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use pupilla_core::dataset::{FingerprintError, fingerprint};
+use pupilla_core::dataset::{FingerprintError, file_fingerprint};
 use pupilla_core::image::Image;
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,7 @@ pub struct BackboneManifest {
     pub margin: usize,
     /// Name of the file that its weights came from.
     pub file: String,
-    /// SHA-256 over that file's name and content, see [`fingerprint`].
+    /// SHA-256 over that file's name and content, see [`file_fingerprint`].
     pub fingerprint: String,
 }
 
@@ -122,7 +122,6 @@ impl BackboneTeacher {
             features.outputs = outputs;
         }
         features.of(&*network).map_err(wrong)?;
-        let root = path.parent().unwrap_or(Path::new(""));
         let file = path.file_name().unwrap_or(path.as_os_str());
         Ok(Self {
             manifest: BackboneManifest {
@@ -130,7 +129,7 @@ impl BackboneTeacher {
                 features,
                 margin: BACKBONE_MARGIN,
                 file: file.to_string_lossy().into_owned(),
-                fingerprint: fingerprint(&[path.to_path_buf()], root)?,
+                fingerprint: file_fingerprint(path)?,
             },
             network: Arc::from(network),
         })

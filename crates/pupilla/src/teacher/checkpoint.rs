@@ -57,15 +57,9 @@ struct Manifest {
     crc32: u32,
 }
 
-/// What a checkpoint belongs to.
-pub(super) struct Checkpoint;
-
-impl Checkpoint {
-    /// Settings and data of a run, in words that are equal for the same run only.
-    pub fn identity(config: &TeacherConfig, provenance: &Provenance) -> String {
-        let parts = (config, provenance, env!("CARGO_PKG_VERSION"));
-        serde_json::to_string(&parts).unwrap_or_default()
-    }
+/// Settings and data of a run, in words that are equal for the same run only.
+pub(super) fn identity(config: &TeacherConfig, provenance: &Provenance) -> String {
+    format!("{} {config:?} {provenance:?}", env!("CARGO_PKG_VERSION"))
 }
 
 impl Checkpoints {

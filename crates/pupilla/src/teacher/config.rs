@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::loss::Compactness;
-use crate::backbone::DenseFeatures;
+use crate::backbone::{DenseFeatures, ZOOMS};
 use crate::error::TrainError;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
@@ -264,7 +264,11 @@ impl Distillation {
                 )])
             }
             Self::Dense { features, context } => check_rules([
-                ("zoom", (1..=8).contains(&features.zoom), "1 to 8".into()),
+                (
+                    "zoom",
+                    ZOOMS.contains(&features.zoom),
+                    format!("{} to {}", ZOOMS.start(), ZOOMS.end()),
+                ),
                 (
                     "targets",
                     !features.outputs.is_empty(),

@@ -76,8 +76,8 @@ pub(crate) fn mean_correlation(descriptors: Tensor<2>) -> Tensor<1> {
         .div_scalar(pairs as f64)
 }
 
-/// The correlation matrix of the columns of `[batch, dimensions]`.
-fn correlation(descriptors: Tensor<2>) -> Tensor<2> {
+/// The correlation matrix of the columns of `[batch, dimensions]`; a column that does not vary correlates with none.
+pub(super) fn correlation(descriptors: Tensor<2>) -> Tensor<2> {
     let centred = descriptors.clone() - descriptors.mean_dim(0);
     // A dimension that does not vary would divide by zero.
     let norm = centred

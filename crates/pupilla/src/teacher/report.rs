@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::distillation::Tutor;
 use super::held_out::{HeldOut, measure};
+use super::loss::correlation;
 use super::{Teacher, TeacherConfig};
 use crate::backbone::Backbone;
 use crate::device;
@@ -157,32 +158,14 @@ impl Patches {
         &self.descriptors[patch * DESCRIPTOR_CHANNELS..][..DESCRIPTOR_CHANNELS]
     }
 
-    /// `[128, 128]`; 0 for a dimension that does not vary.
+    /// `[128, 128]`; 0 for a dimension that does not vary, and everywhere without patches.
     fn correlation(&self) -> Vec<f32> {
-        let count = self.pictures.len();
-        let column = |dimension: usize| -> Vec<f64> {
-            let values: Vec<f64> = (0..count)
-                .map(|patch| f64::from(self.descriptor(patch)[dimension]))
-                .collect();
-            let mean = values.iter().sum::<f64>() / count.max(1) as f64;
-            let centred: Vec<f64> = values.iter().map(|value| value - mean).collect();
-            let length = centred
-                .iter()
-                .map(|value| value * value)
-                .sum::<f64>()
-                .sqrt();
-            let factor = if length > 1e-12 { 1.0 / length } else { 0.0 };
-            centred.into_iter().map(|value| value * factor).collect()
-        };
-        let columns: Vec<_> = (0..DESCRIPTOR_CHANNELS).map(column).collect();
-        columns
-            .iter()
-            .flat_map(|a| {
-                columns
-                    .iter()
-                    .map(|b| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() as f32)
-            })
-            .collect()
+        if self.pictures.is_empty() {
+            return vec![0.0; DESCRIPTOR_CHANNELS * DESCRIPTOR_CHANNELS];
+        }
+        let shape = [self.pictures.len(), DESCRIPTOR_CHANNELS];
+        let descriptors = TensorData::new(self.descriptors.clone(), shape);
+        values(correlation(Tensor::from_data(descriptors, &device::cpu())))
     }
 
     /// Patches of different images, drawn at random, with their nearest ones of other images.

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::batch::Batch;
-use super::checkpoint::{Checkpoint, Checkpoints};
+use super::checkpoint::{Checkpoints, identity};
 use super::config::Distillation;
 use super::decoder::Decoder;
 use super::distillation::{TargetScale, Tutor, divergence, squared_error};
@@ -77,7 +77,7 @@ pub fn train(
         });
     }
     let device = device::cpu().autodiff();
-    let identity = Checkpoint::identity(config, provenance);
+    let identity = identity(config, provenance);
     let resumed = match checkpoints {
         Some(checkpoints) => checkpoints.resume(config, &identity, &device, observer)?,
         None => None,
