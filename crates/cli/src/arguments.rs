@@ -315,7 +315,7 @@ pub struct TeacherTrain {
     /// Steps between two checkpoints
     #[arg(long, default_value = "200")]
     pub checkpoint_every: NonZeroUsize,
-    /// Write the losses of every step to FILE as comma-separated values
+    /// Write the losses of every step (of the teacher that is written) to FILE as comma-separated values
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Report unreadable images and go on without them

@@ -95,3 +95,11 @@ pub fn folder(path: &Path) -> anyhow::Result<()> {
 pub fn measure(value: Option<f64>) -> String {
     value.map_or_else(|| "undefined".to_string(), |value| format!("{value:.4}"))
 }
+
+/// Fails if two options name one file, whose second writing would take away the first.
+pub fn distinct(options: &str, one: Option<&Path>, other: Option<&Path>) -> Result<(), Usage> {
+    if one.is_some() && one == other {
+        return Err(Usage(format!("{options} name the same file")));
+    }
+    Ok(())
+}

@@ -236,8 +236,6 @@ fn teach(images: &Path, out: &Path, more: &[&str]) -> Output {
         text(out),
         "--images-per-step",
         "2",
-        "--held-out",
-        "0.5",
     ];
     run(&[&common[..], more].concat())
 }
@@ -268,6 +266,8 @@ fn a_teacher_learns_from_a_pretrained_network() {
             "3",
             "--window",
             "41",
+            "--held-out",
+            "0.5",
             "--checkpoint-every",
             "1",
             "--log",
@@ -322,6 +322,18 @@ fn a_teacher_learns_from_a_pretrained_network() {
         stdout(&output)
     );
 
+    let before = std::fs::read(&out).unwrap();
+    let onto_itself = [
+        "teacher",
+        "report",
+        text(&out),
+        text(&images),
+        "--out",
+        text(&out),
+    ];
+    assert_failure(&run(&onto_itself), 2, &["name the same file"]);
+    assert!(std::fs::read(&out).unwrap() == before);
+
     // Of several temperatures each is tried.
     let sweep = [
         "--backbone",
@@ -332,6 +344,8 @@ fn a_teacher_learns_from_a_pretrained_network() {
         "33",
         "--temperature",
         "1,4",
+        "--held-out",
+        "0.5",
         "--steps",
         "2",
     ];
@@ -359,6 +373,18 @@ fn a_teacher_learns_from_a_pretrained_network() {
             "temperature: must be 1 to 1000",
         ),
         (&["--zoom", "9"], "zoom: must be 1 to 8"),
+        (&["--log", text(&out)], "--log and --out name the same file"),
+        (
+            &[
+                "--distill",
+                "logits",
+                "--temperature",
+                "1,2",
+                "--held-out",
+                "0",
+            ],
+            "--held-out must be above 0",
+        ),
         (
             &["--resized", "20,60"],
             "resized sides: must be from the window",

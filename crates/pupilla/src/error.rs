@@ -85,6 +85,14 @@ pub enum TrainError {
     /// The observer asked to stop.
     #[error("stopped on request; nothing was written")]
     Stopped,
+    /// The observer asked to stop, and the work so far is safe.
+    #[error("stopped on request after step {step}: the same command with --resume goes on from {}", path.display())]
+    StoppedWithCheckpoint {
+        /// Steps that were done.
+        step: usize,
+        /// The checkpoint.
+        path: PathBuf,
+    },
 }
 
 /// An image could not be scored.

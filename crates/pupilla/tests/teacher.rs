@@ -262,11 +262,16 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
     let straight = run(&checkpoints("straight", false), &mut Silent).unwrap();
     let expected = saved(&straight, "straight.safetensors");
 
-    // Killed after step 5: the checkpoint of step 4 is there, for nothing was written after it.
+    // Asked to stop after step 5, it leaves a checkpoint of that step.
     let first = checkpoints("stopped", true);
     let mut observer = Resumed::default();
     let stopped = run(&first, &mut Stops(5, 0));
-    assert!(matches!(stopped, Err(TrainError::Stopped)));
+    let said = stopped.unwrap_err();
+    assert!(
+        matches!(&said, TrainError::StoppedWithCheckpoint { step: 5, path } if *path == first.path),
+        "{said}"
+    );
+    assert!(said.to_string().contains("--resume"), "{said}");
     let resumed = run(&first, &mut observer).unwrap();
     assert_eq!(observer.0, Some(5));
     assert_eq!(resumed.history(), straight.history());

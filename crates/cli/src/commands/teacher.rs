@@ -1,6 +1,6 @@
 //! `pupilla teacher`: natural images (and a pretrained network) in, a teacher file out; and what is to be said of one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use pupilla::backbone::{self, Backbone, DenseFeatures};
@@ -25,6 +25,19 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     for config in &configs {
         config.check()?;
     }
+    if configs.len() > 1 && configs.iter().any(|config| config.held_out == 0.0) {
+        let text =
+            "several temperatures are compared on held-out images: --held-out must be above 0";
+        return Err(Usage(text.to_string()).into());
+    }
+    let out = Some(train.out.as_path());
+    output::distinct("--log and --out", train.log.as_deref(), out)?;
+    output::distinct("--json and --out", train.json.as_deref(), out)?;
+    output::distinct(
+        "--json and --log",
+        train.json.as_deref(),
+        train.log.as_deref(),
+    )?;
     output::check_json(train.json.as_deref())?;
     let paths = images_in(&train.images)?;
     output::check_writable(&train.out)?;
@@ -78,6 +91,14 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
 }
 
 pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result<()> {
+    let teacher = Some(report.teacher.as_path());
+    output::distinct("the teacher and --out", teacher, report.out.as_deref())?;
+    output::distinct("the teacher and --json", teacher, report.json.as_deref())?;
+    output::distinct(
+        "--json and --out",
+        report.json.as_deref(),
+        report.out.as_deref(),
+    )?;
     output::check_json(report.json.as_deref())?;
     let teacher = Teacher::load(&report.teacher)?;
     let backbone = report.backbone.as_deref().map(backbone::load).transpose()?;
@@ -279,7 +300,7 @@ fn agrees_better(teacher: &Teacher, other: &Teacher) -> bool {
 }
 
 /// What a person wants to know of a trained teacher.
-fn describe(teacher: &Teacher, json: Option<&std::path::Path>) -> anyhow::Result<()> {
+fn describe(teacher: &Teacher, json: Option<&Path>) -> anyhow::Result<()> {
     let manifest = teacher.manifest();
     let temperature = match &manifest.config.distillation {
         Some(Distillation::Logits { temperature, .. }) => {

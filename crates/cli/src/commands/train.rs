@@ -26,9 +26,7 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     };
     config.check()?;
     output::check_json(train.json.as_deref())?;
-    if train.json.as_ref() == Some(&train.out) {
-        return Err(Usage("--json and --out name the same file".to_string()).into());
-    }
+    output::distinct("--json and --out", train.json.as_deref(), Some(&train.out))?;
     let dataset = Dataset::open_good(&train.data)?;
     output::check_writable(&train.out)?;
     let model = fit_files(&config, &dataset, train.skip_unreadable, progress)?;

@@ -105,10 +105,14 @@ pub fn train(
     observer.start(&stage, config.steps as u64);
     while state.history.len() < config.steps {
         if observer.stop_requested() {
-            if let Some(checkpoints) = checkpoints {
-                checkpoints.write(&state, run.scale.as_ref(), &identity)?;
-            }
-            return Err(TrainError::Stopped);
+            let Some(checkpoints) = checkpoints else {
+                return Err(TrainError::Stopped);
+            };
+            checkpoints.write(&state, run.scale.as_ref(), &identity)?;
+            return Err(TrainError::StoppedWithCheckpoint {
+                step: state.history.len(),
+                path: checkpoints.path.clone(),
+            });
         }
         state = run.step(state)?;
         let step = state.history.len();
