@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pupilla::input::Border;
+use pupilla::optimizer::Optimizer;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla_core::image::resize::Resize;
 
@@ -87,9 +88,12 @@ pub struct Train {
     /// Side of the random windows in pixels (quick preset) [default: 49, 129, 161 for 17, 33, 65]
     #[arg(long)]
     pub window: Option<usize>,
-    /// Windows in a step (quick preset) [default: 4]
+    /// Windows in a step (quick preset) [default: 1]
     #[arg(long)]
     pub windows: Option<usize>,
+    /// How gradients become steps: adam or muon (quick preset) [default: muon]
+    #[arg(long)]
+    pub optimizer: Option<Optimizer>,
     /// Batch norm while training, folded into the convolutions afterwards (quick preset) [default: true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub batch_norm: Option<bool>,
@@ -269,7 +273,7 @@ pub struct TeacherTrain {
     /// Optimiser steps [default: 200; with --backbone 3000]
     #[arg(long, help_heading = "Training")]
     pub steps: Option<NonZeroUsize>,
-    /// Images in a step [default: 12; with --backbone 8, or 64 patches]
+    /// Images in a step [default: 12; with --backbone 4, or 64 patches]
     #[arg(long, help_heading = "Training")]
     pub images_per_step: Option<usize>,
     /// Side of the windows cut from the images; the patch size itself is the published procedure
@@ -281,7 +285,10 @@ pub struct TeacherTrain {
     /// Largest learning rate [default: 0.001; with --backbone 0.002]
     #[arg(long, help_heading = "Training")]
     pub learning_rate: Option<f64>,
-    /// Weight decay of Adam [default: 0.00001]
+    /// How gradients become steps: adam or muon [default: adam; with --backbone muon]
+    #[arg(long, help_heading = "Training")]
+    pub optimizer: Option<Optimizer>,
+    /// Weight decay of the optimiser [default: 0.00001]
     #[arg(long, help_heading = "Training")]
     pub weight_decay: Option<f64>,
     /// Batch norm while training, folded into the convolutions afterwards [default: with --backbone]

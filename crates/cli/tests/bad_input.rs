@@ -270,17 +270,6 @@ fn a_small_validation_image_is_found_before_training() {
 }
 
 #[test]
-fn a_scale_without_a_built_in_teacher_says_how_to_get_one() {
-    let (_folder, parts) = dataset();
-    let (output, _) = train(&parts, &["--scales", "17,33"]);
-    assert_failure(
-        &output,
-        1,
-        &["p = 17", "pupilla teacher train", "--teacher"],
-    );
-}
-
-#[test]
 fn results_of_the_same_name_are_not_overwritten() {
     let (folder, parts) = dataset();
     let image = parts.join("test/good/000.png");

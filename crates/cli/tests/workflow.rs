@@ -414,15 +414,19 @@ fn a_teacher_learns_from_a_pretrained_network() {
 #[test]
 fn the_built_in_teachers_say_their_terms() {
     let said = stdout(&run(&["info"]));
-    for words in [
-        "built-in teacher for p = 33",
-        "non-commercial research",
-        "pupilla teacher train IMAGES --scale 33",
-    ] {
-        assert!(said.contains(words), "{words} is not in: {said}");
+    for scale in [17, 33, 65] {
+        for words in [
+            format!("built-in teacher for p = {scale}"),
+            format!("pupilla teacher train IMAGES --scale {scale}"),
+        ] {
+            assert!(said.contains(&words), "{words} is not in: {said}");
+        }
     }
+    assert_eq!(said.matches("non-commercial research").count(), 6, "{said}");
     let json: serde_json::Value = serde_json::from_str(&stdout(&run(&["info", "--json"]))).unwrap();
-    assert_eq!(json[0]["kind"], "teacher");
+    let teachers = json.as_array().unwrap();
+    assert!(teachers.iter().all(|teacher| teacher["kind"] == "teacher"));
+    assert_eq!(teachers.len(), 3);
 }
 
 #[test]

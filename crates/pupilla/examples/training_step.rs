@@ -7,6 +7,7 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use pupilla::optimizer::Optimizer;
 use pupilla::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::step::{Planes, StudentsInTraining};
@@ -39,7 +40,13 @@ fn times(line: &str) -> Vec<f64> {
     let positions = (window - field.side()) / stride + 1;
     let input = planes([batch, 3, window, window]);
     let target = planes([batch, DESCRIPTOR_CHANNELS, positions, positions]);
-    let mut student = StudentsInTraining::new(PatchNetworkConfig::new(field), [1], 1e-5, false);
+    let mut student = StudentsInTraining::new(
+        PatchNetworkConfig::new(field),
+        [1],
+        Optimizer::Adam,
+        1e-5,
+        false,
+    );
     let mut step = || {
         let start = Instant::now();
         student.step(input.clone(), target.clone(), stride, 1e-4);

@@ -7,6 +7,7 @@ use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::{
     Length, Quick, Settings, StudentTeacherConfig, Training, fit_files,
 };
+use pupilla::teacher::Teacher;
 use pupilla_core::dataset::Dataset;
 use pupilla_core::evaluation::{DefectEvaluation, Evaluation};
 use pupilla_core::sheet::Sheet;
@@ -17,12 +18,11 @@ use serde::Serialize;
 use crate::arguments::Demo;
 use crate::commands::eval::{evaluate, print, write_pictures};
 use crate::commands::inspect::scale;
-use crate::commands::train::built_in;
 use crate::output;
 use crate::progress::Progress;
 
 /// Steps for each of the two models: enough for clean data, and done in a minute or so.
-const STEPS: usize = 100;
+const STEPS: usize = 300;
 
 /// Two students instead of the usual three, for the same reason.
 const STUDENTS: usize = 2;
@@ -49,7 +49,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
         let folder = synthetic::write(&demo.out.join("data"), kind, &settings, progress)?;
         let dataset = Dataset::open(&folder)?;
         let config = StudentTeacherConfig {
-            teachers: vec![built_in(ReceptiveField::P33)?.into()],
+            teachers: vec![Teacher::built_in(ReceptiveField::P33)?.into()],
             settings: Settings {
                 students: STUDENTS,
                 seed: demo.seed,

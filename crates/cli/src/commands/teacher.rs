@@ -247,6 +247,7 @@ fn settings(train: &TeacherTrain, default: TeacherConfig) -> TeacherConfig {
         window,
         resized_sides,
         learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
+        optimizer: train.optimizer.unwrap_or(default.optimizer),
         weight_decay: train.weight_decay.unwrap_or(default.weight_decay),
         translation: train.translation.unwrap_or(default.translation),
         brightness: train.brightness.unwrap_or(default.brightness),

@@ -1,7 +1,6 @@
 //! `pupilla train`: good images in, a model file out.
 
-use anyhow::{Context, bail};
-use pupilla::receptive_field::ReceptiveField;
+use anyhow::bail;
 use pupilla::student_teacher::{
     BackboneTeacher, Length, Paper, Quick, ScaleTeacher, Settings, StudentTeacherConfig, Training,
     fit_files,
@@ -85,6 +84,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 length,
                 windows: train.windows.unwrap_or(default.windows),
                 window: train.window.or(default.window),
+                optimizer: train.optimizer.unwrap_or(default.optimizer),
                 learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
                 ..default
             }))
@@ -95,6 +95,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 ("--budget", train.budget.is_some()),
                 ("--window", train.window.is_some()),
                 ("--windows", train.windows.is_some()),
+                ("--optimizer", train.optimizer.is_some()),
                 ("--batch-norm", train.batch_norm.is_some()),
             ];
             if let Some((name, _)) = quick_only.iter().find(|(_, given)| *given) {
@@ -150,18 +151,8 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
                 .find(|teacher| teacher.receptive_field() == field)
             {
                 Some(teacher) => Ok(teacher.clone().into()),
-                None => Ok(built_in(field)?.into()),
+                None => Ok(Teacher::built_in(field)?.into()),
             }
         })
         .collect()
-}
-
-/// The teacher that comes with the program.
-pub fn built_in(field: ReceptiveField) -> anyhow::Result<Teacher> {
-    Teacher::built_in(field)?.with_context(|| {
-        format!(
-            "there is no built-in teacher for p = {field}: train one with `pupilla teacher train \
-             IMAGES --scale {field} --out teacher-{field}.safetensors` and give it with --teacher"
-        )
-    })
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::scale_teacher::{BackboneManifest, ScaleTeacher};
 use crate::error::TrainError;
 use crate::input::Border;
+use crate::optimizer::Optimizer;
 use crate::receptive_field::ReceptiveField;
 use crate::teacher::check_rules;
 
@@ -49,14 +50,18 @@ pub enum Training {
 pub struct Quick {
     /// How long to train.
     pub length: Length,
-    /// Windows in a step, each from an image drawn at random.
+    /// Windows in a step, each from an image drawn at random. One: for the same time, many small steps get further than few
+    /// large ones.
     pub windows: usize,
     /// Side of a window in pixels; `None` for 49, 129 and 161 at p = 17, 33 and 65. Windows
     /// are cut down to images that are smaller.
     pub window: Option<usize>,
+    /// How gradients become steps.
+    #[serde(default)]
+    pub optimizer: Optimizer,
     /// Largest learning rate of the one-cycle schedule.
     pub learning_rate: f64,
-    /// Weight decay of Adam.
+    /// Weight decay of the optimiser.
     pub weight_decay: f64,
     /// Batch norm behind every activation while training, folded into the convolutions afterwards: students learn in fewer steps.
     pub batch_norm: bool,
@@ -102,8 +107,9 @@ impl Default for Quick {
     fn default() -> Self {
         Self {
             length: Length::Steps(QUICK_STEPS),
-            windows: 4,
+            windows: 1,
             window: None,
+            optimizer: Optimizer::Muon,
             // Chosen by the loss on validation images: with batch norm larger steps are safe.
             learning_rate: 3e-3,
             weight_decay: 1e-5,

@@ -3,10 +3,12 @@
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use rayon::prelude::*;
+
 use super::scale::descriptors;
 use crate::device;
 use crate::normalised_network::{HiddenMoments, NormalisedNetwork};
-use crate::optimizer::adam;
+use crate::optimizer::Optimizer;
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 
 /// Plain numbers with a shape, `[batch, channels, height, width]`.
@@ -37,11 +39,12 @@ pub struct StudentsInTraining {
 }
 
 impl StudentsInTraining {
-    /// One untrained student for each seed. Adam's weight decay is added to the gradient. With `batch_norm`, hidden maps are
+    /// One untrained student for each seed. With `batch_norm`, hidden maps are
     /// normalised over each batch (on the grid alone), and [`observe`](Self::observe) must see some batches at the end.
     pub fn new(
         config: PatchNetworkConfig,
         seeds: impl IntoIterator<Item = u64>,
+        optimizer: Optimizer,
         weight_decay: f64,
         batch_norm: bool,
     ) -> Self {
@@ -53,7 +56,7 @@ impl StudentsInTraining {
                     network: NormalisedNetwork {
                         network: config.init(seed, &device),
                     },
-                    optimizer: adam(weight_decay),
+                    optimizer: optimizer.init(weight_decay),
                     moments: HiddenMoments::default(),
                 })
                 .collect(),
@@ -75,7 +78,7 @@ impl StudentsInTraining {
     /// One step of every student towards the same whitened descriptors; their losses before it,
     /// each a mean over positions and components.
     ///
-    /// `stride` is 1 for the dense method, else that of the grid. `rate` is Adam's learning rate.
+    /// `stride` is 1 for the dense method, else that of the grid. `rate` is the optimiser's learning rate.
     ///
     /// # Shapes
     /// - `input`: `[batch, 3, height, width]`
@@ -88,22 +91,26 @@ impl StudentsInTraining {
             Tensor::<4>::from_data(TensorData::new(planes.values, planes.shape), &self.device)
         };
         let (input, target) = (tensor(input), tensor(target));
-        let mut losses = Vec::with_capacity(self.students.len());
-        for student in &mut self.students {
-            let predicted = if self.batch_norm {
-                student.network.grid(input.clone(), stride)
-            } else {
-                descriptors(&student.network.network, input.clone(), stride)
-            };
-            let loss = (predicted - target.clone()).powi_scalar(2).mean();
-            losses.push(f64::from(loss.clone().inner().into_scalar::<f32>()));
-            // The paper's loss sums over the components; Adam is indifferent to the factor.
-            let gradients = GradientsParams::from_grads(loss.backward(), &student.network);
-            student.network = student
-                .optimizer
-                .step(rate, student.network.clone(), gradients);
-        }
-        losses
+        let batch_norm = self.batch_norm;
+        // Side by side: a step is too small to keep many threads busy by itself.
+        self.students
+            .par_iter_mut()
+            .map(|student| {
+                let predicted = if batch_norm {
+                    student.network.grid(input.clone(), stride)
+                } else {
+                    descriptors(&student.network.network, input.clone(), stride)
+                };
+                let loss = (predicted - target.clone()).powi_scalar(2).mean();
+                let value = f64::from(loss.clone().inner().into_scalar::<f32>());
+                // The paper's loss sums over the components; the optimisers are indifferent to the factor.
+                let gradients = GradientsParams::from_grads(loss.backward(), &student.network);
+                student.network = student
+                    .optimizer
+                    .step(rate, student.network.clone(), gradients);
+                value
+            })
+            .collect()
     }
 
     /// Takes a batch's statistics for the networks as they are now: batch norm is folded with the mean over all batches seen.

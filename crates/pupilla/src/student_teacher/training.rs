@@ -20,6 +20,7 @@ use super::step::{Planes, StudentsInTraining};
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{Border, Window};
+use crate::optimizer::Optimizer;
 use crate::patch_network::PatchNetworkConfig;
 use crate::random::derive_seed;
 use crate::schedule::one_cycle;
@@ -143,6 +144,7 @@ pub(super) fn train_students(
         students: StudentsInTraining::new(
             config,
             seeds,
+            optimizer(&settings.training),
             weight_decay(&settings.training),
             batch_norm(&settings.training),
         ),
@@ -181,6 +183,13 @@ fn batch_norm(training: &Training) -> bool {
     match training {
         Training::Quick(quick) => quick.batch_norm,
         Training::Paper(_) => false,
+    }
+}
+
+fn optimizer(training: &Training) -> Optimizer {
+    match training {
+        Training::Quick(quick) => quick.optimizer,
+        Training::Paper(_) => Optimizer::Adam,
     }
 }
 
@@ -264,7 +273,7 @@ impl Class<'_> {
         };
         observer.start(&self.stage(), steps as u64);
         let rate = |step: usize| one_cycle(step, steps, quick.learning_rate);
-        let run = self.run(steps, stride, rate, quick.learning_rate, &batch, observer)?;
+        let run = self.run(steps, stride, rate, quick.learning_rate, batch, observer)?;
         observer.finish();
         if quick.batch_norm {
             for index in 0..NORM_BATCHES {
@@ -317,23 +326,32 @@ impl Class<'_> {
         format!("training {} students p={field}", self.students.len())
     }
 
-    /// The loop both presets share.
+    /// The loop both presets share; the next step's images are read during a step.
     fn run(
         &mut self,
         steps: usize,
         stride: usize,
-        rate: impl Fn(usize) -> f64,
+        rate: impl Fn(usize) -> f64 + Sync,
         peak: f64,
-        mut batch: impl FnMut(usize) -> Result<Batch, ReadError>,
+        mut batch: impl FnMut(usize) -> Result<Batch, ReadError> + Send,
         observer: &mut dyn Observer,
     ) -> Result<Run, TrainError> {
         let last = steps - steps.div_ceil(10);
         let mut final_losses = Vec::new();
+        let mut next = Some(batch(0));
         for step in 0..steps {
             if observer.stop_requested() {
                 return Err(TrainError::Stopped);
             }
-            let losses = self.step(&batch(step)?, stride, rate(step))?;
+            let Some(this) = next.transpose()? else {
+                break;
+            };
+            let losses;
+            (losses, next) = rayon::join(
+                || self.step(&this, stride, rate(step)),
+                || (step + 1 < steps).then(|| batch(step + 1)),
+            );
+            let losses = losses?;
             if let Some(student) = losses.iter().position(|loss| !loss.is_finite()) {
                 return Err(TrainError::Diverged {
                     what: format!(

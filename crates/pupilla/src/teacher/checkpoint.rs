@@ -15,7 +15,6 @@ use super::{Provenance, TeacherConfig, decoding_layout, decoding_tensors};
 use crate::error::TrainError;
 use crate::network_weights;
 use crate::normalised_network::NormalisedNetwork;
-use crate::optimizer::adam;
 use crate::weight_file::{self, FileHeader, NamedBytes, Precision, WeightFile, WeightFileError};
 
 /// `kind` of a checkpoint's file.
@@ -187,7 +186,9 @@ impl Checkpoints {
         };
         let mut blobs = blobs.into_iter();
         let optimizer = blobs.next().unwrap_or_default();
-        let optimizer = adam(config.weight_decay)
+        let optimizer = config
+            .optimizer
+            .init(config.weight_decay)
             .from_bytes(Bytes::from_bytes_vec(optimizer))
             .map_err(|error| file.invalid(format!("the optimiser's state: {error}")))?;
         let history = history::from_bytes(&blobs.next().unwrap_or_default())

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::loss::Compactness;
 use crate::backbone::{DenseFeatures, ZOOMS};
 use crate::error::TrainError;
+use crate::optimizer::Optimizer;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
 
@@ -37,9 +38,12 @@ pub struct TeacherConfig {
     pub window: usize,
     /// An image is resized to a square whose side is drawn from this range: 4p to 16p, and never below the window.
     pub resized_sides: [usize; 2],
+    /// How gradients become steps. Ours (the paper's is Adam).
+    #[serde(default)]
+    pub optimizer: Optimizer,
     /// Largest learning rate of the one-cycle schedule. Ours.
     pub learning_rate: f64,
-    /// Weight decay of Adam (1e-5).
+    /// Weight decay of the optimiser (1e-5).
     pub weight_decay: f64,
     /// Largest shift of the positive in pixels; (p − 1)/4 (recalled, not verified).
     pub translation: usize,
@@ -100,6 +104,7 @@ impl TeacherConfig {
             images_per_step: 12,
             window,
             resized_sides: [(4 * side).max(window), (16 * side).max(window)],
+            optimizer: Optimizer::Adam,
             learning_rate: 1e-3,
             weight_decay: 1e-5,
             translation: (side - 1) / 4,
@@ -116,7 +121,7 @@ impl TeacherConfig {
         let metric = Self::new(field);
         let side = field.side();
         let (images_per_step, window) = match &distillation {
-            Distillation::Dense { .. } => (8, side + 64.max(8 * field.pooling_stride())),
+            Distillation::Dense { .. } => (4, side + 64.max(8 * field.pooling_stride())),
             // As published: patches, 64 of them.
             Distillation::Features { .. } | Distillation::Logits { .. } => (64, side),
         };
@@ -134,6 +139,7 @@ impl TeacherConfig {
             images_per_step,
             window,
             resized_sides: [(4 * side).max(window), (16 * side).max(window)],
+            optimizer: Optimizer::Muon,
             learning_rate: 2e-3,
             ..metric
         }

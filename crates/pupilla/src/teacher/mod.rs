@@ -100,18 +100,19 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// The teacher that comes with the program for a patch size, if there is one.
+    /// The teacher that comes with the program for a patch size.
     ///
     /// # Errors
     /// If the built-in file is damaged, which a test of ours rules out.
-    pub fn built_in(field: ReceptiveField) -> Result<Option<Self>, WeightFileError> {
+    pub fn built_in(field: ReceptiveField) -> Result<Self, WeightFileError> {
         let bytes: &[u8] = match field {
+            ReceptiveField::P17 => include_bytes!("../../weights/teacher-17.safetensors"),
             ReceptiveField::P33 => include_bytes!("../../weights/teacher-33.safetensors"),
-            ReceptiveField::P17 | ReceptiveField::P65 => return Ok(None),
+            ReceptiveField::P65 => include_bytes!("../../weights/teacher-65.safetensors"),
         };
         let name = format!("built-in teacher for p = {field}");
         let file = WeightFile::parse(Path::new(&name), bytes.to_vec())?;
-        Self::from_file(&file, &device::cpu()).map(Some)
+        Self::from_file(&file, &device::cpu())
     }
 
     /// The teacher in a model file, which keeps what inspection needs: not the layer that decodes descriptors.

@@ -22,7 +22,6 @@ use crate::backbone::Backbone;
 use crate::device;
 use crate::error::TrainError;
 use crate::normalised_network::{HiddenMoments, NormalisedNetwork};
-use crate::optimizer::adam;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork};
 use crate::random::derive_seed;
 use crate::schedule::one_cycle;
@@ -233,7 +232,7 @@ impl Run<'_> {
                 network: NormalisedNetwork { network },
                 decoder,
             },
-            optimizer: adam(self.config.weight_decay),
+            optimizer: self.config.optimizer.init(self.config.weight_decay),
             history: Vec::with_capacity(self.config.steps.min(1 << 20)),
         })
     }
