@@ -72,7 +72,7 @@ pub struct Train {
     /// How to train: quickly on random windows, or exactly as published (days on a CPU)
     #[arg(long, value_enum, default_value_t = Preset::Quick)]
     pub preset: Preset,
-    /// Optimiser steps for each scale (quick preset) [default: 300]; with the same number and the
+    /// Optimiser steps for each scale (quick preset) [default: 1500]; with the same number and the
     /// same --threads a run repeats to the byte
     #[arg(long, conflicts_with = "budget")]
     pub steps: Option<NonZeroUsize>,
@@ -97,6 +97,9 @@ pub struct Train {
     /// Batch norm while training, folded into the convolutions afterwards (quick preset) [default: true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub batch_norm: Option<bool>,
+    /// A position counts in the loss by this power of its error: 0 counts all alike, as published (quick preset) [default: 1]
+    #[arg(long)]
+    pub focus: Option<f64>,
     /// How to resize images: a number (to a square), keep:N (longer side N), or none
     #[arg(long, default_value = "256")]
     pub resize: Resize,

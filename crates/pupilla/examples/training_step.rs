@@ -10,7 +10,7 @@ use std::time::Instant;
 use pupilla::optimizer::Optimizer;
 use pupilla::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
 use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::step::{Planes, StudentsInTraining};
+use pupilla::student_teacher::step::{Learning, Planes, StudentsInTraining};
 
 fn main() {
     pupilla_conv::keep_freed_memory();
@@ -43,9 +43,12 @@ fn times(line: &str) -> Vec<f64> {
     let mut student = StudentsInTraining::new(
         PatchNetworkConfig::new(field),
         [1],
-        Optimizer::Adam,
-        1e-5,
-        false,
+        Learning {
+            optimizer: Optimizer::Adam,
+            weight_decay: 1e-5,
+            batch_norm: false,
+            focus: 0.0,
+        },
     );
     let mut step = || {
         let start = Instant::now();

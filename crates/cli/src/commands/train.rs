@@ -85,6 +85,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 windows: train.windows.unwrap_or(default.windows),
                 window: train.window.or(default.window),
                 optimizer: train.optimizer.unwrap_or(default.optimizer),
+                focus: train.focus.unwrap_or(default.focus),
                 learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
                 ..default
             }))
@@ -96,6 +97,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 ("--window", train.window.is_some()),
                 ("--windows", train.windows.is_some()),
                 ("--optimizer", train.optimizer.is_some()),
+                ("--focus", train.focus.is_some()),
                 ("--batch-norm", train.batch_norm.is_some()),
             ];
             if let Some((name, _)) = quick_only.iter().find(|(_, given)| *given) {

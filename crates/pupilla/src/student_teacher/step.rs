@@ -29,24 +29,34 @@ struct Student {
     moments: HiddenMoments,
 }
 
+/// How students learn from a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Learning {
+    /// How gradients become steps.
+    pub optimizer: Optimizer,
+    /// Its weight decay.
+    pub weight_decay: f64,
+    /// Whether hidden maps are normalised over each batch (on the grid alone).
+    pub batch_norm: bool,
+    /// A position counts in the loss by this power of its error, relative to the mean; 0 is the plain mean.
+    pub focus: f64,
+}
+
 /// Students in training, on the CPU.
 #[derive(Clone)]
 pub struct StudentsInTraining {
     students: Vec<Student>,
-    batch_norm: bool,
+    learning: Learning,
     /// The device with automatic differentiation.
     device: Device,
 }
 
 impl StudentsInTraining {
-    /// One untrained student for each seed. With `batch_norm`, hidden maps are
-    /// normalised over each batch (on the grid alone), and [`observe`](Self::observe) must see some batches at the end.
+    /// One untrained student for each seed. With batch norm, [`observe`](Self::observe) must see some batches at the end.
     pub fn new(
         config: PatchNetworkConfig,
         seeds: impl IntoIterator<Item = u64>,
-        optimizer: Optimizer,
-        weight_decay: f64,
-        batch_norm: bool,
+        learning: Learning,
     ) -> Self {
         let device = device::cpu().autodiff();
         Self {
@@ -56,11 +66,11 @@ impl StudentsInTraining {
                     network: NormalisedNetwork {
                         network: config.init(seed, &device),
                     },
-                    optimizer: optimizer.init(weight_decay),
+                    optimizer: learning.optimizer.init(learning.weight_decay),
                     moments: HiddenMoments::default(),
                 })
                 .collect(),
-            batch_norm,
+            learning,
             device,
         }
     }
@@ -91,18 +101,24 @@ impl StudentsInTraining {
             Tensor::<4>::from_data(TensorData::new(planes.values, planes.shape), &self.device)
         };
         let (input, target) = (tensor(input), tensor(target));
-        let batch_norm = self.batch_norm;
+        let learning = self.learning;
         // Side by side: a step is too small to keep many threads busy by itself.
         self.students
             .par_iter_mut()
             .map(|student| {
-                let predicted = if batch_norm {
+                let predicted = if learning.batch_norm {
                     student.network.grid(input.clone(), stride)
                 } else {
                     descriptors(&student.network.network, input.clone(), stride)
                 };
-                let loss = (predicted - target.clone()).powi_scalar(2).mean();
-                let value = f64::from(loss.clone().inner().into_scalar::<f32>());
+                let errors = (predicted - target.clone()).powi_scalar(2).mean_dim(1);
+                let fixed = errors.clone().inner();
+                let value = f64::from(fixed.clone().mean().into_scalar::<f32>());
+                let loss = if learning.focus > 0.0 {
+                    (errors * Tensor::from_inner(focused(fixed, learning.focus))).mean()
+                } else {
+                    errors.mean()
+                };
                 // The paper's loss sums over the components; the optimisers are indifferent to the factor.
                 let gradients = GradientsParams::from_grads(loss.backward(), &student.network);
                 student.network = student
@@ -136,7 +152,7 @@ impl StudentsInTraining {
             .into_iter()
             .map(|student| {
                 let network = &student.network.network;
-                let weights = if self.batch_norm {
+                let weights = if self.learning.batch_norm {
                     student.network.fold(&student.moments)
                 } else {
                     network.weights()
@@ -144,5 +160,33 @@ impl StudentsInTraining {
                 network.config().with_weights(weights, &device)
             })
             .collect()
+    }
+}
+
+/// What each position counts: its error relative to their mean, to the power of `focus`.
+///
+/// Edges and glitter are learned last, and their errors set the scale for defects: with equal weights the many easy positions
+/// keep them waiting. Hard-example mining (Shrivastava et al. 2016) in a smooth form.
+fn focused(errors: Tensor<4>, focus: f64) -> Tensor<4> {
+    let mean = errors.clone().mean().clamp_min(f32::MIN_POSITIVE);
+    (errors / mean.unsqueeze()).powf_scalar(focus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_by_their_error() {
+        let device = device::cpu();
+        let errors = Tensor::<4>::from_data([[[[1.0f32, 3.0], [0.0, 4.0]]]], &device);
+        let weights = |focus| -> Vec<f32> {
+            let weights = focused(errors.clone(), focus);
+            weights.into_data().try_into_vec().unwrap()
+        };
+        assert_eq!(weights(1.0), [0.5, 1.5, 0.0, 2.0]);
+        assert_eq!(weights(2.0), [0.25, 2.25, 0.0, 4.0]);
+        let nothing = focused(errors.zeros_like(), 1.0);
+        assert_eq!(nothing.sum().into_scalar::<f32>(), 0.0);
     }
 }

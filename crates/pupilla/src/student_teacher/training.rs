@@ -16,7 +16,7 @@ use super::config::{Length, Paper, Quick, Settings, Training};
 use super::detector::Sampling;
 use super::scale::{Ensemble, Grid, patches_window, window_tensor};
 use super::scale_teacher::ScaleTeacher;
-use super::step::{Planes, StudentsInTraining};
+use super::step::{Learning, Planes, StudentsInTraining};
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{Border, Window};
@@ -141,13 +141,7 @@ pub(super) fn train_students(
         teacher,
         whitening: &whitening,
         images,
-        students: StudentsInTraining::new(
-            config,
-            seeds,
-            optimizer(&settings.training),
-            weight_decay(&settings.training),
-            batch_norm(&settings.training),
-        ),
+        students: StudentsInTraining::new(config, seeds, learning(&settings.training)),
     };
     let run = match &settings.training {
         Training::Quick(quick) => class.run_quick(quick, deadline, observer)?,
@@ -179,24 +173,20 @@ impl Batch {
 /// Batches behind the statistics that batch norm is folded with.
 const NORM_BATCHES: usize = 32;
 
-fn batch_norm(training: &Training) -> bool {
+fn learning(training: &Training) -> Learning {
     match training {
-        Training::Quick(quick) => quick.batch_norm,
-        Training::Paper(_) => false,
-    }
-}
-
-fn optimizer(training: &Training) -> Optimizer {
-    match training {
-        Training::Quick(quick) => quick.optimizer,
-        Training::Paper(_) => Optimizer::Adam,
-    }
-}
-
-fn weight_decay(training: &Training) -> f64 {
-    match training {
-        Training::Quick(quick) => quick.weight_decay,
-        Training::Paper(paper) => paper.weight_decay,
+        Training::Quick(quick) => Learning {
+            optimizer: quick.optimizer,
+            weight_decay: quick.weight_decay,
+            batch_norm: quick.batch_norm,
+            focus: quick.focus,
+        },
+        Training::Paper(paper) => Learning {
+            optimizer: Optimizer::Adam,
+            weight_decay: paper.weight_decay,
+            batch_norm: false,
+            focus: 0.0,
+        },
     }
 }
 
