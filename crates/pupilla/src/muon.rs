@@ -1,6 +1,6 @@
 //! Muon (Jordan et al. 2024): momentum, and of its matrix only the directions, all equally long.
 //!
-//! The framework's own takes matrices alone and multiplies them ten times a step, which cost a third of a
+//! The framework's own takes matrices alone and multiplies them ten times a step, which cost two fifths of a
 //! student's training. Here a kernel `[out, in, height, width]` is the matrix `[out, in · height · width]`, and the
 //! iteration runs on its small square of products, with two multiplications by the matrix itself.
 
@@ -86,24 +86,20 @@ fn orthogonal(matrix: Tensor<2>) -> Tensor<2> {
     let matrix = matrix / norm.unsqueeze();
     let [a, b, c] = COEFFICIENTS;
     let identity = Tensor::<2>::eye(rows, &matrix.device());
-    let mut square = matrix.clone().matmul(matrix.clone().transpose());
-    let mut factor: Option<Tensor<2>> = None;
-    for round in 1..=ROUNDS {
-        let polynomial = identity.clone().mul_scalar(a)
+    let polynomial = |square: &Tensor<2>| {
+        identity.clone().mul_scalar(a)
             + square.clone().mul_scalar(b)
-            + square.clone().matmul(square.clone()).mul_scalar(c);
-        if round < ROUNDS {
-            square = polynomial.clone().matmul(square).matmul(polynomial.clone());
-        }
-        factor = Some(match factor {
-            Some(factor) => polynomial.matmul(factor),
-            None => polynomial,
-        });
+            + square.clone().matmul(square.clone()).mul_scalar(c)
+    };
+    let mut square = matrix.clone().matmul(matrix.clone().transpose());
+    let mut last = polynomial(&square);
+    let mut factor = last.clone();
+    for _ in 1..ROUNDS {
+        square = last.clone().matmul(square).matmul(last);
+        last = polynomial(&square);
+        factor = last.clone().matmul(factor);
     }
-    match factor {
-        Some(factor) => factor.matmul(matrix),
-        None => matrix,
-    }
+    factor.matmul(matrix)
 }
 
 #[cfg(test)]

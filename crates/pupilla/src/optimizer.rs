@@ -23,6 +23,11 @@ pub enum Optimizer {
     Muon,
 }
 
+/// A word that names no optimiser.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0:?} is not an optimiser: choose adam or muon")]
+pub struct UnknownOptimizer(String);
+
 impl Optimizer {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Adam, Self::Muon];
@@ -54,12 +59,12 @@ impl fmt::Display for Optimizer {
 }
 
 impl FromStr for Optimizer {
-    type Err = String;
+    type Err = UnknownOptimizer;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
             .find(|optimizer| optimizer.to_string() == text)
-            .ok_or_else(|| format!("\"{text}\" is not an optimiser: adam or muon"))
+            .ok_or_else(|| UnknownOptimizer(text.to_string()))
     }
 }

@@ -2,7 +2,6 @@
 
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
-
 use rayon::prelude::*;
 
 use super::scale::descriptors;
