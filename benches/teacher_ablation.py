@@ -42,7 +42,7 @@ def arguments():
 
 
 def run(program, *words):
-    subprocess.run([program, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([program.resolve(), *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
 def train_teacher(options, scale, losses, teacher):

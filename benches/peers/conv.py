@@ -10,18 +10,23 @@ contiguous or channels-last memory, whichever is the faster of the two in that p
 of our step that is not spent in its convolutions, `two_processes` the time of two processes side by side over that of one after the other.
 """
 
-import argparse
-import ctypes
-import json
-import math
-import os
-import platform
-import statistics
-import subprocess
+# A script beside this one has the name of a module of Python's own, which PyTorch imports.
 import sys
-import tempfile
-import time
-from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.pop(0)
+
+import argparse  # noqa: E402
+import ctypes  # noqa: E402
+import json  # noqa: E402
+import math  # noqa: E402
+import os  # noqa: E402
+import platform  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 
 def keep_freed_memory():

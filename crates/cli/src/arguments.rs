@@ -61,8 +61,11 @@ pub struct Train {
     /// A data set in the MVTec AD layout (its train/good is used), or a folder of good images
     pub data: PathBuf,
     /// The model file to write
+    #[arg(long, required_unless_present = "dry_run")]
+    pub out: Option<PathBuf>,
+    /// Only say what training will take: steps, time, memory, found out by a few trial steps
     #[arg(long)]
-    pub out: PathBuf,
+    pub dry_run: bool,
     /// Patch sizes to look at, each with a teacher and students of its own: of 17, 33, 65
     #[arg(long, value_delimiter = ',', default_value = "33")]
     pub scales: Vec<ReceptiveField>,
@@ -100,6 +103,10 @@ pub struct Train {
     /// A position counts in the loss by this power of its error: 0 counts all alike, as published (quick preset) [default: 1]
     #[arg(long)]
     pub focus: Option<f64>,
+    /// Watch the loss on a twentieth of 40 images and more, which are not learned, and end a run when it has stopped falling
+    /// (quick preset) [default: true]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub early_stop: Option<bool>,
     /// How to resize images: a number (to a square), keep:N (longer side N), or none
     #[arg(long, default_value = "256")]
     pub resize: Resize,
@@ -156,6 +163,9 @@ pub struct Inspect {
     /// published method
     #[arg(long)]
     pub dense: bool,
+    /// Memory for the whole program, as 500M or 2G: large images are looked at in smaller tiles, with the same result
+    #[arg(long)]
+    pub memory: Option<Memory>,
     /// Report unreadable images and go on without them
     #[arg(long)]
     pub skip_unreadable: bool,
@@ -189,6 +199,9 @@ pub struct Eval {
     /// published method
     #[arg(long)]
     pub dense: bool,
+    /// Memory for the whole program, as 500M or 2G: large images are looked at in smaller tiles, with the same result
+    #[arg(long)]
+    pub memory: Option<Memory>,
     /// Report unreadable images and go on without them
     #[arg(long)]
     pub skip_unreadable: bool,
@@ -432,6 +445,30 @@ impl FromStr for Budget {
     }
 }
 
+/// An amount of memory in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory(pub usize);
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no amount of memory: write it as 500M or 2G");
+        let (number, unit) =
+            text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+        let shift = match unit {
+            "M" => 20,
+            "G" => 30,
+            _ => return Err(wrong()),
+        };
+        let number: usize = number.parse().map_err(|_| wrong())?;
+        match number.checked_mul(1 << shift) {
+            Some(bytes @ 1..) => Ok(Self(bytes)),
+            _ => Err(format!("{text:?} is out of range")),
+        }
+    }
+}
+
 fn sides(text: &str) -> Result<[usize; 2], String> {
     let numbers = text
         .split_once(',')
@@ -464,6 +501,26 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn memory_has_a_unit_and_a_range() {
+        assert_eq!("500M".parse(), Ok(Memory(500 << 20)));
+        assert_eq!("2G".parse(), Ok(Memory(2 << 30)));
+        for wrong in [
+            "",
+            "5",
+            "M",
+            "0M",
+            "-1G",
+            "1.5G",
+            "1T",
+            "99999999999999999999G",
+            "99999999999G",
+            "1é",
+        ] {
+            assert!(wrong.parse::<Memory>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -96,6 +96,17 @@ pub fn measure(value: Option<f64>) -> String {
     value.map_or_else(|| "undefined".to_string(), |value| format!("{value:.4}"))
 }
 
+/// A time for people.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        3600..172_800 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+        _ => format!("{} days", whole / 86_400),
+    }
+}
+
 /// Fails if two options name one file, whose second writing would take away the first.
 pub fn distinct(options: &str, one: Option<&Path>, other: Option<&Path>) -> Result<(), Usage> {
     if one.is_some() && one == other {

@@ -106,6 +106,50 @@ fn scores_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn a_dry_run_says_what_training_takes_and_writes_nothing() {
+    let (folder, parts) = dataset();
+    let before = listing(folder.path());
+    let mut arguments = vec!["train", text(&parts)];
+    arguments.extend(SHORT);
+    arguments.extend(["--dry-run", "--json"]);
+    let output = run(&arguments);
+    assert_success(&output);
+    let plan: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(plan["scales"][0]["receptive_field"], 33);
+    assert_eq!(plan["scales"][0]["steps"], 12);
+    assert!(plan["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(plan["training_images"], 5);
+    assert_eq!(plan["validation_images"], 1);
+    assert_eq!(listing(folder.path()), before);
+    assert_failure(&run(&["train", text(&parts)]), 2, &["--out"]);
+}
+
+#[test]
+fn memory_changes_no_score_or_is_refused() {
+    let (folder, _) = dataset();
+    let large = folder.path().join("large.png");
+    image::imageops::resize(&good(3), 300, 90, image::imageops::FilterType::Triangle)
+        .save(&large)
+        .unwrap();
+    let inspect = |memory: &[&str]| {
+        let mut arguments = vec!["inspect", text(model()), text(&large)];
+        arguments.extend(memory);
+        run(&arguments)
+    };
+    let free = inspect(&[]);
+    assert_success(&free);
+    let limited = inspect(&["--memory", "110M"]);
+    assert_success(&limited);
+    assert_eq!(stdout(&free), stdout(&limited));
+    assert_failure(
+        &inspect(&["--memory", "9M"]),
+        1,
+        &["large.png", "9 MiB are allowed"],
+    );
+    assert_failure(&inspect(&["--memory", "much"]), 2, &["500M or 2G"]);
+}
+
+#[test]
 fn the_same_command_writes_the_same_bytes() {
     let (folder, parts) = dataset();
     let train = |name: &str| {

@@ -117,6 +117,14 @@ pub enum ScoreError {
         /// Why.
         source: Box<BackboneError>,
     },
+    /// The image does not fit into the memory allowed, not even in the smallest tiles.
+    #[error("it takes about {} MiB of memory, and {} MiB are allowed: allow more, or --resize when training", needed.div_ceil(1 << 20), limit >> 20)]
+    Memory {
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes that the smallest tiles take.
+        needed: usize,
+    },
     /// A score is NaN or infinite: the model's numbers have run over.
     #[error(
         "the score at row {row}, column {column} is not a number: the model is damaged or the image extreme"

@@ -5,8 +5,6 @@ use std::f64::consts::PI;
 /// One cycle (Smith and Topin 2018, with the constants of PyTorch's `OneCycleLR`): a cosine from
 /// 1/25 of `peak` up to it over the first 30 % of the steps, and down to 1/10 000 of the start.
 pub(crate) fn one_cycle(step: usize, steps: usize, peak: f64) -> f64 {
-    let cosine =
-        |from: f64, to: f64, share: f64| to + (from - to) / 2.0 * (1.0 + (PI * share).cos());
     let (start, end) = (peak / 25.0, peak / 25.0 / 1e4);
     let top = (0.3 * steps as f64 - 1.0).max(0.0);
     let last = steps.saturating_sub(1) as f64;
@@ -18,6 +16,11 @@ pub(crate) fn one_cycle(step: usize, steps: usize, peak: f64) -> f64 {
     } else {
         peak
     }
+}
+
+/// Half a cosine from `from` to `to`, of which `share` (0 to 1) is over.
+pub(crate) fn cosine(from: f64, to: f64, share: f64) -> f64 {
+    to + (from - to) / 2.0 * (1.0 + (PI * share).cos())
 }
 
 #[cfg(test)]

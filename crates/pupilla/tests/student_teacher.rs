@@ -162,33 +162,92 @@ fn the_grid_has_the_dense_scores_at_its_points() {
 }
 
 #[test]
-fn tiles_do_not_show() {
-    // Wider than a tile: two tiles side by side, and the same pixels in the middle of one.
+fn a_memory_limit_changes_no_bit_or_says_what_it_takes() {
     let model = fitted(&config(ReceptiveField::P33, 2), 64, 48);
-    let wide = striped(400, 40, 3);
-    let start = 280;
-    let part = |image: &Image, from: usize, width: usize| {
-        let mut pixels = Vec::new();
-        for row in 0..image.height() {
-            let at = (row * image.width() + from) * 3;
-            pixels.extend_from_slice(&image.pixels()[at..at + width * 3]);
-        }
-        Image::new(width, image.height(), pixels)
-    };
-    let cut = part(&wide, start, 120);
-    let whole = model.anomaly_map(&wide).unwrap();
-    let alone = model.anomaly_map(&cut).unwrap();
-    for row in 0..40 {
-        // Away from the cut's own borders, around the seam at 320.
-        for column in 20..100 {
-            let a = whole.scores()[row * 400 + start + column];
-            let b = alone.scores()[row * 120 + column];
+    for (width, height) in [(400, 150), (90, 330)] {
+        let image = striped(width, height, 3);
+        let size = [width, height];
+        for sampling in [Sampling::Grid, Sampling::Dense] {
+            let model = model.clone().with_sampling(sampling);
+            let most = model.memory_needed(size).unwrap();
+            let whole = model.anomaly_map(&image).unwrap();
+            let limit = most - (2 << 20);
+            let limited = model.clone().with_memory(limit);
+            assert!(limited.memory_needed(size).unwrap() <= limit);
             assert!(
-                (a - b).abs() < 2e-3 * b.abs().max(1.0),
-                "{row}, {column}: {a} and {b}"
+                limited.anomaly_map(&image).unwrap() == whole,
+                "{width}×{height}"
             );
+            match model.with_memory(1 << 20).anomaly_map(&image) {
+                Err(ScoreError::Memory { limit, needed }) => {
+                    assert_eq!(limit, 1 << 20);
+                    assert!(needed > limit && needed < most);
+                }
+                other => panic!("{other:?}"),
+            }
         }
     }
+}
+
+#[test]
+fn a_run_whose_loss_does_not_fall_ends_early() {
+    let mut config = config(ReceptiveField::P17, 600);
+    let all = images(40, 24, 24);
+    let mut fit = |early_stop| {
+        let Training::Quick(quick) = &mut config.settings.training else {
+            unreachable!()
+        };
+        quick.early_stop = early_stop;
+        quick.windows = 1;
+        quick.window = Some(17);
+        // So low that nothing is learned.
+        quick.learning_rate = 1e-12;
+        let model = config.fit(&all, &all[..2].to_vec(), &mut Silent).unwrap();
+        let manifest = model.manifest();
+        (
+            manifest.scales[0].steps,
+            manifest.training_images,
+            manifest.watched_images,
+        )
+    };
+    // Twenty looks; the first is the best, six more are waited for, then a tenth of the steps follows.
+    assert_eq!(fit(true), (7 * 30 + 60, 36, 4));
+    assert_eq!(fit(false), (600, 40, 0));
+}
+
+#[test]
+fn a_plan_says_what_will_be_done_and_changes_nothing() {
+    let config = config(ReceptiveField::P33, 7);
+    let all = images(6, 50, 44);
+    let (training, validation) = (all[..4].to_vec(), all[4..].to_vec());
+    let plan = config.plan(&training, &validation).unwrap();
+    assert_eq!((plan.training_images, plan.watched_images), (4, 0));
+    assert_eq!(plan.validation_images, 2);
+    let scale = plan.scales[0];
+    assert_eq!(scale.steps, 7);
+    assert!(scale.seconds_per_step > 0.0 && scale.seconds > 7.0 * scale.seconds_per_step);
+    assert_eq!(plan.seconds, scale.seconds);
+    if cfg!(target_os = "linux") {
+        assert!(plan.memory_bytes.unwrap() > 10 << 20);
+    }
+    let mut short = config.clone();
+    let Training::Quick(quick) = &mut short.settings.training else {
+        unreachable!()
+    };
+    quick.length = Length::Budget(0);
+    assert!(matches!(
+        short.plan(&training, &validation),
+        Err(TrainError::BudgetTooSmall { .. })
+    ));
+    let mut paper = config;
+    paper.settings.training = Training::Paper(Paper {
+        epochs: 3,
+        ..Paper::default()
+    });
+    assert_eq!(
+        paper.plan(&training, &validation).unwrap().scales[0].steps,
+        12
+    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.as_deref())?;
-    let model = load(&eval.model, eval.dense)?;
+    let model = load(&eval.model, eval.dense, eval.memory)?;
     let dataset = Dataset::open(&eval.data)?;
     dataset.require_test()?;
     for folder in [&eval.maps, &eval.pictures].into_iter().flatten() {

@@ -14,7 +14,7 @@ use pupilla_core::map_file;
 use pupilla_core::observer::Observer;
 use serde::Serialize;
 
-use crate::arguments::Inspect;
+use crate::arguments::{Inspect, Memory};
 use crate::output;
 use crate::progress::Progress;
 
@@ -42,7 +42,7 @@ struct Inspected {
 
 pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(inspect.json.as_deref())?;
-    let model = load(&inspect.model, inspect.dense)?;
+    let model = load(&inspect.model, inspect.dense, inspect.memory)?;
     let images = images(&inspect.images)?;
     let names = inspect.out.as_ref().map(|_| names(&images)).transpose()?;
     if let Some(out) = &inspect.out {
@@ -136,13 +136,15 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
 }
 
 /// A model, looking where it was told to.
-pub fn load(path: &Path, dense: bool) -> anyhow::Result<StudentTeacher> {
-    let model = StudentTeacher::load(path)?;
-    Ok(if dense {
-        model.with_sampling(Sampling::Dense)
-    } else {
-        model
-    })
+pub fn load(path: &Path, dense: bool, memory: Option<Memory>) -> anyhow::Result<StudentTeacher> {
+    let mut model = StudentTeacher::load(path)?;
+    if dense {
+        model = model.with_sampling(Sampling::Dense);
+    }
+    if let Some(Memory(limit)) = memory {
+        model = model.with_memory(limit);
+    }
+    Ok(model)
 }
 
 /// Results among the images would be inspected the next time.

@@ -1,9 +1,11 @@
 //! `pupilla train`: good images in, a model file out.
 
+use std::path::Path;
+
 use anyhow::bail;
 use pupilla::student_teacher::{
-    BackboneTeacher, Length, Paper, Quick, ScaleTeacher, Settings, StudentTeacherConfig, Training,
-    fit_files,
+    BackboneTeacher, Length, Paper, Plan, PreparedFiles, Quick, ScaleTeacher, Settings,
+    StudentTeacherConfig, Training,
 };
 use pupilla::teacher::Teacher;
 use pupilla_core::dataset::Dataset;
@@ -25,14 +27,33 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     };
     config.check()?;
     output::check_json(train.json.as_deref())?;
-    output::distinct("--json and --out", train.json.as_deref(), Some(&train.out))?;
+    output::distinct(
+        "--json and --out",
+        train.json.as_deref(),
+        train.out.as_deref(),
+    )?;
+    let json = train.json.as_deref();
     let dataset = Dataset::open_good(&train.data)?;
-    output::check_writable(&train.out)?;
-    let model = fit_files(&config, &dataset, train.skip_unreadable, progress)?;
-    model.save(&train.out)?;
+    let out = match &train.out {
+        Some(out) if !train.dry_run => {
+            output::check_writable(out)?;
+            Some(out)
+        }
+        _ => None,
+    };
+    let files = PreparedFiles::open(&dataset, train.seed, train.skip_unreadable, progress)?;
+    let plan = files.plan(&config)?;
+    print_plan(&plan, json)?;
+    let Some(out) = out else {
+        if let Some(target) = json {
+            output::json(target, &plan)?;
+        }
+        return Ok(());
+    };
+    let model = files.fit(&config, progress)?;
+    model.save(out)?;
 
     let manifest = model.manifest();
-    let json = train.json.as_deref();
     for scale in &manifest.scales {
         output::line(
             json,
@@ -54,11 +75,37 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
             manifest.validation.threshold
         ),
     )?;
-    output::line(json, format_args!("wrote {}", train.out.display()))?;
+    output::line(json, format_args!("wrote {}", out.display()))?;
     if let Some(target) = json {
         output::json(target, manifest)?;
     }
     Ok(())
+}
+
+/// What is about to be done, and what it will take.
+fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
+    for scale in &plan.scales {
+        output::line(
+            json,
+            format_args!(
+                "p = {}: {} steps of {:.2} s",
+                scale.receptive_field, scale.steps, scale.seconds_per_step
+            ),
+        )?;
+    }
+    let memory = plan.memory_bytes.map_or(String::new(), |bytes| {
+        format!(" and {} MiB of memory", bytes.div_ceil(1 << 20))
+    });
+    output::line(
+        json,
+        format_args!(
+            "{} images to learn, {} to watch, {} to calibrate on; about {}{memory}",
+            plan.training_images,
+            plan.watched_images,
+            plan.validation_images,
+            output::duration(plan.seconds),
+        ),
+    )
 }
 
 fn training(train: &Train) -> anyhow::Result<Training> {
@@ -86,6 +133,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 window: train.window.or(default.window),
                 optimizer: train.optimizer.unwrap_or(default.optimizer),
                 focus: train.focus.unwrap_or(default.focus),
+                early_stop: train.early_stop.unwrap_or(default.early_stop),
                 learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
                 ..default
             }))
@@ -98,6 +146,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 ("--windows", train.windows.is_some()),
                 ("--optimizer", train.optimizer.is_some()),
                 ("--focus", train.focus.is_some()),
+                ("--early-stop", train.early_stop.is_some()),
                 ("--batch-norm", train.batch_norm.is_some()),
             ];
             if let Some((name, _)) = quick_only.iter().find(|(_, given)| *given) {

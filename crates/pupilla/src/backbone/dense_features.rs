@@ -236,6 +236,12 @@ struct Map {
 }
 
 impl FeatureMaps {
+    /// Bytes of all maps.
+    pub(crate) fn bytes(&self) -> usize {
+        let values: usize = self.maps.iter().map(|map| map.values.len()).sum();
+        values * size_of::<f32>()
+    }
+
     /// The features at some positions, `[channels, rows, columns]`.
     pub fn at(&self, positions: &Positions) -> Vec<f32> {
         let area = positions.size[0] * positions.size[1];

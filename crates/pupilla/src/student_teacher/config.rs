@@ -3,6 +3,7 @@
 use pupilla_core::image::resize::Resize;
 use serde::{Deserialize, Serialize};
 
+use super::detector::Sampling;
 use super::scale_teacher::{BackboneManifest, ScaleTeacher};
 use crate::error::TrainError;
 use crate::input::Border;
@@ -45,6 +46,21 @@ pub enum Training {
     Paper(Paper),
 }
 
+impl Training {
+    /// The positions that are trained and calibrated on.
+    pub fn sampling(&self) -> Sampling {
+        match self {
+            Self::Quick(_) => Sampling::Grid,
+            Self::Paper(_) => Sampling::Dense,
+        }
+    }
+
+    /// Whether runs end early.
+    pub fn early_stop(&self) -> bool {
+        matches!(self, Self::Quick(quick) if quick.early_stop)
+    }
+}
+
 /// Settings of the quick preset; all of them ours.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quick {
@@ -69,6 +85,9 @@ pub struct Quick {
     /// published; 1 lets students learn edges and glitter sooner, whose errors hide defects.
     #[serde(default)]
     pub focus: f64,
+    /// Whether some training images are not learned, but watched, and a run whose loss on them has stopped falling is ended early.
+    #[serde(default)]
+    pub early_stop: bool,
     /// The teacher's mean and deviation are taken over at most this many training images.
     pub statistics_images: usize,
 }
@@ -82,6 +101,16 @@ pub enum Length {
     /// So many seconds in all: the number of steps follows from a short timing on this machine
     /// and is recorded with the model.
     Budget(u64),
+}
+
+impl Length {
+    /// The steps, unless they follow from a budget.
+    pub fn steps(self) -> Option<usize> {
+        match self {
+            Self::Steps(steps) => Some(steps),
+            Self::Budget(_) => None,
+        }
+    }
 }
 
 /// Settings of the published procedure.
@@ -119,6 +148,7 @@ impl Default for Quick {
             weight_decay: 1e-5,
             batch_norm: true,
             focus: 1.0,
+            early_stop: true,
             statistics_images: 100,
         }
     }

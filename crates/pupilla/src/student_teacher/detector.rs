@@ -12,10 +12,13 @@ use pupilla_core::observer::Observer;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Length, StudentTeacherConfig, Training};
+use super::memory::{Need, fitting_tiles};
 use super::model_file::{ModelManifest, ScaleManifest, ValidationManifest};
 use super::scale::{Ensemble, Grid, Scale};
 use super::scale_teacher::ScaleTeacher;
+use super::tiles::{self, Tiling};
 use super::training::{Resized, train_students, whitening};
+use super::watch;
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
@@ -52,6 +55,7 @@ pub struct StudentTeacher {
     pub(super) scales: Vec<Scale>,
     pub(super) manifest: ModelManifest,
     pub(super) sampling: Sampling,
+    pub(super) memory: Option<usize>,
     pub(super) device: Device,
 }
 
@@ -65,23 +69,14 @@ impl Fit for StudentTeacherConfig {
         validation: &dyn ImageSource,
         observer: &mut dyn Observer,
     ) -> Result<StudentTeacher, TrainError> {
-        self.check()?;
-        enough("training", training)?;
-        enough("validation", validation)?;
+        self.check_images(training, validation)?;
         let start = Instant::now();
         let device = device::cpu();
         let settings = &self.settings;
-        let training = Resized {
-            images: training,
-            settings,
-        };
-        let validation = Resized {
-            images: validation,
-            settings,
-        };
-        for images in [&training, &validation] {
-            check_sizes(images, &self.teachers)?;
-        }
+        let [learned, watched] = watch::split(training, settings.training.early_stop());
+        let resized = |images| Resized { images, settings };
+        let (training, watched) = (resized(&learned), resized(&watched));
+        let validation = resized(validation);
         let deadline = match &settings.training {
             Training::Quick(quick) => match quick.length {
                 Length::Budget(seconds) => Some(start + Duration::from_secs(seconds)),
@@ -89,10 +84,8 @@ impl Fit for StudentTeacherConfig {
             },
             Training::Paper(_) => None,
         };
-        let sampling = match &settings.training {
-            Training::Quick(_) => Sampling::Grid,
-            Training::Paper(_) => Sampling::Dense,
-        };
+        let sampling = settings.training.sampling();
+        let most = self.statistics_images(training.len());
 
         let mut scales = Vec::new();
         let mut manifests = Vec::new();
@@ -102,7 +95,7 @@ impl Fit for StudentTeacherConfig {
                 setting: "teachers",
                 reason: error.to_string(),
             })?;
-            let (whitening, counted) = whitening(teacher, &training, &device, observer)?;
+            let (whitening, counted) = whitening(teacher, &training, most, &device, observer)?;
             let deadline = match deadline {
                 None => None,
                 Some(deadline) => {
@@ -118,8 +111,9 @@ impl Fit for StudentTeacherConfig {
                     Some(Instant::now() + (left / scales).saturating_sub(reserve))
                 }
             };
-            let (ensemble, run) =
-                train_students(teacher, network, whitening, &training, deadline, observer)?;
+            let (ensemble, run) = train_students(
+                teacher, network, whitening, &training, &watched, deadline, observer,
+            )?;
             let of_images = validate(&ensemble, &validation, sampling, &device, observer)?;
             let normalisation = normalisation(&of_images);
             manifests.push(ScaleManifest {
@@ -164,12 +158,32 @@ impl Fit for StudentTeacherConfig {
                 sampling,
                 data: None,
                 training_images: training.len(),
+                watched_images: watched.len(),
                 scales: manifests,
                 validation: ValidationManifest::new(scores),
             },
             sampling,
+            memory: None,
             device,
         })
+    }
+}
+
+impl StudentTeacherConfig {
+    /// Settings, and images that every teacher can describe: wrong ones are found before any work, not after.
+    pub(super) fn check_images(
+        &self,
+        training: &dyn ImageSource,
+        validation: &dyn ImageSource,
+    ) -> Result<(), TrainError> {
+        self.check()?;
+        enough("training", training)?;
+        enough("validation", validation)?;
+        for images in [training, validation] {
+            let settings = &self.settings;
+            check_sizes(&Resized { images, settings }, &self.teachers)?;
+        }
+        Ok(())
     }
 }
 
@@ -184,7 +198,6 @@ fn enough(purpose: &'static str, images: &dyn ImageSource) -> Result<(), TrainEr
     Ok(())
 }
 
-/// Every image is one that every teacher can describe: found before any work, not after.
 fn check_sizes(images: &Resized<'_>, teachers: &[ScaleTeacher]) -> Result<(), TrainError> {
     for index in 0..images.len() {
         let [width, height] = images.images.size(index)?;
@@ -199,10 +212,10 @@ fn check_sizes(images: &Resized<'_>, teachers: &[ScaleTeacher]) -> Result<(), Tr
 }
 
 /// `e` and `v` of an image at the positions of a grid.
-type ImageTerms = (Grid, Terms);
+pub(super) type ImageTerms = (Grid, Terms);
 
 /// What one scale's ensemble says about one of some images.
-fn image_terms(
+pub(super) fn image_terms(
     ensemble: &Ensemble,
     images: &Resized<'_>,
     index: usize,
@@ -213,7 +226,8 @@ fn image_terms(
     let image = images.image(index)?;
     let grid = Grid::of(&image, &ensemble.teacher, sampling).map_err(wrong)?;
     let border = images.settings.border;
-    let terms = ensemble.terms(&image, border, grid, device);
+    let tiling = Tiling::new(ensemble.field(), sampling, tiles::LARGEST);
+    let terms = ensemble.terms(&image, border, grid, tiling, device);
     Ok((grid, terms.map_err(wrong)?))
 }
 
@@ -324,6 +338,37 @@ impl StudentTeacher {
     pub fn with_sampling(self, sampling: Sampling) -> Self {
         Self { sampling, ..self }
     }
+
+    /// The same detector with a limit to the memory that the process takes, in bytes: it looks at smaller tiles of an
+    /// image, and says the same to the last bit.
+    #[must_use]
+    pub fn with_memory(self, limit: usize) -> Self {
+        let memory = Some(limit);
+        Self { memory, ..self }
+    }
+
+    /// About how many bytes the process takes while it looks at an image of this width and height.
+    ///
+    /// # Errors
+    /// [`ScoreError::Memory`] if even the smallest tiles exceed the limit.
+    pub fn memory_needed(&self, size: [usize; 2]) -> Result<usize, ScoreError> {
+        Ok(self.fitting_tiles(size)?.bytes)
+    }
+
+    fn fitting_tiles(&self, size: [usize; 2]) -> Result<Need, ScoreError> {
+        let resized = self.manifest.settings.resize.target_size(size[0], size[1]);
+        let tiles = fitting_tiles(
+            &self.scales,
+            self.sampling,
+            size,
+            resized.into(),
+            self.memory,
+        );
+        tiles.map_err(|smallest| ScoreError::Memory {
+            limit: self.memory.unwrap_or(0),
+            needed: smallest.bytes,
+        })
+    }
 }
 
 impl Detector for StudentTeacher {
@@ -331,13 +376,16 @@ impl Detector for StudentTeacher {
 
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
         let settings = &self.manifest.settings;
+        let tiles = self.fitting_tiles([image.width(), image.height()])?;
         let resized = settings.resize.apply(image);
         let mut terms = Vec::with_capacity(self.scales.len());
         for scale in &self.scales {
             let grid = Grid::of(&resized, &scale.ensemble.teacher, self.sampling)?;
-            let of_scale = scale
-                .ensemble
-                .terms(&resized, settings.border, grid, &self.device)?;
+            let tiling = Tiling::new(scale.ensemble.field(), self.sampling, tiles.side);
+            let of_scale =
+                scale
+                    .ensemble
+                    .terms(&resized, settings.border, grid, tiling, &self.device)?;
             terms.push((grid, of_scale));
         }
         let of_scales = self

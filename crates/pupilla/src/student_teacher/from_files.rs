@@ -10,6 +10,7 @@ use pupilla_core::observer::Observer;
 use super::config::StudentTeacherConfig;
 use super::detector::StudentTeacher;
 use super::model_file::DataManifest;
+use super::plan::Plan;
 use crate::error::TrainError;
 
 /// Share of the good images that is kept back for validation (the paper's choice of a tenth).
@@ -33,12 +34,68 @@ pub enum FitFilesError {
     Fingerprint(#[from] FingerprintError),
 }
 
-/// Fits a detector on the good images of a data set, a tenth of them kept back by the seed for
-/// validation, and records both in its manifest.
+/// The good images of a data set, every file decoded once, a tenth of them kept back by the seed for validation.
+#[derive(Clone, Debug)]
+pub struct PreparedFiles {
+    training: ImageFiles,
+    validation: ImageFiles,
+    data: DataManifest,
+}
+
+impl PreparedFiles {
+    /// Reads and splits.
+    ///
+    /// # Errors
+    /// If a file cannot be read (and `skip_unreadable` is not set), there are fewer than two images, or the observer asks to stop.
+    pub fn open(
+        dataset: &Dataset,
+        seed: u64,
+        skip_unreadable: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, FitFilesError> {
+        let files = ImageFiles::open(&dataset.good, skip_unreadable, observer)?;
+        let split = split(files.paths(), VALIDATION_SHARE, seed)?;
+        Ok(Self {
+            data: DataManifest {
+                name: dataset.name.clone(),
+                fingerprint: fingerprint(files.paths(), &dataset.root)?,
+                validation: split
+                    .validation
+                    .iter()
+                    .map(|path| file_name(path))
+                    .collect(),
+            },
+            training: files.select(&split.training),
+            validation: files.select(&split.validation),
+        })
+    }
+
+    /// What [`fit`](Self::fit) will take.
+    ///
+    /// # Errors
+    /// As [`StudentTeacherConfig::plan`].
+    pub fn plan(&self, config: &StudentTeacherConfig) -> Result<Plan, TrainError> {
+        config.plan(&self.training, &self.validation)
+    }
+
+    /// Fits a detector that records where its images came from.
+    ///
+    /// # Errors
+    /// If the settings are wrong, a file cannot be read any more, or training fails or is stopped.
+    pub fn fit(
+        &self,
+        config: &StudentTeacherConfig,
+        observer: &mut dyn Observer,
+    ) -> Result<StudentTeacher, TrainError> {
+        let detector = config.fit(&self.training, &self.validation, observer)?;
+        Ok(detector.with_data(self.data.clone()))
+    }
+}
+
+/// Fits a detector on the good images of a data set: [`PreparedFiles::open`] and [`PreparedFiles::fit`].
 ///
 /// # Errors
-/// If the settings are wrong, a file cannot be read (and `skip_unreadable` is not set), there are
-/// fewer than two images, or training fails or is stopped.
+/// Those of both.
 pub fn fit_files(
     config: &StudentTeacherConfig,
     dataset: &Dataset,
@@ -46,23 +103,9 @@ pub fn fit_files(
     observer: &mut dyn Observer,
 ) -> Result<StudentTeacher, FitFilesError> {
     config.check()?;
-    let files = ImageFiles::open(&dataset.good, skip_unreadable, observer)?;
-    let split = split(files.paths(), VALIDATION_SHARE, config.settings.seed)?;
-    let data = DataManifest {
-        name: dataset.name.clone(),
-        fingerprint: fingerprint(files.paths(), &dataset.root)?,
-        validation: split
-            .validation
-            .iter()
-            .map(|path| file_name(path))
-            .collect(),
-    };
-    let detector = config.fit(
-        &files.select(&split.training),
-        &files.select(&split.validation),
-        observer,
-    )?;
-    Ok(detector.with_data(data))
+    let seed = config.settings.seed;
+    let files = PreparedFiles::open(dataset, seed, skip_unreadable, observer)?;
+    Ok(files.fit(config, observer)?)
 }
 
 fn file_name(path: &Path) -> String {

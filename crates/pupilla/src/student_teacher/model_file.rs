@@ -42,8 +42,11 @@ pub struct ModelManifest {
     pub sampling: Sampling,
     /// Where the images came from, if they were files.
     pub data: Option<DataManifest>,
-    /// Number of training images (without the validation images).
+    /// Number of training images (without those that were watched, and the validation images).
     pub training_images: usize,
+    /// Number of images on which the loss was watched, to end a run early.
+    #[serde(default)]
+    pub watched_images: usize,
     /// One a scale.
     pub scales: Vec<ScaleManifest>,
     /// What the model says about good images that it was not trained on.
@@ -239,6 +242,7 @@ impl StudentTeacher {
         Ok(Self {
             scales,
             sampling: manifest.sampling,
+            memory: None,
             manifest,
             device,
         })

@@ -2,19 +2,17 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pupilla_core::image::Image;
+use rayon::prelude::*;
 
 use super::detector::Sampling;
 use super::scale_teacher::ScaleTeacher;
+use super::tiles::{TileOfGrid, Tiling};
 use crate::backbone::Positions;
 use crate::error::ScoreError;
 use crate::input::{Border, Window};
 use crate::patch_network::{PatchNetwork, values};
 use crate::receptive_field::ReceptiveField;
 use crate::score::{Normalisation, Terms, Whitening};
-
-/// A tile is at most about this many pixels high and wide: it bounds the memory of an image of any
-/// size.
-const TILE_PIXELS: usize = 320;
 
 /// Teacher, students and whitening of one patch size.
 #[derive(Clone, Debug)]
@@ -49,11 +47,16 @@ impl Grid {
     ) -> Result<Self, ScoreError> {
         teacher.check_size([image.width(), image.height()])?;
         let stride = sampling.stride(teacher.receptive_field());
-        Ok(Self {
+        Ok(Self::with_stride([image.width(), image.height()], stride))
+    }
+
+    /// The grid of an image of this width and height.
+    pub fn with_stride([width, height]: [usize; 2], stride: usize) -> Self {
+        Self {
             stride,
-            rows: (image.height() - 1).div_ceil(stride) + 1,
-            columns: (image.width() - 1).div_ceil(stride) + 1,
-        })
+            rows: (height - 1).div_ceil(stride) + 1,
+            columns: (width - 1).div_ceil(stride) + 1,
+        }
     }
 
     /// Values of the grid points, `[rows, columns]`, spread over all pixels of the image by
@@ -102,6 +105,7 @@ impl Ensemble {
         image: &Image,
         border: Border,
         grid: Grid,
+        tiling: Tiling,
         device: &Device,
     ) -> Result<Terms, ScoreError> {
         let view = self.teacher.look_at(image, border)?;
@@ -109,35 +113,44 @@ impl Ensemble {
             regression_error: vec![0.0; grid.rows * grid.columns],
             predictive_variance: vec![0.0; grid.rows * grid.columns],
         };
-        let side = (TILE_PIXELS / grid.stride).max(1);
-        for top in (0..grid.rows).step_by(side) {
-            for left in (0..grid.columns).step_by(side) {
-                let rows = side.min(grid.rows - top);
-                let columns = side.min(grid.columns - left);
-                let part = [top, left, rows, columns];
-                let window = patches_window(self.field(), grid.stride, part);
-                let input = window_tensor(image, &window, border, device);
-                let mut teacher = view.describe(&window, grid.stride, || input.clone());
-                self.whitening.apply(&mut teacher);
-                let students: Vec<_> = self
-                    .students
-                    .iter()
-                    .map(|student| values(descriptors(student, input.clone(), grid.stride)))
-                    .collect();
-                let students: Vec<_> = students.iter().map(Vec::as_slice).collect();
-                let terms = Terms::new(&teacher, &students, rows * columns);
-                for row in 0..rows {
-                    let to = (top + row) * grid.columns + left;
-                    let from = row * columns;
-                    all.regression_error[to..to + columns]
-                        .copy_from_slice(&terms.regression_error[from..from + columns]);
-                    all.predictive_variance[to..to + columns]
-                        .copy_from_slice(&terms.predictive_variance[from..from + columns]);
-                }
+        for TileOfGrid { part, window } in tiling.tiles(grid) {
+            let [top, left, rows, columns] = part;
+            let input = window_tensor(image, &window, border, device);
+            // Side by side: one network's maps are too small to keep many threads busy by themselves.
+            let (teacher, students) = rayon::join(
+                || {
+                    let input = || input.clone();
+                    let mut teacher = view.describe(&window, grid.stride, [rows, columns], input);
+                    self.whitening.apply(&mut teacher);
+                    teacher
+                },
+                || {
+                    let students = self.students.par_iter().map(|student| {
+                        let map = descriptors(student, input.clone(), grid.stride);
+                        values(corner(map, [rows, columns]))
+                    });
+                    students.collect::<Vec<_>>()
+                },
+            );
+            let students: Vec<_> = students.iter().map(Vec::as_slice).collect();
+            let terms = Terms::new(&teacher, &students, rows * columns);
+            for row in 0..rows {
+                let to = (top + row) * grid.columns + left;
+                let from = row * columns;
+                all.regression_error[to..to + columns]
+                    .copy_from_slice(&terms.regression_error[from..from + columns]);
+                all.predictive_variance[to..to + columns]
+                    .copy_from_slice(&terms.predictive_variance[from..from + columns]);
             }
         }
         Ok(all)
     }
+}
+
+/// The first rows and columns of a map, `[batch, channels, rows, columns]`.
+pub(super) fn corner(map: Tensor<4>, [rows, columns]: [usize; 2]) -> Tensor<4> {
+    let [batch, channels, ..] = map.dims();
+    map.slice([0..batch, 0..channels, 0..rows, 0..columns])
 }
 
 /// The window that holds the patches centred on `rows × columns` grid points from `(top, left)` on.

@@ -9,7 +9,8 @@ use pupilla_core::dataset::{FingerprintError, file_fingerprint};
 use pupilla_core::image::Image;
 use serde::{Deserialize, Serialize};
 
-use super::scale::{descriptors, windows_positions};
+use super::scale::{corner, descriptors, windows_positions};
+use super::seen_images::SeenImages;
 use super::step::Planes;
 use crate::backbone::Positions;
 use crate::backbone::{self, Backbone, BackboneConfig, BackboneError, DenseFeatures, FeatureMaps};
@@ -146,12 +147,32 @@ impl BackboneTeacher {
     }
 
     /// What it says about an image, which is seen as a whole, continued beyond its edges.
-    fn maps(&self, image: &Image, border: Border) -> Result<FeatureMaps, ScoreError> {
+    pub(super) fn maps(&self, image: &Image, border: Border) -> Result<FeatureMaps, ScoreError> {
         let features = &self.manifest.features;
         let continued = continued(image, self.manifest.margin, border);
         features
             .maps(&*self.network, &continued)
             .map_err(|source| self.failed(source))
+    }
+
+    /// Bytes of its weights.
+    pub(super) fn weight_bytes(&self) -> usize {
+        let layout = self.manifest.network.layout().unwrap_or_default();
+        let values: usize = layout
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum();
+        values * size_of::<f32>()
+    }
+
+    /// Bytes that it takes, about, while it looks at an image of this width and height (already resized).
+    pub(super) fn maps_bytes(&self, [width, height]: [usize; 2]) -> usize {
+        /// A pixel that it sees: thrice three values on the way in, and 64 channels of half the size, the
+        /// largest map of all networks here, with the one behind it.
+        const BYTES_PER_PIXEL: usize = 3 * 3 * 4 + 64 * 4 / 4 + 64 * 4 / 16;
+        let margin = 2 * self.manifest.margin;
+        let zoom = self.manifest.features.zoom;
+        (width + margin) * (height + margin) * zoom * zoom * BYTES_PER_PIXEL
     }
 
     fn failed(&self, source: BackboneError) -> ScoreError {
@@ -283,7 +304,7 @@ impl ScaleTeacher {
     }
 
     /// The descriptors of windows of one size, each with the index of the image (already resized) that it
-    /// is a window of; a pretrained network sees every image once.
+    /// is a window of; a pretrained network sees every image once. `sources` are the images' numbers in `seen`.
     ///
     /// # Shapes
     /// - `input`: `[windows, 3, height, width]`, the pixels under the windows
@@ -293,11 +314,12 @@ impl ScaleTeacher {
     /// The index of the first image that a pretrained network cannot describe, and why.
     pub(super) fn describe_windows(
         &self,
-        images: &[Image],
+        (images, sources): (&[Image], &[usize]),
         windows: &[(usize, Window)],
         border: Border,
         input: Tensor<4>,
         stride: usize,
+        seen: &mut SeenImages,
     ) -> Result<Planes, (usize, ScoreError)> {
         match self {
             Self::PatchNetwork(teacher) => {
@@ -311,9 +333,11 @@ impl ScaleTeacher {
             Self::Backbone { field, teacher } => {
                 let maps = images
                     .iter()
+                    .zip(sources)
                     .enumerate()
-                    .map(|(index, image)| {
-                        teacher.maps(image, border).map_err(|error| (index, error))
+                    .map(|(index, (image, &source))| {
+                        let maps = seen.maps(source, || teacher.maps(image, border));
+                        maps.map_err(|error| (index, error))
                     })
                     .collect::<Result<Vec<_>, _>>()?;
                 let mut target = Vec::new();
@@ -351,22 +375,28 @@ pub(super) enum View<'a> {
 }
 
 impl View<'_> {
-    /// The descriptors of the patches in a window, `[channels, rows · columns]`. `input` are the pixels
+    /// The descriptors of the first patches in a window, `[channels, rows · columns]`. `input` are the pixels
     /// under the window, `[1, 3, height, width]`, made if they are needed.
     pub fn describe(
         &self,
         window: &Window,
         stride: usize,
+        size: [usize; 2],
         input: impl FnOnce() -> Tensor<4>,
     ) -> Vec<f32> {
         match self {
-            Self::PatchNetwork(network) => values(descriptors(network, input(), stride)),
+            Self::PatchNetwork(network) => {
+                values(corner(descriptors(network, input(), stride), size))
+            }
             Self::Features {
                 field,
                 margin,
                 maps,
             } => {
-                let positions = windows_positions(window, *field, stride);
+                let positions = Positions {
+                    size,
+                    ..windows_positions(window, *field, stride)
+                };
                 maps.at(&continued_positions(positions, *margin))
             }
         }
@@ -467,9 +497,36 @@ mod tests {
             let network = teacher.network.clone();
             let teacher = ScaleTeacher::Backbone { field, teacher };
             let target = teacher
-                .describe_windows(&images, &windows, Border::Reflect, input.clone(), stride)
+                .describe_windows(
+                    (&images, &[4, 7]),
+                    &windows,
+                    Border::Reflect,
+                    input.clone(),
+                    stride,
+                    &mut SeenImages::default(),
+                )
                 .unwrap();
             assert_eq!(target.shape, [3, 192, 3, 2]);
+            // What was seen once is not looked at again.
+            let mut seen = SeenImages::default();
+            for _ in 0..2 {
+                let input = input.clone();
+                let again = teacher
+                    .describe_windows(
+                        (&images, &[4, 7]),
+                        &windows,
+                        Border::Reflect,
+                        input,
+                        stride,
+                        &mut seen,
+                    )
+                    .unwrap();
+                assert_eq!(again.values, target.values);
+            }
+            for source in [4, 7] {
+                let known = seen.maps(source, || -> Result<_, ()> { unreachable!("it is kept") });
+                assert!(known.is_ok());
+            }
             assert_eq!(teacher.students().unwrap().output_channels, 192);
             // The same positions as the students' predictions.
             let student = teacher.students().unwrap().init(1, &device);
@@ -477,7 +534,7 @@ mod tests {
             for (number, (index, window)) in windows.iter().enumerate() {
                 let view = teacher.look_at(&images[*index], Border::Reflect).unwrap();
                 let part = &target.values[number * 192 * 6..][..192 * 6];
-                let described = view.describe(window, stride, || unreachable!());
+                let described = view.describe(window, stride, [3, 2], || unreachable!());
                 assert_eq!(part, described);
                 for row in 0..3 {
                     for column in 0..2 {

@@ -128,6 +128,33 @@ impl StudentsInTraining {
             .collect()
     }
 
+    /// Mean loss of all students on a batch, without focus and without a step; as in [`step`](Self::step), batch norm takes the
+    /// batch's own statistics.
+    ///
+    /// # Shapes
+    /// As for [`step`](Self::step).
+    pub(super) fn loss(&self, input: &Planes, target: &Planes, stride: usize) -> f64 {
+        let plain = device::cpu();
+        let tensor = |planes: &Planes| {
+            let data = TensorData::new(planes.values.clone(), planes.shape);
+            Tensor::<4>::from_data(data, &plain)
+        };
+        let (input, target) = (tensor(input), tensor(target));
+        let losses = self.students.par_iter().map(|student| {
+            let network = &student.network.network;
+            let network = network.config().with_weights(network.weights(), &plain);
+            let predicted = if self.learning.batch_norm {
+                NormalisedNetwork { network }.grid(input.clone(), stride)
+            } else {
+                descriptors(&network, input.clone(), stride)
+            };
+            let errors = (predicted - target.clone()).powi_scalar(2);
+            f64::from(errors.mean().into_scalar::<f32>())
+        });
+        let losses: Vec<f64> = losses.collect();
+        losses.iter().sum::<f64>() / losses.len() as f64
+    }
+
     /// Takes a batch's statistics for the networks as they are now: batch norm is folded with the mean over all batches seen.
     ///
     /// # Shapes

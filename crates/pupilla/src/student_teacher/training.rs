@@ -13,17 +13,19 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::config::{Length, Paper, Quick, Settings, Training};
-use super::detector::Sampling;
 use super::scale::{Ensemble, Grid, patches_window, window_tensor};
 use super::scale_teacher::ScaleTeacher;
+use super::seen_images::SeenImages;
 use super::step::{Learning, Planes, StudentsInTraining};
+use super::tiles::{self, TileOfGrid, Tiling};
+use super::watch::{self, Schedule, Watch};
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{Border, Window};
 use crate::optimizer::Optimizer;
 use crate::patch_network::PatchNetworkConfig;
 use crate::random::derive_seed;
-use crate::schedule::one_cycle;
+use crate::receptive_field::ReceptiveField;
 use crate::score::Whitening;
 use crate::statistics::Moments;
 
@@ -64,20 +66,29 @@ pub(super) struct Run {
     pub final_loss: f64,
 }
 
-/// Mean and deviation of the teacher's descriptors over (a sample of) the training images, one
+impl Run {
+    /// From the loss of each step.
+    fn of(losses: &[f64]) -> Self {
+        let last = &losses[losses.len() - losses.len().div_ceil(10)..];
+        Self {
+            steps: losses.len(),
+            final_loss: last.iter().sum::<f64>() / last.len() as f64,
+        }
+    }
+}
+
+/// Mean and deviation of the teacher's descriptors over at most `most` of the training images, one
 /// pass, in `f64`; and the number of images that were looked at.
 pub(super) fn whitening(
     teacher: &ScaleTeacher,
     images: &Resized<'_>,
+    most: usize,
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<(Whitening, usize), TrainError> {
     let settings = images.settings;
     let field = teacher.receptive_field();
-    let (sampling, most) = match &settings.training {
-        Training::Quick(quick) => (Sampling::Grid, quick.statistics_images),
-        Training::Paper(_) => (Sampling::Dense, usize::MAX),
-    };
+    let sampling = settings.training.sampling();
     let mut chosen: Vec<usize> = (0..images.len()).collect();
     let seed = derive_seed(settings.seed, "statistics images", field.side() as u64);
     chosen.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
@@ -96,26 +107,17 @@ pub(super) fn whitening(
         let wrong = |source| images.wrong(index, source);
         let grid = Grid::of(&image, teacher, sampling).map_err(wrong)?;
         let view = teacher.look_at(&image, settings.border).map_err(wrong)?;
-        // In strips, so that memory does not grow with the image.
-        let strip = (320 / grid.stride).max(1);
-        for top in (0..grid.rows).step_by(strip) {
-            for left in (0..grid.columns).step_by(strip) {
-                let part = [
-                    top,
-                    left,
-                    strip.min(grid.rows - top),
-                    strip.min(grid.columns - left),
-                ];
-                let window = patches_window(field, grid.stride, part);
-                let input = || window_tensor(&image, &window, settings.border, device);
-                let described = view.describe(&window, grid.stride, input);
-                let positions = part[2] * part[3];
-                channels.resize(described.len() / positions, Moments::default());
-                channels
-                    .par_iter_mut()
-                    .zip(described.par_chunks(positions))
-                    .for_each(|(moments, values)| *moments = moments.merge(Moments::of(values)));
-            }
+        for TileOfGrid { part, window } in Tiling::new(field, sampling, tiles::LARGEST).tiles(grid)
+        {
+            let [_, _, rows, columns] = part;
+            let input = || window_tensor(&image, &window, settings.border, device);
+            let described = view.describe(&window, grid.stride, [rows, columns], input);
+            let positions = rows * columns;
+            channels.resize(described.len() / positions, Moments::default());
+            channels
+                .par_iter_mut()
+                .zip(described.par_chunks(positions))
+                .for_each(|(moments, values)| *moments = moments.merge(Moments::of(values)));
         }
         observer.advance(done as u64 + 1, None);
     }
@@ -129,22 +131,13 @@ pub(super) fn train_students(
     config: PatchNetworkConfig,
     whitening: Whitening,
     images: &Resized<'_>,
+    watched: &Resized<'_>,
     deadline: Option<Instant>,
     observer: &mut dyn Observer,
 ) -> Result<(Ensemble, Run), TrainError> {
-    let field = teacher.receptive_field();
-    let settings = images.settings;
-    let purpose = format!("student weights p={field}");
-    let seeds =
-        (0..settings.students).map(|student| derive_seed(settings.seed, &purpose, student as u64));
-    let mut class = Class {
-        teacher,
-        whitening: &whitening,
-        images,
-        students: StudentsInTraining::new(config, seeds, learning(&settings.training)),
-    };
-    let run = match &settings.training {
-        Training::Quick(quick) => class.run_quick(quick, deadline, observer)?,
+    let mut class = Class::new(teacher, config, &whitening, images);
+    let run = match &images.settings.training {
+        Training::Quick(quick) => class.run_quick(quick, watched, deadline, observer)?,
         Training::Paper(paper) => class.run_paper(paper, observer)?,
     };
     let ensemble = Ensemble {
@@ -153,6 +146,121 @@ pub(super) fn train_students(
         whitening,
     };
     Ok((ensemble, run))
+}
+
+/// The times of real steps on copies that are thrown away.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StepTimes {
+    /// An optimiser step of all students.
+    pub step: Duration,
+    /// All that a run does beside its steps: the statistics of batch norm, and looks at watched images.
+    pub aside: Duration,
+}
+
+/// How long steps take, measured.
+pub(super) fn step_times(
+    teacher: &ScaleTeacher,
+    config: PatchNetworkConfig,
+    whitening: &Whitening,
+    images: &Resized<'_>,
+    watched: usize,
+) -> Result<StepTimes, TrainError> {
+    let mut class = Class::new(teacher, config, whitening, images);
+    match &images.settings.training {
+        Training::Quick(quick) => {
+            let (side, stride) = class.windows(quick)?;
+            let batch = |step| {
+                class
+                    .images
+                    .random_windows(quick, class.field(), side, step)
+            };
+            let step = class.median_step(&batch, stride, quick.learning_rate)?;
+            // A step is a forward pass, and a backward pass of about twice its work.
+            let looks = watched
+                * quick
+                    .length
+                    .steps()
+                    .map_or(0, |steps| steps / watch::interval(steps));
+            let forward = if quick.batch_norm { NORM_BATCHES } else { 0 } + looks;
+            Ok(StepTimes {
+                step,
+                aside: step.mul_f64(forward as f64 / 3.0),
+            })
+        }
+        Training::Paper(paper) => {
+            let start = Instant::now();
+            let image = images.image(0)?;
+            class.step(
+                &whole_image(image, 0, class.field()),
+                1,
+                paper.learning_rate,
+            )?;
+            Ok(StepTimes {
+                step: start.elapsed(),
+                aside: Duration::ZERO,
+            })
+        }
+    }
+}
+
+impl Resized<'_> {
+    /// The windows of a step: from images drawn at random, at random places. The same step has the same windows each time.
+    fn random_windows(
+        &self,
+        quick: &Quick,
+        field: ReceptiveField,
+        side: usize,
+        step: usize,
+    ) -> Result<Batch, ReadError> {
+        let seed = derive_seed(self.settings.seed, "windows", field.side() as u64);
+        let mut random = ChaCha8Rng::seed_from_u64(derive_seed(seed, "step", step as u64));
+        let chosen: Vec<usize> = (0..quick.windows)
+            .map(|_| random.random_range(0..self.len()))
+            .collect();
+        let mut sources = chosen.clone();
+        sources.sort_unstable();
+        sources.dedup();
+        let read = self.several(&sources)?;
+        let mut windows = Vec::with_capacity(quick.windows);
+        for index in chosen {
+            let index = sources.partition_point(|&source| source < index);
+            windows.push((index, random_window(&read[index], field, side, &mut random)));
+        }
+        Ok(Batch {
+            images: read,
+            sources,
+            windows,
+        })
+    }
+}
+
+/// Any place whose patches are centred on pixels of the image; its first patch is centred on any pixel, so the grid has a
+/// random offset.
+fn random_window(
+    image: &Image,
+    field: ReceptiveField,
+    side: usize,
+    random: &mut ChaCha8Rng,
+) -> Window {
+    let radius = field.radius() as isize;
+    let room = |size: usize| size + 2 * field.radius() - side;
+    Window {
+        top: random.random_range(0..=room(image.height())) as isize - radius,
+        left: random.random_range(0..=room(image.width())) as isize - radius,
+        height: side,
+        width: side,
+    }
+}
+
+/// Every pixel of an image.
+fn whole_image(image: Image, source: usize, field: ReceptiveField) -> Batch {
+    let everything = [0, 0, image.height(), image.width()];
+    let window = patches_window(field, 1, everything);
+    Batch {
+        images: vec![image],
+        sources: vec![source],
+        windows: vec![(0, window)],
+    }
 }
 
 impl Batch {
@@ -199,6 +307,7 @@ struct Class<'a> {
     whitening: &'a Whitening,
     images: &'a Resized<'a>,
     students: StudentsInTraining,
+    seen: SeenImages,
 }
 
 /// What a step looks at: windows of one size, each with the index of its image.
@@ -209,61 +318,97 @@ struct Batch {
     windows: Vec<(usize, Window)>,
 }
 
-impl Class<'_> {
+impl<'a> Class<'a> {
+    fn new(
+        teacher: &'a ScaleTeacher,
+        config: PatchNetworkConfig,
+        whitening: &'a Whitening,
+        images: &'a Resized<'a>,
+    ) -> Self {
+        let settings = images.settings;
+        let purpose = format!("student weights p={}", teacher.receptive_field());
+        let seeds = (0..settings.students)
+            .map(|student| derive_seed(settings.seed, &purpose, student as u64));
+        Self {
+            teacher,
+            whitening,
+            images,
+            students: StudentsInTraining::new(config, seeds, learning(&settings.training)),
+            seen: SeenImages::default(),
+        }
+    }
+
+    fn field(&self) -> ReceptiveField {
+        self.teacher.receptive_field()
+    }
+
+    /// Side of the windows, and stride of the positions in them.
+    fn windows(&self, quick: &Quick) -> Result<(usize, usize), ReadError> {
+        let side = self.fitting_side(quick.window_side(self.field()))?;
+        Ok((side, self.field().pooling_stride()))
+    }
+
     /// Random windows on the grid, one-cycle learning rate.
     fn run_quick(
         &mut self,
         quick: &Quick,
+        watched: &Resized<'_>,
         deadline: Option<Instant>,
         observer: &mut dyn Observer,
     ) -> Result<Run, TrainError> {
-        let field = self.teacher.receptive_field();
-        let images = self.images;
-        let seed = derive_seed(images.settings.seed, "windows", field.side() as u64);
-        let stride = field.pooling_stride();
-        let side = self.fitting_side(quick.window_side(field))?;
-        let batch = |step: usize| -> Result<Batch, ReadError> {
-            let mut random = ChaCha8Rng::seed_from_u64(derive_seed(seed, "step", step as u64));
-            let chosen: Vec<usize> = (0..quick.windows)
-                .map(|_| random.random_range(0..images.len()))
-                .collect();
-            let mut sources = chosen.clone();
-            sources.sort_unstable();
-            sources.dedup();
-            let read = images.several(&sources)?;
-            let mut windows = Vec::with_capacity(quick.windows);
-            for index in chosen {
-                let index = sources.partition_point(|&source| source < index);
-                let image = &read[index];
-                // Any place whose patches are centred on pixels of the image; its first patch is
-                // centred on any pixel, so the grid has a random offset.
-                let radius = field.radius() as isize;
-                let room = |size: usize| size + 2 * field.radius() - side;
-                let window = Window {
-                    top: random.random_range(0..=room(image.height())) as isize - radius,
-                    left: random.random_range(0..=room(image.width())) as isize - radius,
-                    height: side,
-                    width: side,
-                };
-                windows.push((index, window));
-            }
-            Ok(Batch {
-                images: read,
-                sources,
-                windows,
-            })
-        };
+        let (side, stride) = self.windows(quick)?;
+        let (images, field) = (self.images, self.field());
+        let batch = |step: usize| images.random_windows(quick, field, side, step);
         let steps = match quick.length {
             Length::Steps(steps) => steps,
             Length::Budget(seconds) => {
                 let deadline =
                     deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(seconds));
-                self.affordable_steps(&batch, stride, quick.learning_rate, deadline)?
+                let each = self.median_step(&batch, stride, quick.learning_rate)?;
+                steps_within(deadline.saturating_duration_since(Instant::now()), each)?
             }
         };
+        let mut watch = match watched.len() {
+            0 => None,
+            _ => Some(self.watch(watched, side, stride)?),
+        };
         observer.start(&self.stage(), steps as u64);
-        let rate = |step: usize| one_cycle(step, steps, quick.learning_rate);
-        let run = self.run(steps, stride, rate, quick.learning_rate, batch, observer)?;
+        let mut schedule = Schedule::new(steps, quick.learning_rate);
+        let mut losses = Vec::new();
+        let mut next = Some(batch(0));
+        let mut step = 0;
+        while let Some(this) = next.transpose()? {
+            let more = step + 1 < schedule.steps();
+            let read = || more.then(|| batch(step + 1));
+            let loss;
+            (loss, next) = self.checked_step(
+                (step, &this),
+                stride,
+                (schedule.rate(step), quick.learning_rate),
+                read,
+                observer,
+            )?;
+            losses.push(loss);
+            step += 1;
+            observer.advance(step as u64, Some(loss));
+            if let Some(watching) = &mut watch
+                && step.is_multiple_of(watch::interval(steps))
+                && watching.look(&self.students)
+                && step < schedule.steps()
+            {
+                if let Some(better) = watching.better() {
+                    self.students = better;
+                }
+                schedule.end_early(step);
+                watch = None;
+            }
+        }
+        if let Some(mut watching) = watch {
+            watching.look(&self.students);
+            if let Some(better) = watching.better() {
+                self.students = better;
+            }
+        }
         observer.finish();
         if quick.batch_norm {
             for index in 0..NORM_BATCHES {
@@ -275,18 +420,42 @@ impl Class<'_> {
                 self.students.observe(input, stride);
             }
         }
-        Ok(run)
+        Ok(Run::of(&losses))
+    }
+
+    /// One window of each watched image, at random places, with what the teacher says about them.
+    fn watch(
+        &self,
+        watched: &Resized<'_>,
+        side: usize,
+        stride: usize,
+    ) -> Result<Watch, TrainError> {
+        let seed = derive_seed(watched.settings.seed, "watched windows", side as u64);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut seen = SeenImages::default();
+        let mut windows = Vec::with_capacity(watched.len());
+        for index in 0..watched.len() {
+            let image = watched.image(index)?;
+            let side = side.min(image.width().min(image.height()) + 2 * self.field().radius());
+            let window = random_window(&image, self.field(), side, &mut random);
+            let batch = Batch {
+                images: vec![image],
+                sources: vec![index],
+                windows: vec![(0, window)],
+            };
+            windows.push(self.with_target(&batch, watched, stride, &mut seen)?);
+        }
+        Ok(Watch::new(windows, stride))
     }
 
     /// One whole image a step, every pixel, a constant learning rate.
     fn run_paper(&mut self, paper: &Paper, observer: &mut dyn Observer) -> Result<Run, TrainError> {
-        let field = self.teacher.receptive_field();
-        let images = self.images;
+        let (images, field) = (self.images, self.field());
         let seed = derive_seed(images.settings.seed, "epochs", field.side() as u64);
         let count = images.len();
         let mut epoch = usize::MAX;
         let mut order: Vec<usize> = Vec::new();
-        let batch = |step: usize| -> Result<Batch, ReadError> {
+        let mut batch = |step: usize| -> Result<Batch, ReadError> {
             if step / count != epoch {
                 epoch = step / count;
                 order = (0..count).collect();
@@ -294,94 +463,92 @@ impl Class<'_> {
                 order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             }
             let index = order[step % count];
-            let image = images.image(index)?;
-            let everything = [0, 0, image.height(), image.width()];
-            let window = patches_window(field, 1, everything);
-            Ok(Batch {
-                images: vec![image],
-                sources: vec![index],
-                windows: vec![(0, window)],
-            })
+            Ok(whole_image(images.image(index)?, index, field))
         };
         let steps = paper.epochs * count;
         observer.start(&self.stage(), steps as u64);
-        let rate = |_| paper.learning_rate;
-        let run = self.run(steps, 1, rate, paper.learning_rate, batch, observer)?;
+        let mut losses = Vec::new();
+        let mut next = Some(batch(0));
+        let mut step = 0;
+        while let Some(this) = next.transpose()? {
+            let read = || (step + 1 < steps).then(|| batch(step + 1));
+            let rates = (paper.learning_rate, paper.learning_rate);
+            let loss;
+            (loss, next) = self.checked_step((step, &this), 1, rates, read, observer)?;
+            losses.push(loss);
+            step += 1;
+            observer.advance(step as u64, Some(loss));
+        }
         observer.finish();
-        Ok(run)
+        Ok(Run::of(&losses))
     }
 
     fn stage(&self) -> String {
-        let field = self.teacher.receptive_field();
-        format!("training {} students p={field}", self.students.len())
+        format!(
+            "training {} students p={}",
+            self.students.len(),
+            self.field()
+        )
     }
 
-    /// The loop both presets share; the next step's images are read during a step.
-    fn run(
+    /// A step, whose mean loss must be a number, while the next step's images are read; `rates` are its learning rate and the
+    /// run's highest.
+    fn checked_step<Read: Send>(
         &mut self,
-        steps: usize,
+        (step, batch): (usize, &Batch),
         stride: usize,
-        rate: impl Fn(usize) -> f64 + Sync,
-        peak: f64,
-        mut batch: impl FnMut(usize) -> Result<Batch, ReadError> + Send,
+        (rate, peak): (f64, f64),
+        read: impl FnOnce() -> Read + Send,
         observer: &mut dyn Observer,
-    ) -> Result<Run, TrainError> {
-        let last = steps - steps.div_ceil(10);
-        let mut final_losses = Vec::new();
-        let mut next = Some(batch(0));
-        for step in 0..steps {
-            if observer.stop_requested() {
-                return Err(TrainError::Stopped);
-            }
-            let Some(this) = next.transpose()? else {
-                break;
-            };
-            let losses;
-            (losses, next) = rayon::join(
-                || self.step(&this, stride, rate(step)),
-                || (step + 1 < steps).then(|| batch(step + 1)),
-            );
-            let losses = losses?;
-            if let Some(student) = losses.iter().position(|loss| !loss.is_finite()) {
-                return Err(TrainError::Diverged {
-                    what: format!(
-                        "student {} of p={}",
-                        student + 1,
-                        self.teacher.receptive_field()
-                    ),
-                    step,
-                    loss: losses[student],
-                    learning_rate: peak,
-                });
-            }
-            let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-            if step >= last {
-                final_losses.push(loss);
-            }
-            observer.advance(step as u64 + 1, Some(loss));
+    ) -> Result<(f64, Read), TrainError> {
+        if observer.stop_requested() {
+            return Err(TrainError::Stopped);
         }
-        Ok(Run {
-            steps,
-            final_loss: final_losses.iter().sum::<f64>() / final_losses.len() as f64,
-        })
+        let (losses, read) = rayon::join(|| self.step(batch, stride, rate), read);
+        let losses = losses?;
+        if let Some(student) = losses.iter().position(|loss| !loss.is_finite()) {
+            return Err(TrainError::Diverged {
+                what: format!("student {} of p={}", student + 1, self.field()),
+                step,
+                loss: losses[student],
+                learning_rate: peak,
+            });
+        }
+        Ok((losses.iter().sum::<f64>() / losses.len() as f64, read))
     }
 
     /// One optimiser step of every student towards the teacher's descriptors of the same windows; their
     /// losses before it.
     fn step(&mut self, batch: &Batch, stride: usize, rate: f64) -> Result<Vec<f64>, TrainError> {
-        let border = self.images.settings.border;
+        let mut seen = std::mem::take(&mut self.seen);
+        let pair = self.with_target(batch, self.images, stride, &mut seen);
+        self.seen = seen;
+        let (input, target) = pair?;
+        Ok(self.students.step(input, target, stride, rate))
+    }
+
+    /// The pixels of a batch of windows of `images`, and the teacher's whitened descriptors.
+    fn with_target(
+        &self,
+        batch: &Batch,
+        images: &Resized<'_>,
+        stride: usize,
+        seen: &mut SeenImages,
+    ) -> Result<(Planes, Planes), TrainError> {
+        let border = images.settings.border;
         let input = batch.planes(border);
         let data = TensorData::new(input.values.clone(), input.shape);
         let tensor = Tensor::<4>::from_data(data, &device::cpu());
+        let of_images = (&batch.images[..], &batch.sources[..]);
         let mut target = self
             .teacher
-            .describe_windows(&batch.images, &batch.windows, border, tensor, stride)
-            .map_err(|(index, source)| self.images.wrong(batch.sources[index], source))?;
+            .describe_windows(of_images, &batch.windows, border, tensor, stride, seen)
+            .map_err(|(index, source)| images.wrong(batch.sources[index], source))?;
         let each = target.values.len() / batch.windows.len();
         for window in target.values.chunks_mut(each) {
             self.whitening.apply(window);
         }
-        Ok(self.students.step(input, target, stride, rate))
+        Ok((input, target))
     }
 
     /// The windows' side: at most `wanted`, cut down to the smallest image and its border.
@@ -397,20 +564,17 @@ impl Class<'_> {
         Ok(side)
     }
 
-    /// How many steps fit until the deadline, from the median time of three real steps of copies
-    /// that are then thrown away.
-    fn affordable_steps(
+    /// The median time of three real steps of copies that are then thrown away.
+    fn median_step(
         &self,
         batch: &impl Fn(usize) -> Result<Batch, ReadError>,
         stride: usize,
         rate: f64,
-        deadline: Instant,
-    ) -> Result<usize, TrainError> {
+    ) -> Result<Duration, TrainError> {
         let mut trial = Class {
-            teacher: self.teacher,
-            whitening: self.whitening,
-            images: self.images,
             students: self.students.clone(),
+            seen: SeenImages::default(),
+            ..*self
         };
         let mut times = Vec::new();
         for step in 0..3 {
@@ -419,12 +583,12 @@ impl Class<'_> {
             times.push(start.elapsed());
         }
         times.sort_unstable();
-        steps_within(deadline.saturating_duration_since(Instant::now()), times[1])
+        Ok(times[1])
     }
 }
 
 /// How many steps of `each` fit into the time that is `left`.
-fn steps_within(left: Duration, each: Duration) -> Result<usize, TrainError> {
+pub(super) fn steps_within(left: Duration, each: Duration) -> Result<usize, TrainError> {
     let steps = (left.as_secs_f64() / each.as_secs_f64().max(1e-6)) as usize;
     if steps < FEWEST_STEPS {
         let missing = each.mul_f64(FEWEST_STEPS as f64).saturating_sub(left);

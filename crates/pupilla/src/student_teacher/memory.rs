@@ -1,0 +1,168 @@
+//! How much memory inspection takes, and tiles that keep within a limit.
+//!
+//! An estimate: what the networks' maps and the image's own maps need, counted from their shapes, above what the process holds
+//! anyway. `docs/performance.md` has how near it comes.
+
+use super::detector::Sampling;
+use super::scale::{Grid, Scale};
+use super::scale_teacher::ScaleTeacher;
+use super::tiles::{self, Tiling};
+use crate::patch_network::PatchNetworkConfig;
+use crate::receptive_field::{Layer, ReceptiveField};
+
+/// Bytes of an `f32`.
+const FLOAT: usize = 4;
+
+/// What a process holds whatever it inspects: the program, its libraries, what threads keep.
+const PROCESS: usize = 48 << 20;
+
+/// Tiles and what inspecting with them takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    /// Side of the largest tile, in pixels.
+    pub side: usize,
+    /// Bytes in all.
+    pub bytes: usize,
+}
+
+/// The largest tiles with which an image of `original` pixels, width and height, resized to `resized`, keeps within `limit`
+/// bytes; the smallest tiles' need as the error.
+pub(super) fn fitting_tiles(
+    scales: &[Scale],
+    sampling: Sampling,
+    original: [usize; 2],
+    resized: [usize; 2],
+    limit: Option<usize>,
+) -> Result<Need, Need> {
+    let need = |side: usize| Need {
+        side,
+        bytes: inspection_bytes(scales, sampling, original, resized, side),
+    };
+    let Some(limit) = limit else {
+        return Ok(need(tiles::LARGEST));
+    };
+    (tiles::SMALLEST..=tiles::LARGEST)
+        .rev()
+        .step_by(32)
+        .map(need)
+        .find(|need| need.bytes <= limit)
+        .ok_or_else(|| need(tiles::SMALLEST))
+}
+
+/// Bytes that inspecting one image takes at the most, with tiles of `side` pixels.
+fn inspection_bytes(
+    scales: &[Scale],
+    sampling: Sampling,
+    original: [usize; 2],
+    resized: [usize; 2],
+    side: usize,
+) -> usize {
+    let area = |[width, height]: [usize; 2]| width * height;
+    let weights: usize = scales.iter().map(weight_bytes).sum();
+    // The image as it is and, if that is another, resized: three values a pixel.
+    let mut images = 3 * FLOAT * area(original);
+    if resized != original {
+        images += 3 * FLOAT * area(resized);
+    }
+    // Both terms of every scale.
+    let terms: usize = scales
+        .iter()
+        .map(|scale| {
+            let stride = sampling.stride(scale.ensemble.field());
+            2 * FLOAT
+                * resized
+                    .map(|size| size.div_ceil(stride) + 1)
+                    .iter()
+                    .product::<usize>()
+        })
+        .sum();
+    let networks = scales
+        .iter()
+        .map(|scale| scale_bytes(scale, sampling, resized, side))
+        .max()
+        .unwrap_or(0);
+    // Behind the networks: a scale's scores, their sum, and the map at the image's size.
+    let maps = FLOAT * (2 * area(resized) + area(original));
+    PROCESS + weights + images + terms + networks.max(maps)
+}
+
+/// Bytes of all networks of a scale.
+fn weight_bytes(scale: &Scale) -> usize {
+    let of = |config: PatchNetworkConfig| -> usize {
+        let shapes = config.weight_shapes();
+        shapes
+            .iter()
+            .map(|shape| FLOAT * shape.iter().product::<usize>())
+            .sum()
+    };
+    let students: usize = scale
+        .ensemble
+        .students
+        .iter()
+        .map(|student| of(student.config()))
+        .sum();
+    students
+        + match &scale.ensemble.teacher {
+            ScaleTeacher::PatchNetwork(teacher) => of(teacher.network.config()),
+            ScaleTeacher::Backbone { teacher, .. } => teacher.weight_bytes(),
+        }
+}
+
+/// Bytes that one scale's networks take on one tile, and a pretrained network on the whole image.
+fn scale_bytes(scale: &Scale, sampling: Sampling, resized: [usize; 2], side: usize) -> usize {
+    let field = scale.ensemble.field();
+    let tiling = Tiling::new(field, sampling, side);
+    let stride = sampling.stride(field);
+    let grid = Grid::with_stride(resized, stride);
+    let (points, window) = tiling.largest(grid);
+    let config = scale.ensemble.students[0].config();
+    let networks = scale.ensemble.students.len() + 1;
+    let at_once = networks.min(rayon::current_num_threads());
+    let descriptors = FLOAT * config.output_channels * points[0] * points[1];
+    let whole = match &scale.ensemble.teacher {
+        ScaleTeacher::PatchNetwork(_) => 0,
+        ScaleTeacher::Backbone { teacher, .. } => teacher.maps_bytes(resized),
+    };
+    let pixels = 3 * FLOAT * window[0] * window[1];
+    whole + pixels + networks * descriptors + at_once * network_bytes(config, sampling, window)
+}
+
+/// The most bytes that two neighbouring maps of a network take, on a window of height and width `window`.
+fn network_bytes(config: PatchNetworkConfig, sampling: Sampling, window: [usize; 2]) -> usize {
+    let dense = sampling == Sampling::Dense;
+    let field: ReceptiveField = config.receptive_field;
+    let mut size = window;
+    let mut fragments = 1;
+    let mut held = 3 * size[0] * size[1];
+    let mut most = held;
+    let mut layers = config.layers().into_iter().peekable();
+    while let Some(layer) = layers.next() {
+        let Layer::Convolution(kernel, channels) = layer else {
+            continue;
+        };
+        let step = match (kernel, dense) {
+            (4, false) => sampling.stride(field) / field.pooling_stride(),
+            _ => 1,
+        };
+        size = size.map(|side| (side.saturating_sub(kernel) / step + 1).max(1));
+        let convolved = fragments * channels * size[0] * size[1];
+        let mut made = convolved;
+        if layers.next_if_eq(&Layer::Pooling).is_some() {
+            size = size.map(|side| (side / 2).max(1));
+            if dense {
+                fragments *= 4;
+                most = most.max(held + convolved);
+                held = convolved;
+            }
+            // On the grid the pooled map alone is written.
+            made = fragments * channels * size[0] * size[1];
+        }
+        most = most.max(held + made);
+        held = made;
+    }
+    // Fragments are woven together by copying.
+    if fragments > 1 {
+        most = most.max(3 * held);
+    }
+    FLOAT * most
+}

@@ -1,0 +1,157 @@
+//! What training will take, found out by trying: a few real steps, one image of each pass, on copies that are thrown away.
+
+use std::time::{Duration, Instant};
+
+use pupilla_core::image_source::ImageSource;
+use pupilla_core::observer::Silent;
+use serde::Serialize;
+
+use super::config::{Length, StudentTeacherConfig, Training};
+use super::detector::image_terms;
+use super::scale::Ensemble;
+use super::scale_teacher::ScaleTeacher;
+use super::seen_images;
+use super::training::{Resized, StepTimes, step_times, steps_within, whitening};
+use super::watch;
+use crate::device;
+use crate::error::TrainError;
+use crate::receptive_field::ReceptiveField;
+
+/// What a training run will take on this machine, as it is busy now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// Images that are learned.
+    pub training_images: usize,
+    /// Images on which the loss is watched, to end a run early.
+    pub watched_images: usize,
+    /// Images on which scores are calibrated.
+    pub validation_images: usize,
+    /// One a scale.
+    pub scales: Vec<ScalePlan>,
+    /// Seconds in all, if no run ends early.
+    pub seconds: f64,
+    /// The most bytes that the process will hold: what it held in the trial, and what grows with the images. `None` (JSON
+    /// `null`) where the system does not tell.
+    pub memory_bytes: Option<u64>,
+}
+
+/// One scale of a [`Plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ScalePlan {
+    /// The patch size p.
+    pub receptive_field: ReceptiveField,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Seconds of a step of all students.
+    pub seconds_per_step: f64,
+    /// Seconds of everything: statistics, steps, validation.
+    pub seconds: f64,
+}
+
+impl StudentTeacherConfig {
+    /// Tries out what [`fit`](pupilla_core::detector::Fit::fit) would take; nothing of it changes what `fit` does.
+    ///
+    /// # Errors
+    /// As `fit`, as far as it shows at once: settings, images that no network can describe, a budget that is too small.
+    pub fn plan(
+        &self,
+        training: &dyn ImageSource,
+        validation: &dyn ImageSource,
+    ) -> Result<Plan, TrainError> {
+        self.check_images(training, validation)?;
+        let settings = &self.settings;
+        let [learned, watched] = watch::split(training, settings.training.early_stop());
+        let resized = |images| Resized { images, settings };
+        let (learned, validation) = (resized(&learned), resized(validation));
+        let device = device::cpu();
+        let mut scales = Vec::new();
+        let mut growth = 0;
+        for teacher in &self.teachers {
+            let network = teacher.students().map_err(|error| TrainError::Setting {
+                setting: "teachers",
+                reason: error.to_string(),
+            })?;
+            let sampling = settings.training.sampling();
+            // The first image of each kind pays for what the next ones find ready.
+            let look = || whitening(teacher, &learned, 1, &device, &mut Silent);
+            let (whitening, _) = look()?;
+            let statistics = timed(look)?.mul_f64(self.statistics_images(learned.len()) as f64);
+            let times = step_times(teacher, network, &whitening, &learned, watched.len())?;
+            let untrained = Ensemble {
+                teacher: teacher.clone(),
+                students: vec![network.init(0, &device); settings.students],
+                whitening,
+            };
+            let describe = || image_terms(&untrained, &validation, 0, sampling, &device);
+            let (grid, _) = describe()?;
+            let validating = timed(describe)?.mul_f64(validation.len() as f64);
+            let beside = statistics + validating + times.aside;
+            let steps = self.planned_steps(learned.len(), times, beside)?;
+            // Both terms of every validation image; a pretrained network's maps of training images.
+            growth += 8 * grid.rows * grid.columns * (validation.len() - 1);
+            if let ScaleTeacher::Backbone { teacher, .. } = teacher {
+                let image = learned.image(0)?;
+                let maps = teacher.maps(&image, settings.border);
+                let maps = maps.map_err(|source| learned.wrong(0, source))?;
+                growth += (maps.bytes() * learned.len()).min(seen_images::MOST_BYTES);
+            }
+            scales.push(ScalePlan {
+                receptive_field: teacher.receptive_field(),
+                steps,
+                seconds_per_step: times.step.as_secs_f64(),
+                seconds: (times.step.mul_f64(steps as f64) + beside).as_secs_f64(),
+            });
+        }
+        Ok(Plan {
+            training_images: learned.len(),
+            watched_images: watched.len(),
+            validation_images: validation.len(),
+            seconds: scales.iter().map(|scale| scale.seconds).sum(),
+            scales,
+            memory_bytes: peak_memory().map(|peak| peak + growth as u64),
+        })
+    }
+
+    /// Images behind the teacher's statistics, of so many.
+    pub(super) fn statistics_images(&self, images: usize) -> usize {
+        match &self.settings.training {
+            Training::Quick(quick) => quick.statistics_images.min(images),
+            Training::Paper(_) => images,
+        }
+    }
+
+    fn planned_steps(
+        &self,
+        images: usize,
+        times: StepTimes,
+        beside: Duration,
+    ) -> Result<usize, TrainError> {
+        match &self.settings.training {
+            Training::Paper(paper) => Ok(paper.epochs * images),
+            Training::Quick(quick) => match quick.length {
+                Length::Steps(steps) => Ok(steps),
+                Length::Budget(seconds) => {
+                    let share = Duration::from_secs(seconds) / self.teachers.len() as u32;
+                    steps_within(share.saturating_sub(beside), times.step)
+                }
+            },
+        }
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T, TrainError>) -> Result<Duration, TrainError> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed())
+}
+
+/// The most bytes that this process has held so far.
+fn peak_memory() -> Option<u64> {
+    // Linux alone says so in a file; elsewhere it would take a system call.
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}

@@ -1,0 +1,38 @@
+//! What a pretrained network says about the training images, kept while memory allows: a run shows it the same images again and again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::backbone::FeatureMaps;
+
+/// The most bytes of maps that are kept; images met later are looked at each time.
+pub(super) const MOST_BYTES: usize = 512 << 20;
+
+/// Maps by the index of their image.
+#[derive(Debug, Default)]
+pub(super) struct SeenImages {
+    maps: BTreeMap<usize, Arc<FeatureMaps>>,
+    bytes: usize,
+}
+
+impl SeenImages {
+    /// The maps of an image, from `look` if they are not here.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub fn maps<Error>(
+        &mut self,
+        image: usize,
+        look: impl FnOnce() -> Result<FeatureMaps, Error>,
+    ) -> Result<Arc<FeatureMaps>, Error> {
+        if let Some(maps) = self.maps.get(&image) {
+            return Ok(Arc::clone(maps));
+        }
+        let maps = Arc::new(look()?);
+        if self.bytes + maps.bytes() <= MOST_BYTES {
+            self.bytes += maps.bytes();
+            self.maps.insert(image, Arc::clone(&maps));
+        }
+        Ok(maps)
+    }
+}
