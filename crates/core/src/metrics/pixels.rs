@@ -124,6 +124,25 @@ pub struct RankedPixels {
     pub(super) areas: Vec<u32>,
 }
 
+impl RankedPixels {
+    /// Single scores instead of maps, to measure whole images: each counts as a pixel, each defective one
+    /// as a region of its own. Scores are finite, as those of maps that were added are.
+    pub fn of_scores(normal: &[f32], defective: &[f32]) -> Self {
+        let keys = defective.iter().map(|&score| key::from_score(score));
+        let records = keys.zip(0_u64..);
+        let mut ranked = Self {
+            normal: normal.iter().map(|&score| key::from_score(score)).collect(),
+            defect: records
+                .map(|(key, region)| u64::from(key) << 32 | region)
+                .collect(),
+            areas: vec![1; defective.len()],
+        };
+        ranked.normal.sort_unstable();
+        ranked.defect.sort_unstable();
+        ranked
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

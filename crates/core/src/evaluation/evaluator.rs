@@ -1,73 +1,16 @@
-//! The result of testing a detector on a data set, and how it is gathered image by image.
+//! How an [`Evaluation`] is gathered, image by image.
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
+use super::{
+    Curves, DefectEvaluation, Evaluation, ImageEvaluation, RegionSize, RegionSizeEvaluation,
+    SMALL_FPR_LIMIT,
+};
 use crate::anomaly_map::AnomalyMap;
 use crate::mask::Mask;
-use crate::metrics::{NotFinite, PixelScores, RankedPixels, Ranking, auroc};
-
-/// How well anomaly maps find the defects of a test set. Measures are in `[0, 1]`, higher is
-/// better; `None` (JSON `null`) where one is undefined.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Area under the per-region-overlap curve up to [`fpr_limit`](Self::fpr_limit), over all
-    /// images; undefined without a region or without a normal pixel.
-    pub au_pro: Option<f64>,
-    /// Area under the ROC curve of all pixels; undefined without a defective or a normal one.
-    pub pixel_auroc: Option<f64>,
-    /// Area under the ROC curve of the images' scores (the maximum of each map); undefined without
-    /// a defective or a good image.
-    pub image_auroc: Option<f64>,
-    /// The same for each defect type against the good images, by name.
-    pub per_defect: BTreeMap<String, DefectEvaluation>,
-    /// The images tested, good and defective.
-    pub images: usize,
-    /// The connected regions (8-connected) of all masks.
-    pub regions: usize,
-    /// Mean time to score an image, in seconds, if the caller measured it.
-    pub seconds_per_image: Option<f64>,
-    /// The false-positive rate up to which AU-PRO was integrated.
-    pub fpr_limit: f64,
-    /// Mask pixels above this value (of 255) counted as defective.
-    pub mask_threshold: u8,
-    /// Things a person should know before trusting the figures, each with the image it concerns.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-    /// Every image in the order of its adding; empty it to keep it out of the JSON.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub per_image: Vec<ImageEvaluation>,
-}
-
-/// [`Evaluation`] of one defect type: its images together with **all good images**, and no other
-/// defect's, so that a pixel AUROC or AU-PRO has the same meaning for a type as for the whole.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DefectEvaluation {
-    /// The images of this type (without the good ones).
-    pub images: usize,
-    /// The connected regions in their masks.
-    pub regions: usize,
-    /// AU-PRO over this type's regions; negatives are the normal pixels of its images and of the
-    /// good ones.
-    pub au_pro: Option<f64>,
-    /// Pixel AUROC over the same pixels.
-    pub pixel_auroc: Option<f64>,
-    /// Image AUROC of this type's images against the good ones.
-    pub image_auroc: Option<f64>,
-}
-
-/// One image of the test set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ImageEvaluation {
-    /// The image, as it was named to [`Evaluator::add`].
-    pub path: String,
-    /// Its defect type; `None` (JSON `null`) for a good image.
-    pub defect: Option<String>,
-    /// The maximum of its map; higher is more anomalous.
-    pub score: f32,
-}
+use crate::metrics::{Measures, NotFinite, PixelScores, RankedPixels, Ranking};
 
 /// Why a test set could not be evaluated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -118,6 +61,7 @@ struct Group {
 pub struct Evaluator {
     fpr_limit: f64,
     mask_threshold: u8,
+    curve_spacing: Option<f64>,
     good: Group,
     defects: BTreeMap<String, Group>,
     warnings: Vec<String>,
@@ -137,11 +81,20 @@ impl Evaluator {
         Ok(Self {
             fpr_limit,
             mask_threshold,
+            curve_spacing: None,
             good: Group::default(),
             defects: BTreeMap::new(),
             warnings: Vec::new(),
             per_image: Vec::new(),
         })
+    }
+
+    /// Fills [`Evaluation::curves`] too, with points that lie at least `spacing` apart (0.002 is enough for
+    /// a plot, 0 keeps every corner: as many points as pixels).
+    #[must_use]
+    pub fn with_curves(mut self, spacing: f64) -> Self {
+        self.curve_spacing = Some(spacing);
+        self
     }
 
     /// Adds a test image: its name, its defect type (`None` for a good image), its anomaly map at
@@ -214,6 +167,7 @@ impl Evaluator {
     /// Computes every measure. [`Evaluation::seconds_per_image`] is left to the caller.
     pub fn finish(self) -> Evaluation {
         let good = self.good.pixels.rank();
+        let good_scores = &self.good.scores;
         let defects: Vec<(String, RankedPixels, Vec<f32>)> = self
             .defects
             .into_iter()
@@ -222,51 +176,99 @@ impl Evaluator {
             .map(|(kind, group)| (kind, group.pixels.rank(), group.scores))
             .collect();
         let everything = Ranking::new(defects.iter().map(|defect| &defect.1).chain([&good]));
-        let limit = self.fpr_limit;
-        let measure_types = || -> BTreeMap<String, DefectEvaluation> {
+        let limits = [self.fpr_limit, SMALL_FPR_LIMIT];
+
+        let whole = || everything.measures(&limits);
+        let sizes = || -> Vec<RegionSizeEvaluation> {
+            let classes = RegionSize::ALL.par_iter();
+            let measured = classes.map(|&size| {
+                let ranking = everything.of_regions(|area| size.holds(area));
+                of_size(size, ranking.regions(), &ranking.measures(&limits))
+            });
+            measured.collect()
+        };
+        let types = || -> BTreeMap<String, DefectEvaluation> {
             let types = defects.par_iter().map(|(kind, pixels, scores)| {
                 let ranking = Ranking::new([pixels, &good]);
-                let measures = DefectEvaluation {
-                    images: scores.len(),
-                    regions: ranking.regions(),
-                    au_pro: ranking.au_pro(limit),
-                    pixel_auroc: ranking.auroc(),
-                    image_auroc: image_auroc(scores, &self.good.scores),
-                };
-                (kind.clone(), measures)
+                let images = RankedPixels::of_scores(good_scores, scores);
+                let images = Ranking::new([&images]).measures(&[]);
+                let counts = [scores.len(), ranking.regions()];
+                let evaluation = of_type(counts, &ranking.measures(&limits), &images);
+                (kind.clone(), evaluation)
             });
             types.collect()
         };
-        let ((au_pro, pixel_auroc), per_defect) = rayon::join(
-            || rayon::join(|| everything.au_pro(limit), || everything.auroc()),
-            measure_types,
-        );
+        let (pixels, (per_region_size, per_defect)) =
+            rayon::join(whole, || rayon::join(sizes, types));
+
         let defective: Vec<f32> = defects
             .iter()
             .flat_map(|defect| defect.2.iter().copied())
             .collect();
+        let image_scores = RankedPixels::of_scores(good_scores, &defective);
+        let image_ranking = Ranking::new([&image_scores]);
+        let curves = self.curve_spacing.map(|spacing| Curves {
+            spacing,
+            pixels: everything.curve(spacing),
+            pixel_precision_recall: everything.precision_recall(spacing),
+            images: image_ranking.curve(spacing),
+            image_precision_recall: image_ranking.precision_recall(spacing),
+        });
+        let images = image_ranking.measures(&[]);
+        let [pixel_f1, image_f1] = [pixels.best_f1, images.best_f1];
         Evaluation {
-            au_pro,
-            pixel_auroc,
-            image_auroc: image_auroc(&defective, &self.good.scores),
+            au_pro: pixels.au_pro[0],
+            au_pro_05: pixels.au_pro[1],
+            pixel_auroc: pixels.auroc,
+            pixel_ap: pixels.average_precision,
+            pixel_f1: pixel_f1.map(|best| best.f1),
+            pixel_f1_threshold: pixel_f1.map(|best| best.threshold),
+            image_auroc: images.auroc,
+            image_ap: images.average_precision,
+            image_f1: image_f1.map(|best| best.f1),
+            image_f1_threshold: image_f1.map(|best| best.threshold),
             per_defect,
+            per_region_size,
             images: self.per_image.len(),
             regions: everything.regions(),
             seconds_per_image: None,
-            fpr_limit: limit,
+            fpr_limit: self.fpr_limit,
             mask_threshold: self.mask_threshold,
             warnings: self.warnings,
+            curves,
             per_image: self.per_image,
         }
     }
 }
 
-/// AUROC of the scores of defective images against those of good ones.
-fn image_auroc(defective: &[f32], good: &[f32]) -> Option<f64> {
-    let scores = [defective, good].concat();
-    let mut labels = vec![true; defective.len()];
-    labels.resize(scores.len(), false);
-    auroc(&scores, &labels)
+fn of_type([images, regions]: [usize; 2], pixel: &Measures, image: &Measures) -> DefectEvaluation {
+    DefectEvaluation {
+        images,
+        regions,
+        au_pro: pixel.au_pro[0],
+        au_pro_05: pixel.au_pro[1],
+        pixel_auroc: pixel.auroc,
+        pixel_ap: pixel.average_precision,
+        pixel_f1: pixel.best_f1.map(|best| best.f1),
+        pixel_f1_threshold: pixel.best_f1.map(|best| best.threshold),
+        image_auroc: image.auroc,
+        image_ap: image.average_precision,
+        image_f1: image.best_f1.map(|best| best.f1),
+        image_f1_threshold: image.best_f1.map(|best| best.threshold),
+    }
+}
+
+fn of_size(size: RegionSize, regions: usize, pixel: &Measures) -> RegionSizeEvaluation {
+    RegionSizeEvaluation {
+        size,
+        regions,
+        au_pro: pixel.au_pro[0],
+        au_pro_05: pixel.au_pro[1],
+        pixel_auroc: pixel.auroc,
+        pixel_ap: pixel.average_precision,
+        pixel_f1: pixel.best_f1.map(|best| best.f1),
+        pixel_f1_threshold: pixel.best_f1.map(|best| best.threshold),
+    }
 }
 
 #[cfg(test)]
@@ -329,10 +331,12 @@ mod tests {
             .unwrap();
         let mut result = evaluator.finish();
         result.per_image.clear();
+        assert_eq!(result.per_region_size[0].regions, 1);
+        result.per_region_size.clear();
         let json = serde_json::to_string(&result).unwrap();
         assert_eq!(
             json,
-            r#"{"au_pro":null,"pixel_auroc":null,"image_auroc":null,"per_defect":{"crack":{"images":1,"regions":1,"au_pro":null,"pixel_auroc":null,"image_auroc":null}},"images":1,"regions":1,"seconds_per_image":null,"fpr_limit":0.3,"mask_threshold":127}"#
+            r#"{"au_pro":null,"au_pro_05":null,"pixel_auroc":null,"pixel_ap":null,"pixel_f1":null,"pixel_f1_threshold":null,"image_auroc":null,"image_ap":null,"image_f1":null,"image_f1_threshold":null,"per_defect":{"crack":{"images":1,"regions":1,"au_pro":null,"au_pro_05":null,"pixel_auroc":null,"pixel_ap":null,"pixel_f1":null,"pixel_f1_threshold":null,"image_auroc":null,"image_ap":null,"image_f1":null,"image_f1_threshold":null}},"images":1,"regions":1,"seconds_per_image":null,"fpr_limit":0.3,"mask_threshold":127}"#
         );
         assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), result);
     }
