@@ -64,8 +64,69 @@ pub struct Evaluator {
     curve_spacing: Option<f64>,
     good: Group,
     defects: BTreeMap<String, Group>,
+    /// Masks of defective images, and those of them that have grey levels.
+    masks: usize,
+    grey_masks: usize,
     warnings: Vec<String>,
     per_image: Vec<ImageEvaluation>,
+}
+
+/// A test image taken in: what an [`Evaluator`] keeps of its map and mask.
+#[derive(Debug)]
+pub struct ScoredImage {
+    name: String,
+    defect: Option<String>,
+    score: f32,
+    pixels: PixelScores,
+    blank: bool,
+    grey: bool,
+}
+
+impl ScoredImage {
+    /// Takes in a test image: its name, its defect type (`None` for a good image), its anomaly map at the image's
+    /// size, and its mask. Most of the work of [`Evaluator::add`], free of the order of the images.
+    ///
+    /// # Errors
+    /// As [`Evaluator::add`].
+    pub fn new(
+        name: &str,
+        defect: Option<&str>,
+        map: &AnomalyMap,
+        mask: &Mask,
+    ) -> Result<Self, EvaluationError> {
+        let map_size = (map.width(), map.height());
+        let mask_size = (mask.width(), mask.height());
+        let image = || name.to_owned();
+        if map_size != mask_size {
+            return Err(EvaluationError::Size {
+                image: image(),
+                map_size,
+                mask_size,
+            });
+        }
+        let blank = mask.is_blank();
+        if defect.is_none() && !blank {
+            return Err(EvaluationError::GoodImageWithDefect {
+                image: image(),
+                pixels: mask.defect().iter().filter(|&&defect| defect).count(),
+            });
+        }
+        let mut pixels = PixelScores::new();
+        pixels
+            .add(map, mask)
+            .map_err(|source| EvaluationError::NotFinite {
+                image: image(),
+                source,
+            })?;
+        Ok(Self {
+            name: image(),
+            defect: defect.map(str::to_owned),
+            score: map.image_score(),
+            pixels,
+            blank,
+            grey: mask.grey_pixels() > 0,
+        })
+    }
 }
 
 impl Evaluator {
@@ -84,6 +145,8 @@ impl Evaluator {
             curve_spacing: None,
             good: Group::default(),
             defects: BTreeMap::new(),
+            masks: 0,
+            grey_masks: 0,
             warnings: Vec::new(),
             per_image: Vec::new(),
         })
@@ -113,50 +176,34 @@ impl Evaluator {
         map: &AnomalyMap,
         mask: &Mask,
     ) -> Result<(), EvaluationError> {
-        let map_size = (map.width(), map.height());
-        let mask_size = (mask.width(), mask.height());
-        if map_size != mask_size {
-            return Err(EvaluationError::Size {
-                image: image.to_owned(),
-                map_size,
-                mask_size,
-            });
-        }
-        let blank = mask.is_blank();
-        if defect.is_none() && !blank {
-            return Err(EvaluationError::GoodImageWithDefect {
-                image: image.to_owned(),
-                pixels: mask.defect().iter().filter(|&&defect| defect).count(),
-            });
-        }
-        let group = match defect {
+        self.add_scored(ScoredImage::new(image, defect, map, mask)?);
+        Ok(())
+    }
+
+    /// Adds an image that was taken in before, perhaps on another thread.
+    pub fn add_scored(&mut self, image: ScoredImage) {
+        let group = match &image.defect {
             None => &mut self.good,
-            Some(kind) => self.defects.entry(kind.to_owned()).or_default(),
+            Some(kind) => self.defects.entry(kind.clone()).or_default(),
         };
-        group
-            .pixels
-            .add(map, mask)
-            .map_err(|source| EvaluationError::NotFinite {
-                image: image.to_owned(),
-                source,
-            })?;
-        let score = map.image_score();
-        group.scores.push(score);
-        if let Some(kind) = defect
-            && blank
-        {
-            self.warnings.push(format!(
-                "{image}: its mask has no pixel above {}; the image counts as defective ({kind}), \
-                 its pixels as normal",
-                self.mask_threshold
-            ));
+        group.pixels.append(image.pixels);
+        group.scores.push(image.score);
+        if let Some(kind) = &image.defect {
+            self.masks += 1;
+            self.grey_masks += usize::from(image.grey);
+            if image.blank {
+                self.warnings.push(format!(
+                    "{}: its mask has no pixel above {}; the image counts as defective ({kind}), \
+                     its pixels as normal",
+                    image.name, self.mask_threshold
+                ));
+            }
         }
         self.per_image.push(ImageEvaluation {
-            path: image.to_owned(),
-            defect: defect.map(str::to_owned),
-            score,
+            path: image.name,
+            defect: image.defect,
+            score: image.score,
         });
-        Ok(())
     }
 
     /// The images added so far.
@@ -165,14 +212,13 @@ impl Evaluator {
     }
 
     /// Computes every measure. [`Evaluation::seconds_per_image`] is left to the caller.
-    pub fn finish(self) -> Evaluation {
+    pub fn finish(mut self) -> Evaluation {
+        self.warn_of_the_whole();
         let good = self.good.pixels.rank();
         let good_scores = &self.good.scores;
         let defects: Vec<(String, RankedPixels, Vec<f32>)> = self
             .defects
             .into_iter()
-            // A type whose only image was refused.
-            .filter(|(_, group)| !group.scores.is_empty())
             .map(|(kind, group)| (kind, group.pixels.rank(), group.scores))
             .collect();
         let everything = Ranking::new(defects.iter().map(|defect| &defect.1).chain([&good]));
@@ -237,6 +283,30 @@ impl Evaluator {
             warnings: self.warnings,
             curves,
             per_image: self.per_image,
+        }
+    }
+
+    /// Adds the warnings that concern no single image.
+    fn warn_of_the_whole(&mut self) {
+        if self.grey_masks > 0 {
+            self.warnings.push(format!(
+                "{} of {} masks have grey levels: a pixel above {} (of 255) counts as defective; \
+                 another mask threshold gives other figures",
+                self.grey_masks, self.masks, self.mask_threshold
+            ));
+        }
+        let lacking = if self.good.scores.is_empty() {
+            "good"
+        } else if self.defects.is_empty() {
+            "defective"
+        } else {
+            return;
+        };
+        if !self.per_image.is_empty() {
+            self.warnings.push(format!(
+                "there is no {lacking} image among the {}: measures that need one are undefined",
+                self.per_image.len()
+            ));
         }
     }
 }
@@ -330,6 +400,11 @@ mod tests {
             .add("a.png", Some("crack"), &map(&[0.5]), &mask(&[1]))
             .unwrap();
         let mut result = evaluator.finish();
+        assert_eq!(
+            result.warnings,
+            ["there is no good image among the 1: measures that need one are undefined"]
+        );
+        result.warnings.clear();
         result.per_image.clear();
         assert_eq!(result.per_region_size[0].regions, 1);
         result.per_region_size.clear();

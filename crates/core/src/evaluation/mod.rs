@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use categories::CategoryEvaluations;
-pub use evaluator::{EvaluationError, Evaluator};
+pub use evaluator::{EvaluationError, Evaluator, ScoredImage};
 
 use crate::metrics::{CurvePoint, PrecisionRecallPoint};
 

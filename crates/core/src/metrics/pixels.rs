@@ -94,6 +94,19 @@ impl PixelScores {
         Ok(())
     }
 
+    /// Adds the pixels of another collection, as if its images had been added here: so that images can be
+    /// taken in on several threads.
+    pub fn append(&mut self, mut other: Self) {
+        let first = self.areas.len() as u64;
+        if first > 0 {
+            // A region is the lower half of a record.
+            other.defect.iter_mut().for_each(|record| *record += first);
+        }
+        self.normal.append(&mut other.normal);
+        self.defect.append(&mut other.defect);
+        self.areas.append(&mut other.areas);
+    }
+
     /// The number of regions so far.
     pub fn regions(&self) -> usize {
         self.areas.len()
