@@ -15,8 +15,9 @@ use pupilla_core::synthetic::{self, Kind, SyntheticSettings};
 use pupilla_core::test_run::TestSettings;
 
 use crate::arguments::Demo;
-use crate::commands::eval::{evaluate, print, write_pictures};
+use crate::commands::eval::{evaluate, write_pictures};
 use crate::commands::inspect::scale;
+use crate::commands::measures;
 use crate::output;
 use crate::progress::Progress;
 
@@ -72,7 +73,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     }
     let evaluation = CategoryEvaluations::new(categories);
 
-    print(&evaluation.mean, json)?;
+    measures::print(&evaluation.mean, json)?;
     write_pictures(&sheet, &demo.out, "Pupilla's demo", &evaluation.mean)?;
     let page = demo.out.join("index.html");
     output::line(json, format_args!("open {} in a browser", page.display()))?;
