@@ -3,4 +3,5 @@
 mod backbone;
 mod bad_input;
 mod data;
+mod score;
 mod workflow;

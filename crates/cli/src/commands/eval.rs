@@ -1,17 +1,18 @@
 //! `pupilla eval`: how well a model finds the labelled defects of a data set.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use pupilla::student_teacher::StudentTeacher;
-use pupilla_core::dataset::{Dataset, TestImage};
+use pupilla_core::dataset::Dataset;
 use pupilla_core::evaluation::Evaluation;
-use pupilla_core::map_file;
 use pupilla_core::sheet::{Sheet, SheetRow};
 use pupilla_core::test_run::{self, TestError, TestSettings};
+use pupilla_core::{map_file, map_set};
 
 use crate::arguments::Eval;
 use crate::commands::inspect::{load, scale};
+use crate::commands::measures;
 use crate::output;
 use crate::progress::Progress;
 
@@ -26,6 +27,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     let settings = TestSettings {
         fpr_limit: eval.fpr_limit,
         mask_threshold: eval.mask_threshold,
+        curve_spacing: eval.curves,
         skip_unreadable: eval.skip_unreadable,
     };
     let mut sheet = Sheet::new(scale(model.manifest().validation.threshold)).rows_per_kind(
@@ -46,7 +48,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     )?;
 
     let json = eval.json.as_deref();
-    print(&evaluation, json)?;
+    measures::print(&evaluation, json)?;
     if let Some(folder) = &eval.pictures {
         write_pictures(&sheet, folder, &dataset.name, &evaluation)?;
         output::line(
@@ -73,7 +75,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, TestError> {
     test_run::run(model, dataset, settings, progress, &mut |tested| {
         if let Some(folder) = maps {
-            let path = map_path(folder, dataset, tested.test);
+            let path = map_set::path_of(folder, dataset, tested.test);
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).map_err(|source| {
                     pupilla_core::atomic_file::WriteError {
@@ -100,28 +102,6 @@ pub fn evaluate(
     })
 }
 
-/// `FOLDER/<category>/test/<defect or good>/<name>.tiff`, where MVTec's evaluation looks for it.
-/// Two images that differ in their extension alone keep it.
-fn map_path(folder: &Path, dataset: &Dataset, test: &TestImage) -> PathBuf {
-    let kind = test.defect.as_deref().unwrap_or("good");
-    let same_stem = |other: &&TestImage| {
-        other.defect == test.defect && other.path.file_stem() == test.path.file_stem()
-    };
-    let unique = dataset.test.iter().filter(same_stem).count() == 1;
-    let part = if unique {
-        test.path.file_stem()
-    } else {
-        test.path.file_name()
-    };
-    let mut name = part.unwrap_or(test.path.as_os_str()).to_os_string();
-    name.push(".tiff");
-    folder
-        .join(&dataset.name)
-        .join("test")
-        .join(kind)
-        .join(name)
-}
-
 /// The page and the picture of a sheet.
 pub fn write_pictures(
     sheet: &Sheet,
@@ -135,37 +115,5 @@ pub fn write_pictures(
     sheet
         .write_contact_sheet(&folder.join("sheet.png"), 2, 160, 2)
         .context("cannot write the picture")?;
-    Ok(())
-}
-
-/// The figures as a table for people.
-pub fn print(evaluation: &Evaluation, json: Option<&Path>) -> anyhow::Result<()> {
-    let row = |name: &str, images: usize, regions: usize, measures: [Option<f64>; 3]| {
-        let [au_pro, pixel, image] = measures.map(output::measure);
-        output::line(
-            json,
-            format_args!("{name:20} {images:>7} {regions:>8} {au_pro:>10} {pixel:>12} {image:>12}"),
-        )
-    };
-    output::line(
-        json,
-        format_args!(
-            "{:20} {:>7} {:>8} {:>10} {:>12} {:>12}",
-            "", "images", "regions", "AU-PRO", "pixel AUROC", "image AUROC"
-        ),
-    )?;
-    for (name, defect) in &evaluation.per_defect {
-        let measures = [defect.au_pro, defect.pixel_auroc, defect.image_auroc];
-        row(name, defect.images, defect.regions, measures)?;
-    }
-    let measures = [
-        evaluation.au_pro,
-        evaluation.pixel_auroc,
-        evaluation.image_auroc,
-    ];
-    row("all", evaluation.images, evaluation.regions, measures)?;
-    if let Some(seconds) = evaluation.seconds_per_image {
-        output::line(json, format_args!("{seconds:.3} s an image"))?;
-    }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! One room a verb.
 
 pub mod backbone;
+pub mod check;
 pub mod demo;
 pub mod eval;
 pub mod info;
 pub mod inspect;
+pub mod measures;
+pub mod score;
 pub mod teacher;
 pub mod train;
