@@ -7,6 +7,7 @@
 
 pub mod anomaly_map;
 pub mod atomic_file;
+pub mod calibration;
 mod canvas;
 pub mod dataset;
 pub mod detector;
