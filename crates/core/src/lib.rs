@@ -20,6 +20,7 @@ pub mod mask;
 pub mod metrics;
 pub mod observer;
 pub mod patch_sheet;
+pub mod region;
 pub mod sheet;
 pub mod synthetic;
 pub mod test_run;
