@@ -7,7 +7,9 @@
 
 pub mod anomaly_map;
 pub mod atomic_file;
+pub mod attribution;
 pub mod calibration;
+pub mod calibration_run;
 mod canvas;
 pub mod dataset;
 pub mod detector;
@@ -24,3 +26,4 @@ pub mod region;
 pub mod sheet;
 pub mod synthetic;
 pub mod test_run;
+pub mod verdict;
