@@ -5,6 +5,8 @@ mod arguments;
 mod commands;
 mod output;
 mod progress;
+mod region_of_interest;
+mod region_table;
 
 use std::io;
 use std::process::ExitCode;
@@ -38,6 +40,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut progress = Progress::new(arguments.progress)?;
     match arguments.command {
         Command::Train(train) => commands::train::run(&train, &mut progress),
+        Command::Calibrate(calibrate) => commands::calibrate::run(&calibrate, &mut progress),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &mut progress),
         Command::Eval(eval) => commands::eval::run(&eval, &mut progress),
         Command::Teacher(teacher) => match teacher.command {

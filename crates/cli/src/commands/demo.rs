@@ -70,7 +70,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     // One colour scale for both: their scores are normalised alike.
     let threshold = trained
         .iter()
-        .map(|(_, model)| model.manifest().validation.threshold)
+        .map(|(_, model)| model.manifest().calibration().thresholds.image.value)
         .fold(f32::NEG_INFINITY, f32::max);
     let mut sheet = Sheet::new(scale(threshold));
     let mut categories = BTreeMap::new();

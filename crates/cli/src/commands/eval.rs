@@ -28,7 +28,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         mask_threshold: eval.mask_threshold,
         skip_unreadable: eval.skip_unreadable,
     };
-    let mut sheet = Sheet::new(scale(model.manifest().validation.threshold)).rows_per_kind(
+    let mut sheet = Sheet::new(scale(model.manifest().calibration().thresholds.image.value)).rows_per_kind(
         if eval.pictures.is_some() {
             eval.pictures_per_kind
         } else {

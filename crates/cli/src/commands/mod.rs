@@ -1,6 +1,7 @@
 //! One room a verb.
 
 pub mod backbone;
+pub mod calibrate;
 pub mod demo;
 pub mod eval;
 pub mod info;

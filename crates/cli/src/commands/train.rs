@@ -6,6 +6,7 @@ use pupilla::student_teacher::{
     fit_files,
 };
 use pupilla::teacher::Teacher;
+use pupilla_core::calibration::WantedRates;
 use pupilla_core::dataset::Dataset;
 
 use crate::arguments::{Preset, Train};
@@ -21,6 +22,10 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
             border: train.border,
             training: training(train)?,
             seed: train.seed,
+            rates: WantedRates {
+                images: train.rates.false_reject,
+                pixels: train.rates.pixel_false_reject,
+            },
         },
     };
     config.check()?;
@@ -48,10 +53,11 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     output::line(
         json,
         format_args!(
-            "{} good images learned, {} kept back for validation (highest score {:.3})",
+            "{} good images learned, {} kept back for validation (highest score {:.3}, threshold {:.3})",
             manifest.training_images,
             manifest.validation.scores.len(),
-            manifest.validation.threshold
+            manifest.validation.threshold,
+            manifest.calibration().thresholds.image.value
         ),
     )?;
     output::line(json, format_args!("wrote {}", train.out.display()))?;

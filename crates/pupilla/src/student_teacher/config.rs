@@ -1,5 +1,6 @@
 //! How to train a student–teacher detector: every setting, its default, and its range.
 
+use pupilla_core::calibration::WantedRates;
 use pupilla_core::image::resize::Resize;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,10 @@ pub struct Settings {
     pub training: Training,
     /// Seed of everything random.
     pub seed: u64,
+    /// The false-reject rates that the thresholds are calibrated to (none: the highest score of a
+    /// validation image).
+    #[serde(default)]
+    pub rates: WantedRates,
 }
 
 /// The two presets.
@@ -103,6 +108,7 @@ impl Default for Settings {
             border: Border::Reflect,
             training: Training::Quick(Quick::default()),
             seed: 0,
+            rates: WantedRates::default(),
         }
     }
 }

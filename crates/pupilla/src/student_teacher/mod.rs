@@ -4,6 +4,7 @@
 //!
 //! [`config`] → training (scale by scale, [`step`] by step) → [`detector`] → [`model_file`].
 
+mod calibration;
 pub mod config;
 pub mod detector;
 mod from_files;
@@ -13,6 +14,7 @@ mod scale_teacher;
 pub mod step;
 mod training;
 
+pub use calibration::{CalibrationData, CalibrationManifest};
 pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};
 pub use detector::{Sampling, StudentTeacher};
 pub use from_files::{FitFilesError, VALIDATION_SHARE, fit_files};
