@@ -43,7 +43,9 @@ pub enum MapFileError {
     },
     /// The TIFF holds something else than one channel of 32-bit floats.
     #[error(
-        "the anomaly map {} holds {found}; a map is one TIFF image of one channel of 32-bit floats",
+        "the anomaly map {} holds {found}; a map is one TIFF image of one channel of 32-bit floats: \
+         save the scores as they were computed, not rescaled or rounded to levels, which changes \
+         every figure",
         path.display()
     )]
     Kind {
@@ -65,6 +67,22 @@ pub enum MapFileError {
         width: u32,
         /// Its height.
         height: u32,
+    },
+    /// The map has not the size of its image: resizing it here would change the figures.
+    #[error(
+        "the anomaly map {} is {}x{} pixels, but its image {} is {}x{}: give maps at the size of the \
+         original images",
+        path.display(), map_size.0, map_size.1, image.display(), image_size.0, image_size.1
+    )]
+    OtherSize {
+        /// The file.
+        path: PathBuf,
+        /// Width and height of the map.
+        map_size: (usize, usize),
+        /// The image it belongs to.
+        image: PathBuf,
+        /// Width and height of the image.
+        image_size: (usize, usize),
     },
     /// A score is NaN or infinite.
     #[error("the anomaly map {} is not finite: {source}", path.display())]
@@ -99,6 +117,37 @@ pub fn write(path: &Path, map: &AnomalyMap) -> Result<(), WriteError> {
 /// [`MapFileError`], which names the file, if it cannot be read or decoded, is too large, holds
 /// several images, several channels or another type of number, or a score is not finite.
 pub fn read(path: &Path) -> Result<AnomalyMap, MapFileError> {
+    read_if(path, |_| Ok(()))
+}
+
+/// [`read()`] for the map of a certain image, which must have its size; another is refused before its scores
+/// are read.
+///
+/// # Errors
+/// As [`read()`], and [`MapFileError::OtherSize`] if `image_size` (width, height) is another.
+pub fn read_for(
+    path: &Path,
+    image: &Path,
+    image_size: (usize, usize),
+) -> Result<AnomalyMap, MapFileError> {
+    read_if(path, |map_size| {
+        if map_size == image_size {
+            return Ok(());
+        }
+        Err(MapFileError::OtherSize {
+            path: path.to_path_buf(),
+            map_size,
+            image: image.to_path_buf(),
+            image_size,
+        })
+    })
+}
+
+/// Reads a map whose width and height `check` accepts.
+fn read_if(
+    path: &Path,
+    check: impl FnOnce((usize, usize)) -> Result<(), MapFileError>,
+) -> Result<AnomalyMap, MapFileError> {
     let decode = |error| {
         let path = path.to_path_buf();
         match error {
@@ -135,6 +184,7 @@ pub fn read(path: &Path) -> Result<AnomalyMap, MapFileError> {
         ColorType::Gray(32) => {}
         other => return Err(kind(format!("{other:?} pixels"))),
     }
+    check((width as usize, height as usize))?;
     // A decoder turns such scores over: 1 - score, silently.
     let photometric = tiff.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation);
     if photometric.map_err(decode)? == Some(0) {

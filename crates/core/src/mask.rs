@@ -63,6 +63,7 @@ pub struct Mask {
     width: usize,
     height: usize,
     defect: Vec<bool>,
+    grey: usize,
 }
 
 impl Mask {
@@ -77,6 +78,7 @@ impl Mask {
             width,
             height,
             defect,
+            grey: 0,
         }
     }
 
@@ -132,14 +134,14 @@ impl Mask {
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut image = DynamicImage::from_decoder(decoder).map_err(decode)?;
         image.apply_orientation(orientation);
-        let defect = defect_pixels(&image, threshold).ok_or_else(|| MaskError::Float {
+        let (defect, grey) = defect_pixels(&image, threshold).ok_or_else(|| MaskError::Float {
             path: path.to_path_buf(),
         })?;
-        Ok(Self::new(
-            image.width() as usize,
-            image.height() as usize,
-            defect,
-        ))
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        Ok(Self {
+            grey,
+            ..Self::new(width, height, defect)
+        })
     }
 
     /// [`Mask::read`] for the mask of a certain image, which must have its size.
@@ -183,6 +185,12 @@ impl Mask {
     /// Whether the pixel at a row and a column is defective.
     pub fn is_defect(&self, row: usize, column: usize) -> bool {
         self.defect[row * self.width + column]
+    }
+
+    /// Of a mask that was read, the number of pixels that are neither as dark as its darkest nor as bright as its
+    /// brightest: where there are any, the threshold decides what is a defect.
+    pub fn grey_pixels(&self) -> usize {
+        self.grey
     }
 
     /// Whether no pixel is defective.
@@ -235,18 +243,23 @@ pub struct Regions {
     pub areas: Vec<usize>,
 }
 
-/// Whether each pixel's largest colour lies above `threshold` (of 255); `None` for floats.
-fn defect_pixels(image: &DynamicImage, threshold: u8) -> Option<Vec<bool>> {
-    fn above<T: Copy + PartialOrd>(
+/// Whether each pixel's largest colour lies above `threshold` (of 255), and how many lie between the lowest and
+/// the highest; `None` for floats.
+fn defect_pixels(image: &DynamicImage, threshold: u8) -> Option<(Vec<bool>, usize)> {
+    fn above<T: Copy + Ord>(
         values: &[T],
         channels: usize,
         colours: usize,
         limit: T,
-    ) -> Vec<bool> {
-        let pixels = values.chunks_exact(channels);
-        pixels
-            .map(|pixel| pixel[..colours].iter().any(|&value| value > limit))
-            .collect()
+    ) -> (Vec<bool>, usize) {
+        let largest = |pixel: &[T]| pixel[1..colours].iter().fold(pixel[0], |a, &b| a.max(b));
+        let levels = || values.chunks_exact(channels).map(largest);
+        let (Some(lowest), Some(highest)) = (levels().min(), levels().max()) else {
+            return (Vec::new(), 0);
+        };
+        let between = levels().filter(|&level| level != lowest && level != highest);
+        let grey = between.count();
+        (levels().map(|level| level > limit).collect(), grey)
     }
     let deep = u16::from(threshold) * 257;
     match image {
@@ -318,6 +331,7 @@ mod tests {
             assert_eq!(any.defect(), [false, true, true, true], "{name}");
             let half = Mask::read(&path(name), 127).unwrap();
             assert_eq!(half.defect(), [false, false, false, true], "{name}");
+            assert_eq!(half.grey_pixels(), 2, "{name}");
         }
     }
 

@@ -20,6 +20,8 @@ pub struct TestSettings {
     pub fpr_limit: f64,
     /// Mask pixels above this value (of 255) are defective (0, as in MVTec's evaluation).
     pub mask_threshold: u8,
+    /// Fill the evaluation's curves with points this far apart ([`Evaluator::with_curves`]).
+    pub curve_spacing: Option<f64>,
     /// Leave unreadable images out, and tell the observer, instead of failing.
     pub skip_unreadable: bool,
 }
@@ -29,6 +31,7 @@ impl Default for TestSettings {
         Self {
             fpr_limit: 0.3,
             mask_threshold: 0,
+            curve_spacing: None,
             skip_unreadable: false,
         }
     }
@@ -102,6 +105,9 @@ pub fn run<D: Detector>(
 ) -> Result<Evaluation, TestError> {
     let tests = dataset.require_test()?;
     let mut evaluator = Evaluator::new(settings.fpr_limit, settings.mask_threshold)?;
+    if let Some(spacing) = settings.curve_spacing {
+        evaluator = evaluator.with_curves(spacing);
+    }
     let mut time = Duration::ZERO;
     observer.start(&format!("testing {}", dataset.name), tests.len() as u64);
     for (done, test) in tests.iter().enumerate() {
@@ -114,7 +120,7 @@ pub fn run<D: Detector>(
             }
             Err(error) => return Err(error.into()),
             Ok(image) => {
-                let name = display_name(test);
+                let name = test.display_name();
                 let mask = match &test.mask {
                     None => Mask::good(image.width(), image.height()),
                     Some(path) => Mask::read_for(
@@ -155,10 +161,4 @@ pub fn run<D: Detector>(
         observer.warn(warning);
     }
     Ok(evaluation)
-}
-
-fn display_name(test: &TestImage) -> String {
-    let file = test.path.file_name().unwrap_or(test.path.as_os_str());
-    let kind = test.defect.as_deref().unwrap_or("good");
-    format!("{kind}/{}", file.to_string_lossy())
 }

@@ -33,7 +33,10 @@ pub fn fingerprint(paths: &[PathBuf], root: &Path) -> Result<String, Fingerprint
         .collect();
     files.sort();
     // All are tried, so that the error named is the first and not the quickest.
-    let digests: Vec<_> = files.par_iter().map(|(_, path)| digest(path)).collect();
+    let digests: Vec<_> = files
+        .par_iter()
+        .map(|(_, path)| file_digest(path))
+        .collect();
     let mut whole = Sha256::new();
     for ((name, _), digest) in files.iter().zip(digests) {
         whole.update((name.len() as u64).to_le_bytes());
@@ -61,7 +64,11 @@ fn relative_name(path: &Path, root: &Path) -> Vec<u8> {
     parts.join(b"/".as_slice())
 }
 
-fn digest(path: &Path) -> Result<[u8; 32], FingerprintError> {
+/// SHA-256 of a file's content.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn file_digest(path: &Path) -> Result<[u8; 32], FingerprintError> {
     let place = |source| FingerprintError {
         path: path.to_path_buf(),
         source,

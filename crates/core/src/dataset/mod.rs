@@ -9,20 +9,26 @@
 //! <name>/ground_truth/<defect>/000_mask.png     its mask (000.png and other formats are taken too)
 //! ```
 //!
+//! (a mask in `ground_truth/good` is not needed, and must be blank),
+//!
 //! and a plain folder of good images, which has no test part. Files are taken in the order of their
 //! names (by bytes), links are followed; hidden files, files that are no images by their extension
 //! and folders where files are expected are passed over.
 
+mod categories;
 mod fingerprint;
 mod split;
+mod survey;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use fingerprint::{FingerprintError, file_fingerprint, fingerprint};
+pub use categories::categories;
+pub use fingerprint::{FingerprintError, file_digest, file_fingerprint, fingerprint};
 pub use split::{Split, SplitError, split};
+pub use survey::{Survey, survey};
 
 use crate::image::read::has_image_extension;
 
@@ -36,7 +42,8 @@ pub struct Dataset {
     pub name: String,
     /// Its folder, as given.
     pub root: PathBuf,
-    /// Anomaly-free images to learn from, in the order of their names; at least one.
+    /// Anomaly-free images to learn from, in the order of their names; at least one, but none is looked for by
+    /// [`Dataset::open_test`].
     pub good: Vec<PathBuf>,
     /// Labelled images to test with, in the order of their folders and names; may be empty.
     pub test: Vec<TestImage>,
@@ -49,8 +56,21 @@ pub struct TestImage {
     pub path: PathBuf,
     /// The kind of defect (its folder's name), or `None` for a good image.
     pub defect: Option<String>,
-    /// The ground-truth mask: always there for a defect, never for a good image.
+    /// The ground-truth mask: always there for a defect, rarely for a good image (whose mask must be blank).
     pub mask: Option<PathBuf>,
+}
+
+impl TestImage {
+    /// Its name for people: `<defect>/<file>`, `good/<file>`.
+    pub fn display_name(&self) -> String {
+        let file = self.path.file_name().unwrap_or(self.path.as_os_str());
+        format!("{}/{}", self.folder(), file.to_string_lossy())
+    }
+
+    /// The folder of its kind: the defect's name, or `good`.
+    pub fn folder(&self) -> &str {
+        self.defect.as_deref().unwrap_or(GOOD)
+    }
 }
 
 /// A folder is no data set, or lacks a part. Every variant names the place and says what to do.
@@ -157,8 +177,28 @@ impl Dataset {
         let mut dataset = Self::open_good(path)?;
         // Without `train`, `test` has been refused.
         if path.join("test").is_dir() {
-            dataset.test = test_images(path)?;
+            dataset.test = test_images(path, &mut Err)?;
         }
+        Ok(dataset)
+    }
+
+    /// Finds the test images alone, which is enough to evaluate maps: `train` is not looked at, and need not be
+    /// there.
+    ///
+    /// # Errors
+    /// [`DatasetError`], where the test part is concerned, also if there is no test image.
+    pub fn open_test(path: &Path) -> Result<Self, DatasetError> {
+        let here = list(path)?;
+        let mut dataset = Self {
+            name: name_of(path),
+            root: path.to_path_buf(),
+            good: Vec::new(),
+            test: Vec::new(),
+        };
+        if here.has_folder("test") {
+            dataset.test = test_images(path, &mut Err)?;
+        }
+        dataset.require_test()?;
         Ok(dataset)
     }
 
@@ -232,25 +272,31 @@ fn training_images(root: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     images_in(&good)
 }
 
-fn test_images(root: &Path) -> Result<Vec<TestImage>, DatasetError> {
+/// The test images under `root`; what is wrong with a mask goes to `refuse`, which ends the search or lets
+/// the image stand without one.
+fn test_images(
+    root: &Path,
+    refuse: &mut dyn FnMut(DatasetError) -> Result<(), DatasetError>,
+) -> Result<Vec<TestImage>, DatasetError> {
     let test = root.join("test");
     let mut found = Vec::new();
     for folder in list(&test)?.folders {
         let images = list(&test.join(&folder))?.images;
-        if folder == GOOD {
-            found.extend(images.into_iter().map(|path| TestImage {
-                path,
-                defect: None,
-                mask: None,
-            }));
-            continue;
-        }
         let masks = Masks::of(&root.join("ground_truth").join(&folder))?;
+        let defect = (folder != GOOD).then(|| folder.to_string_lossy().into_owned());
         for path in images {
+            let mask = match masks.find(&path) {
+                Ok(mask) => Some(mask),
+                Err(DatasetError::NoMask { .. }) if defect.is_none() => None,
+                Err(error) => {
+                    refuse(error)?;
+                    None
+                }
+            };
             found.push(TestImage {
-                mask: Some(masks.find(&path)?),
                 path,
-                defect: Some(folder.to_string_lossy().into_owned()),
+                defect: defect.clone(),
+                mask,
             });
         }
     }

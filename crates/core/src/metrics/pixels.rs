@@ -94,6 +94,19 @@ impl PixelScores {
         Ok(())
     }
 
+    /// Adds the pixels of another collection, as if its images had been added here: so that images can be
+    /// taken in on several threads.
+    pub fn append(&mut self, mut other: Self) {
+        let first = self.areas.len() as u64;
+        if first > 0 {
+            // A region is the lower half of a record.
+            other.defect.iter_mut().for_each(|record| *record += first);
+        }
+        self.normal.append(&mut other.normal);
+        self.defect.append(&mut other.defect);
+        self.areas.append(&mut other.areas);
+    }
+
     /// The number of regions so far.
     pub fn regions(&self) -> usize {
         self.areas.len()
@@ -122,6 +135,25 @@ pub struct RankedPixels {
     pub(super) defect: Vec<u64>,
     /// The number of pixels of each region.
     pub(super) areas: Vec<u32>,
+}
+
+impl RankedPixels {
+    /// Single scores instead of maps, to measure whole images: each counts as a pixel, each defective one
+    /// as a region of its own. Scores are finite, as those of maps that were added are.
+    pub fn of_scores(normal: &[f32], defective: &[f32]) -> Self {
+        let keys = defective.iter().map(|&score| key::from_score(score));
+        let records = keys.zip(0_u64..);
+        let mut ranked = Self {
+            normal: normal.iter().map(|&score| key::from_score(score)).collect(),
+            defect: records
+                .map(|(key, region)| u64::from(key) << 32 | region)
+                .collect(),
+            areas: vec![1; defective.len()],
+        };
+        ranked.normal.sort_unstable();
+        ranked.defect.sort_unstable();
+        ranked
+    }
 }
 
 #[cfg(test)]

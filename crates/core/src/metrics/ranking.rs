@@ -1,54 +1,55 @@
-//! AU-PRO, AUROC and the curves, each by one sweep over ranked pixels.
+//! Every measure of ranked pixels, by sweeping once from the highest score down.
+//!
+//! [`Ranking::sweep`] visits the distinct scores of defective pixels; what is measured there stands in a
+//! room of its own ([`overlap`](super::overlap), [`precision`](super::precision),
+//! [`curves`](super::curves)), so that one sweep can serve several.
 
 use super::auroc::fraction_won;
-use super::key;
+use super::overlap::{Overlap, RegionAuPro};
 use super::pixels::RankedPixels;
+use super::precision::{BestF1, Precision};
 
 /// The pixels of one or more [`RankedPixels`] taken together, without copying them.
 #[derive(Clone, Debug)]
 pub struct Ranking<'a> {
-    parts: Vec<&'a RankedPixels>,
+    pub(super) parts: Vec<&'a RankedPixels>,
     /// Where each part's regions begin in the numbering of all of them.
     first_region: Vec<usize>,
-    regions: usize,
-    normal: u64,
-    defect: u64,
+    /// The areas of the regions that are measured, in the order of their adding.
+    pub(super) areas: Vec<u32>,
+    /// For each region of all parts its place in `areas`, or [`LEFT_OUT`]; empty if all are measured.
+    places: Vec<u32>,
+    pub(super) normal: u64,
+    pub(super) defect: u64,
 }
 
-/// One region and how well it is found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RegionAuPro {
-    /// The region's pixels.
-    pub area: u32,
-    /// The region's own share of [`Ranking::au_pro`], in `[0, 1]`; the mean over regions is AU-PRO.
-    pub au_pro: f64,
-}
+/// The place of a region that is not measured.
+const LEFT_OUT: u32 = u32::MAX;
 
-/// A point of the ROC and PRO curves: what happens when pixels that score **at least**
-/// `threshold` are called defective.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CurvePoint {
-    /// The threshold.
-    pub threshold: f32,
-    /// False-positive rate: the share of pixels outside all regions that are called defective.
-    pub fpr: f64,
-    /// True-positive rate: the share of all defective pixels that are called defective.
-    pub tpr: f64,
-    /// Per-region overlap: that share in each region, averaged over the regions.
-    pub pro: f64,
+/// All measures of a [`Ranking`] that are single numbers; each is `None` where it is undefined.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measures {
+    /// [`Ranking::au_pro`] for each limit that was asked for.
+    pub au_pro: Vec<Option<f64>>,
+    /// [`Ranking::auroc`].
+    pub auroc: Option<f64>,
+    /// [`Ranking::average_precision`].
+    pub average_precision: Option<f64>,
+    /// [`Ranking::best_f1`].
+    pub best_f1: Option<BestF1>,
 }
 
 /// All defective pixels of one distinct score, on the way from the highest score down.
-struct Step<'a> {
-    key: u32,
+pub(super) struct Step<'a> {
+    pub(super) key: u32,
     /// The lowest key of a normal pixel above this step and below the one before, if any.
-    normal_key_above: Option<u32>,
+    pub(super) normal_key_above: Option<u32>,
     /// Normal pixels that score higher.
-    normal_above: u64,
+    pub(super) normal_above: u64,
     /// Normal pixels that score the same.
-    normal_tied: u64,
+    pub(super) normal_tied: u64,
     /// The region of each defective pixel of this score.
-    regions: &'a [usize],
+    pub(super) regions: &'a [usize],
 }
 
 impl<'a> Ranking<'a> {
@@ -56,23 +57,82 @@ impl<'a> Ranking<'a> {
     pub fn new(parts: impl IntoIterator<Item = &'a RankedPixels>) -> Self {
         let parts: Vec<_> = parts.into_iter().collect();
         let mut first_region = Vec::with_capacity(parts.len());
-        let mut regions = 0;
+        let mut areas = Vec::new();
         for part in &parts {
-            first_region.push(regions);
-            regions += part.areas.len();
+            first_region.push(areas.len());
+            areas.extend_from_slice(&part.areas);
         }
         Self {
             first_region,
-            regions,
+            areas,
+            places: Vec::new(),
             normal: parts.iter().map(|part| part.normal.len() as u64).sum(),
             defect: parts.iter().map(|part| part.defect.len() as u64).sum(),
             parts,
         }
     }
 
+    /// The same negatives and those regions alone whose number of pixels `takes` accepts: the pixels of
+    /// the others are left out, neither found nor false alarms. For measures by region size.
+    #[must_use]
+    pub fn of_regions(&self, takes: impl Fn(u32) -> bool) -> Self {
+        let mut areas = Vec::new();
+        let place = |area: u32| {
+            if takes(area) {
+                areas.push(area);
+                areas.len() as u32 - 1
+            } else {
+                LEFT_OUT
+            }
+        };
+        // Of a selection, the regions left out before stay out.
+        let places = if self.places.is_empty() {
+            self.areas.iter().copied().map(place).collect()
+        } else {
+            let chosen: Vec<u32> = self.areas.iter().copied().map(place).collect();
+            let again = |&place: &u32| chosen.get(place as usize).copied().unwrap_or(LEFT_OUT);
+            self.places.iter().map(again).collect()
+        };
+        Self {
+            parts: self.parts.clone(),
+            first_region: self.first_region.clone(),
+            defect: areas.iter().copied().map(u64::from).sum(),
+            areas,
+            places,
+            normal: self.normal,
+        }
+    }
+
     /// The number of regions.
     pub fn regions(&self) -> usize {
-        self.regions
+        self.areas.len()
+    }
+
+    /// All single numbers from one sweep, AU-PRO for each of `fpr_limits`.
+    pub fn measures(&self, fpr_limits: &[f64]) -> Measures {
+        let mut overlaps: Vec<Option<Overlap>> = fpr_limits
+            .iter()
+            .map(|&limit| Overlap::new(self, limit))
+            .collect();
+        let mut won = Won::new(self);
+        let mut precision = Precision::new(self);
+        self.sweep(|step| {
+            for overlap in overlaps.iter_mut().flatten() {
+                overlap.visit(step);
+            }
+            won.visit(step);
+            precision.visit(step);
+            true
+        });
+        Measures {
+            au_pro: overlaps
+                .into_iter()
+                .map(|overlap| overlap.and_then(|overlap| overlap.au_pro(self)))
+                .collect(),
+            auroc: won.auroc(self),
+            average_precision: precision.average(),
+            best_f1: precision.best_f1(),
+        }
     }
 
     /// The area under the per-region-overlap curve over the false-positive rate from 0 to
@@ -86,151 +146,59 @@ impl<'a> Ranking<'a> {
     /// `None` if there is no region or no negative, or `fpr_limit` is not in `(0, 1]`. The error is
     /// some rounding steps of f64 (about 1e-15), however many pixels there are.
     pub fn au_pro(&self, fpr_limit: f64) -> Option<f64> {
-        let regions = self.au_pro_of_regions(fpr_limit)?;
-        let sum: f64 = regions.iter().map(|region| region.au_pro).sum();
-        (!regions.is_empty()).then(|| sum / regions.len() as f64)
+        self.overlap(fpr_limit)?.au_pro(self)
     }
 
     /// Each region's own area under its overlap curve, normalised as [`Ranking::au_pro`], in the
-    /// order in which the regions were added; for tables by region size. `None` as there, but no
-    /// regions give an empty list.
+    /// order in which the regions were added. `None` as there, but no regions give an empty list.
     pub fn au_pro_of_regions(&self, fpr_limit: f64) -> Option<Vec<RegionAuPro>> {
-        if self.normal == 0 || !(fpr_limit > 0.0 && fpr_limit <= 1.0) {
-            return None;
-        }
-        // A defective pixel lifts its region's overlap by 1/area once the threshold has come down to
-        // its score: at `above` false positives if none is tied with it, else along a ramp from
-        // `above` to `above + tied`. Up to the limit its area, in false positives, is
-        // `limit - above - tied / 2`: an integer sum for each region. Only the one step that the
-        // limit cuts has a fraction: the triangle up to the limit.
-        let limit = fpr_limit * self.normal as f64;
-        let mut whole = vec![0_u64; self.regions];
-        let mut twice_missed = vec![0_u128; self.regions];
-        let mut cut = vec![0_u64; self.regions];
-        let mut triangle = 0.0;
-        self.sweep(|step| {
-            let start = step.normal_above as f64;
-            if start >= limit {
-                return false;
-            }
-            let is_cut = (step.normal_above + step.normal_tied) as f64 > limit;
-            if is_cut {
-                triangle = (limit - start) * (limit - start) / (2 * step.normal_tied) as f64;
-            }
-            for &region in step.regions {
-                if is_cut {
-                    cut[region] += 1;
-                } else {
-                    whole[region] += 1;
-                    twice_missed[region] += u128::from(2 * step.normal_above + step.normal_tied);
-                }
-            }
-            true
-        });
-        let areas = self.parts.iter().flat_map(|part| &part.areas);
-        let regions = areas.enumerate().map(|(region, &area)| {
-            let rectangles = whole[region] as f64 * limit - twice_missed[region] as f64 / 2.0;
-            let found = rectangles + cut[region] as f64 * triangle;
-            RegionAuPro {
-                area,
-                au_pro: (found / (limit * f64::from(area))).clamp(0.0, 1.0),
-            }
-        });
-        Some(regions.collect())
+        Some(self.overlap(fpr_limit)?.of_regions(self))
+    }
+
+    fn overlap(&self, fpr_limit: f64) -> Option<Overlap> {
+        let mut overlap = Overlap::new(self, fpr_limit)?;
+        self.sweep(|step| overlap.visit(step));
+        Some(overlap)
     }
 
     /// The area under the ROC curve of the pixels, exact as [`auroc()`](super::auroc()): every
     /// defective pixel weighs the same. `None` if there is no defective or no normal pixel.
     pub fn auroc(&self) -> Option<f64> {
-        let mut twice_won = 0_u128;
+        let mut won = Won::new(self);
         self.sweep(|step| {
-            let below = self.normal - step.normal_above - step.normal_tied;
-            twice_won += step.regions.len() as u128 * u128::from(2 * below + step.normal_tied);
+            won.visit(step);
             true
         });
-        fraction_won(twice_won, self.defect, self.normal)
+        won.auroc(self)
     }
 
-    /// The ROC and PRO curves from (0, 0) to (1, 1), joined by straight lines, thresholds falling.
+    /// The average precision of the pixels: the precision at each distinct score, weighted by the recall
+    /// gained there, without interpolation (as scikit-learn's `average_precision_score`). In `(0, 1]`; what a
+    /// random score reaches is the share of defective pixels. `None` if there is no defective or no
+    /// normal pixel.
+    pub fn average_precision(&self) -> Option<f64> {
+        self.precision().average()
+    }
+
+    /// The best F1 that any threshold reaches, and that threshold. `None` if there is no defective or no
+    /// normal pixel.
     ///
-    /// A corner is left out while all rates are within `spacing` of the last point kept: 0 keeps
-    /// every corner, 0.002 at most some 1 500 points, enough for a plot. (Areas are not computed
-    /// from this.) `None` if there is no region or no negative.
-    pub fn curve(&self, spacing: f64) -> Option<Vec<CurvePoint>> {
-        if self.normal == 0 || self.regions == 0 {
-            return None;
-        }
-        let areas: Vec<u32> = self
-            .parts
-            .iter()
-            .flat_map(|part| part.areas.iter().copied())
-            .collect();
-        let (lowest, highest) = self.key_range()?;
-        let mut points = vec![CurvePoint {
-            threshold: key::to_score(highest).next_up(),
-            fpr: 0.0,
-            tpr: 0.0,
-            pro: 0.0,
-        }];
-        let mut keep = |point: CurvePoint| {
-            let last = points[points.len() - 1];
-            let moved = (point.fpr - last.fpr)
-                .max(point.tpr - last.tpr)
-                .max(point.pro - last.pro);
-            if moved > spacing {
-                points.push(point);
-            }
-        };
-        let (normal, defect) = (self.normal as f64, self.defect as f64);
-        let (mut found, mut overlap) = (0_u64, 0.0);
-        self.sweep(|step| {
-            let rates = |key, normal_at_least: u64, found: u64, overlap: f64| CurvePoint {
-                threshold: key::to_score(key),
-                fpr: normal_at_least as f64 / normal,
-                tpr: found as f64 / defect,
-                pro: (overlap / self.regions as f64).min(1.0),
-            };
-            if let Some(key) = step.normal_key_above {
-                keep(rates(key, step.normal_above, found, overlap));
-            }
-            found += step.regions.len() as u64;
-            for &region in step.regions {
-                overlap += 1.0 / f64::from(areas[region]);
-            }
-            let at_least = step.normal_above + step.normal_tied;
-            keep(rates(step.key, at_least, found, overlap));
-            true
-        });
-        let end = CurvePoint {
-            threshold: key::to_score(lowest),
-            fpr: 1.0,
-            tpr: 1.0,
-            pro: 1.0,
-        };
-        // The last corner kept may differ from the end by less than the spacing, or by rounding.
-        match points.last_mut() {
-            Some(last) if last.fpr == 1.0 && last.tpr == 1.0 => *last = end,
-            _ => points.push(end),
-        }
-        Some(points)
+    /// It is chosen with the labels in sight: a bound to compare with, no threshold to work with.
+    pub fn best_f1(&self) -> Option<BestF1> {
+        self.precision().best_f1()
     }
 
-    /// The lowest and the highest key.
-    fn key_range(&self) -> Option<(u32, u32)> {
-        let ends = |part: &&RankedPixels| {
-            let normal = [part.normal.first(), part.normal.last()];
-            let defect = [part.defect.first(), part.defect.last()];
-            let defect = defect.map(|record| record.map(|&record| (record >> 32) as u32));
-            let normal = normal.map(|key| key.copied());
-            normal.into_iter().chain(defect).flatten()
-        };
-        let lowest = self.parts.iter().flat_map(ends).min()?;
-        let highest = self.parts.iter().flat_map(ends).max()?;
-        Some((lowest, highest))
+    fn precision(&self) -> Precision {
+        let mut precision = Precision::new(self);
+        self.sweep(|step| {
+            precision.visit(step);
+            true
+        });
+        precision
     }
 
     /// Visits the distinct scores of defective pixels from the highest down, until `visit` says no.
-    fn sweep(&self, mut visit: impl FnMut(&Step<'_>) -> bool) {
+    pub(super) fn sweep(&self, mut visit: impl FnMut(&Step<'_>) -> bool) {
         let mut defect: Vec<&[u64]> = self.parts.iter().map(|part| &part.defect[..]).collect();
         let mut normal: Vec<&[u32]> = self.parts.iter().map(|part| &part.normal[..]).collect();
         let (mut regions, mut normal_above) = (Vec::new(), 0);
@@ -242,19 +210,27 @@ impl<'a> Ranking<'a> {
                 while let Some((&record, rest)) = part.split_last()
                     && (record >> 32) as u32 == key
                 {
-                    regions.push(first + record as u32 as usize);
+                    let region = first + record as u32 as usize;
+                    match self.places.get(region) {
+                        None => regions.push(region),
+                        Some(&LEFT_OUT) => {}
+                        Some(&place) => regions.push(place as usize),
+                    }
                     *part = rest;
                 }
+            }
+            if regions.is_empty() {
+                continue;
             }
             let mut normal_key_above: Option<u32> = None;
             let mut normal_tied = 0;
             for part in &mut normal {
-                let above = part.iter().rev().take_while(|&&other| other > key).count();
+                let above = count_from_end(part, |other| other > key);
                 let (rest, passed) = part.split_at(part.len() - above);
                 if let Some(&lowest) = passed.first() {
                     normal_key_above = Some(normal_key_above.map_or(lowest, |key| key.min(lowest)));
                 }
-                let tied = rest.iter().rev().take_while(|&&other| other == key).count();
+                let tied = count_from_end(rest, |other| other == key);
                 normal_above += above as u64;
                 normal_tied += tied as u64;
                 *part = &rest[..rest.len() - tied];
@@ -274,12 +250,50 @@ impl<'a> Ranking<'a> {
     }
 }
 
+/// How many keys at the end of `ascending` satisfy `holds`, which those before them do not: strides that
+/// double, then a search within the last. Between two defective pixels there are often few normal
+/// ones and sometimes millions.
+fn count_from_end(ascending: &[u32], holds: impl Fn(u32) -> bool) -> usize {
+    let length = ascending.len();
+    let mut stride = 1;
+    while stride <= length && holds(ascending[length - stride]) {
+        stride *= 2;
+    }
+    let (low, high) = (stride / 2, stride.min(length + 1) - 1);
+    let unknown = &ascending[length - high..length - low];
+    low + unknown.len() - unknown.partition_point(|&key| !holds(key))
+}
+
+/// Pairs of a defective and a normal pixel that the defective one wins, ties half.
+struct Won {
+    normal: u64,
+    twice: u128,
+}
+
+impl Won {
+    fn new(ranking: &Ranking<'_>) -> Self {
+        Self {
+            normal: ranking.normal,
+            twice: 0,
+        }
+    }
+
+    fn visit(&mut self, step: &Step<'_>) {
+        let below = self.normal - step.normal_above - step.normal_tied;
+        self.twice += step.regions.len() as u128 * u128::from(2 * below + step.normal_tied);
+    }
+
+    fn auroc(&self, ranking: &Ranking<'_>) -> Option<f64> {
+        fraction_won(self.twice, ranking.defect, ranking.normal)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::anomaly_map::AnomalyMap;
     use crate::mask::Mask;
-    use crate::metrics::PixelScores;
+    use crate::metrics::{CurvePoint, PixelScores, PrecisionRecallPoint};
     use proptest::prelude::*;
 
     type Images = Vec<(AnomalyMap, Mask)>;
@@ -300,8 +314,13 @@ mod tests {
         )
     }
 
-    /// The slow obvious twin: threshold everything anew at every distinct score and count.
-    fn slow_curve(images: &Images) -> Option<Vec<CurvePoint>> {
+    /// The slow obvious twin: threshold everything anew at every distinct score and count, as if the
+    /// pixels of regions that `takes` refuses did not exist. Beside it the number of defective and of
+    /// normal pixels.
+    fn slow_curve(
+        images: &Images,
+        takes: &dyn Fn(usize) -> bool,
+    ) -> Option<(Vec<CurvePoint>, [f64; 2])> {
         let mut thresholds: Vec<f32> = images
             .iter()
             .flat_map(|(map, _)| map.scores().iter().copied())
@@ -309,10 +328,16 @@ mod tests {
         thresholds.sort_by(|a, b| b.total_cmp(a));
         thresholds.dedup();
         let labels: Vec<_> = images.iter().map(|(_, mask)| mask.regions()).collect();
-        let regions: usize = labels.iter().map(|labels| labels.areas.len()).sum();
-        let defects: usize = labels.iter().flat_map(|labels| &labels.areas).sum();
+        let areas = || {
+            labels
+                .iter()
+                .flat_map(|labels| labels.areas.iter().copied())
+        };
+        let regions = areas().filter(|&area| takes(area)).count();
+        let defects: usize = areas().filter(|&area| takes(area)).sum();
         let pixels: usize = labels.iter().map(|labels| labels.labels.len()).sum();
-        if regions == 0 || defects == pixels {
+        let normal = pixels - areas().sum::<usize>();
+        if regions == 0 || normal == 0 {
             return None;
         }
         let mut points = vec![CurvePoint {
@@ -333,18 +358,37 @@ mod tests {
                     }
                 }
                 for (&found, &area) in found.iter().zip(&labels.areas) {
-                    true_positives += found;
-                    overlap += f64::from(found) / area as f64;
+                    if takes(area) {
+                        true_positives += found;
+                        overlap += f64::from(found) / area as f64;
+                    }
                 }
             }
             points.push(CurvePoint {
                 threshold,
-                fpr: f64::from(false_positives) / (pixels - defects) as f64,
+                fpr: f64::from(false_positives) / normal as f64,
                 tpr: f64::from(true_positives) / defects as f64,
                 pro: overlap / regions as f64,
             });
         }
-        Some(points)
+        Some((points, [defects as f64, normal as f64]))
+    }
+
+    /// Average precision and the best F1 with its threshold, at every threshold by their definitions.
+    fn slow_precision(points: &[CurvePoint], [defects, normal]: [f64; 2]) -> (f64, f64, f32) {
+        let (mut average, mut best, mut at) = (0.0, 0.0, f32::NAN);
+        for pair in points.windows(2) {
+            let [found, called_good] =
+                [pair[1].tpr * defects, pair[1].fpr * normal].map(f64::round);
+            // At the score of a pixel that is left out, nothing may be called defective yet.
+            let precision = found / (found + called_good).max(1.0);
+            average += (pair[1].tpr - pair[0].tpr) * precision;
+            let f1 = 2.0 * found / (found + called_good + defects);
+            if f1 > best {
+                (best, at) = (f1, pair[1].threshold);
+            }
+        }
+        (average, best, at)
     }
 
     /// The area under straight lines between `points`, from 0 to `limit`.
@@ -416,7 +460,10 @@ mod tests {
             let ranking = Ranking::new([pixels]);
             assert_eq!(ranking.au_pro(0.3), None);
             assert_eq!(ranking.auroc(), None);
+            assert_eq!(ranking.average_precision(), None);
+            assert_eq!(ranking.best_f1(), None);
             assert_eq!(ranking.curve(0.0), None);
+            assert_eq!(ranking.precision_recall(0.0), None);
         }
         assert!(Ranking::new([&good, &all]).au_pro(0.3).is_some());
     }
@@ -447,24 +494,55 @@ mod tests {
 
     proptest! {
         #[test]
+        fn counting_from_the_end_equals_a_plain_count(mut keys in prop::collection::vec(0_u32..20, 0..80), key in 0_u32..21) {
+            keys.sort_unstable();
+            let slow = keys.iter().rev().take_while(|&&other| other > key).count();
+            prop_assert_eq!(count_from_end(&keys, |other| other > key), slow);
+        }
+    }
+
+    proptest! {
+        #[test]
         fn equals_the_slow_twin(
             images in prop::collection::vec(image(), 1..4),
             split in 0_usize..4,
             limit in prop_oneof![Just(0.3), Just(0.05), Just(1.0), 0.01_f64..1.0],
+            largest in 1_usize..12,
         ) {
             // Two parts taken together are the same as one.
             let (left, right) = images.split_at(split.min(images.len()));
             let parts = [ranked(left), ranked(right)];
             let ranking = Ranking::new(&parts);
-            let slow = slow_curve(&images);
-            let expected = slow.as_ref().map(|points| area(points, limit, |point| point.pro));
-            prop_assert!(close(ranking.au_pro(limit), expected));
-            let expected = slow.as_ref().map(|points| area(points, 1.0, |point| point.tpr));
-            prop_assert!(close(ranking.auroc(), expected));
+            let any = |_| true;
+            let small = |area| area < largest;
+            let selections: [(&dyn Fn(usize) -> bool, Ranking<'_>); 3] = [
+                (&any, ranking.clone()),
+                (&small, ranking.of_regions(|area| small(area as usize))),
+                // A selection of a selection.
+                (&small, ranking.of_regions(|_| true).of_regions(|area| small(area as usize))),
+            ];
+            for (takes, ranking) in selections {
+                let slow = slow_curve(&images, takes);
+                let measures = ranking.measures(&[limit]);
+                let expected = slow.as_ref().map(|(points, _)| area(points, limit, |point| point.pro));
+                prop_assert!(close(ranking.au_pro(limit), expected));
+                prop_assert_eq!(measures.au_pro, vec![ranking.au_pro(limit)]);
+                let expected = slow.as_ref().map(|(points, _)| area(points, 1.0, |point| point.tpr));
+                prop_assert!(close(ranking.auroc(), expected));
+                prop_assert_eq!(measures.auroc, ranking.auroc());
+                let expected = slow.as_ref().map(|(points, counts)| slow_precision(points, *counts));
+                prop_assert!(close(ranking.average_precision(), expected.map(|slow| slow.0)));
+                prop_assert_eq!(measures.average_precision, ranking.average_precision());
+                let best = ranking.best_f1();
+                prop_assert!(close(best.map(|best| best.f1), expected.map(|slow| slow.1)));
+                prop_assert_eq!(best.map(|best| best.threshold), expected.map(|slow| slow.2));
+                prop_assert_eq!(measures.best_f1, best);
+            }
 
+            let slow = slow_curve(&images, &any);
             let curve = ranking.curve(0.0);
             prop_assert_eq!(curve.is_some(), slow.is_some());
-            if let (Some(curve), Some(slow)) = (curve, slow) {
+            if let (Some(curve), Some((slow, [defects, normal]))) = (curve, slow) {
                 let same = |limit: f64| (area(&curve, limit, |p| p.pro) - area(&slow, limit, |p| p.pro)).abs();
                 prop_assert!(same(1.0) < 1e-12 && same(limit) < 1e-12);
                 // Every point is what thresholding there gives.
@@ -474,6 +552,20 @@ mod tests {
                     prop_assert!((twin.tpr - point.tpr).abs() < 1e-12);
                     prop_assert!((twin.pro - point.pro).abs() < 1e-12);
                 }
+                let steps = ranking.precision_recall(0.0).unwrap();
+                let last = PrecisionRecallPoint { recall: 0.0, ..steps[0] };
+                let mut average = 0.0;
+                for (last, point) in [last].iter().chain(&steps).zip(&steps) {
+                    let twin = slow.iter().find(|twin| twin.threshold == point.threshold).unwrap();
+                    let [found, called_good] = [twin.tpr * defects, twin.fpr * normal];
+                    prop_assert!((point.recall - twin.tpr).abs() < 1e-12);
+                    prop_assert!((point.precision - found / (found + called_good)).abs() < 1e-12);
+                    average += (point.recall - last.recall) * point.precision;
+                }
+                prop_assert!(close(ranking.average_precision(), Some(average)));
+                let thin = ranking.precision_recall(0.25).unwrap();
+                prop_assert_eq!((thin[0], thin.last()), (steps[0], steps.last()));
+
                 let thin = ranking.curve(0.25).unwrap();
                 prop_assert!(thin.len() <= 3 * 4 + 2);
                 prop_assert_eq!(thin[0], curve[0]);

@@ -1,0 +1,37 @@
+//! What is kept of an image that was decoded: enough to know it again, and to compare its look with others.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::outliers::Appearance;
+use crate::image::Image;
+use crate::image::read::{self, ReadError};
+
+/// An image that could be read.
+pub(super) struct Looked {
+    /// SHA-256 of size and decoded pixels.
+    pub(super) pixels: [u8; 32],
+    pub(super) size: (usize, usize),
+    pub(super) appearance: Appearance,
+}
+
+impl Looked {
+    pub(super) fn read(path: &Path) -> Result<Self, ReadError> {
+        let image = read::read(path)?;
+        Ok(Self {
+            pixels: digest(&image),
+            size: (image.width(), image.height()),
+            appearance: Appearance::of(&image),
+        })
+    }
+}
+
+fn digest(image: &Image) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for side in [image.width(), image.height()] {
+        hash.update((side as u64).to_le_bytes());
+    }
+    hash.update(bytemuck::cast_slice::<f32, u8>(image.pixels()));
+    hash.finalize().into()
+}

@@ -1,0 +1,187 @@
+//! The result of testing a detector on a data set ([`Evaluation`]), how it is gathered ([`Evaluator`]), and several
+//! categories together ([`CategoryEvaluations`]).
+
+mod categories;
+mod evaluator;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use categories::CategoryEvaluations;
+pub use evaluator::{EvaluationError, Evaluator, ScoredImage};
+
+use crate::metrics::{CurvePoint, PrecisionRecallPoint};
+
+/// The second false-positive rate up to which AU-PRO is always integrated, beside [`Evaluation::fpr_limit`]
+/// (Bergmann et al., "The MVTec 3D-AD dataset", 2022, report it beside 0.3).
+pub const SMALL_FPR_LIMIT: f64 = 0.05;
+
+/// How well anomaly maps find the defects of a test set. Measures are in `[0, 1]`, higher is
+/// better; `None` (JSON `null`) where one is undefined.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Area under the per-region-overlap curve up to [`fpr_limit`](Self::fpr_limit), over all
+    /// images; undefined without a region or without a normal pixel.
+    pub au_pro: Option<f64>,
+    /// The same up to a false-positive rate of 0.05 ([`SMALL_FPR_LIMIT`]): what is left when false alarms are dear.
+    pub au_pro_05: Option<f64>,
+    /// Area under the ROC curve of all pixels; undefined without a defective or a normal one.
+    pub pixel_auroc: Option<f64>,
+    /// Average precision of all pixels (scikit-learn's definition); undefined as `pixel_auroc`.
+    pub pixel_ap: Option<f64>,
+    /// The best F1 that a threshold on pixels reaches; undefined as `pixel_auroc`.
+    pub pixel_f1: Option<f64>,
+    /// That threshold: pixels that score **at least** this are called defective. Found with the labels in
+    /// sight, so never one to work with.
+    pub pixel_f1_threshold: Option<f32>,
+    /// Area under the ROC curve of the images' scores (the maximum of each map); undefined without
+    /// a defective or a good image.
+    pub image_auroc: Option<f64>,
+    /// Average precision of the images' scores; undefined as `image_auroc`.
+    pub image_ap: Option<f64>,
+    /// The best F1 that a threshold on the images' scores reaches; undefined as `image_auroc`.
+    pub image_f1: Option<f64>,
+    /// That threshold, as `pixel_f1_threshold`.
+    pub image_f1_threshold: Option<f32>,
+    /// The same for each defect type against the good images, by name.
+    pub per_defect: BTreeMap<String, DefectEvaluation>,
+    /// The same for the regions of each size, against the normal pixels of all images: [`RegionSize::ALL`], in that
+    /// order. Empty in a mean over categories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_region_size: Vec<RegionSizeEvaluation>,
+    /// The images tested, good and defective.
+    pub images: usize,
+    /// The connected regions (8-connected) of all masks.
+    pub regions: usize,
+    /// Mean time to score an image, in seconds, if the caller measured it.
+    pub seconds_per_image: Option<f64>,
+    /// The false-positive rate up to which AU-PRO was integrated.
+    pub fpr_limit: f64,
+    /// Mask pixels above this value (of 255) counted as defective.
+    pub mask_threshold: u8,
+    /// Things a person should know before trusting the figures, each with the image it concerns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// The curves as points, where [`Evaluator::with_curves`] asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curves: Option<Curves>,
+    /// Every image in the order of its adding; empty it to keep it out of the JSON.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_image: Vec<ImageEvaluation>,
+}
+
+/// [`Evaluation`] of one defect type: its images together with **all good images**, and no other
+/// defect's, so that a pixel AUROC or AU-PRO has the same meaning for a type as for the whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DefectEvaluation {
+    /// The images of this type (without the good ones).
+    pub images: usize,
+    /// The connected regions in their masks.
+    pub regions: usize,
+    /// AU-PRO over this type's regions; negatives are the normal pixels of its images and of the
+    /// good ones.
+    pub au_pro: Option<f64>,
+    /// AU-PRO up to 0.05 over the same pixels.
+    pub au_pro_05: Option<f64>,
+    /// Pixel AUROC over the same pixels.
+    pub pixel_auroc: Option<f64>,
+    /// Average precision over the same pixels.
+    pub pixel_ap: Option<f64>,
+    /// Best F1 over the same pixels.
+    pub pixel_f1: Option<f64>,
+    /// The threshold of that F1.
+    pub pixel_f1_threshold: Option<f32>,
+    /// Image AUROC of this type's images against the good ones.
+    pub image_auroc: Option<f64>,
+    /// Average precision of the same images.
+    pub image_ap: Option<f64>,
+    /// Best F1 of the same images.
+    pub image_f1: Option<f64>,
+    /// The threshold of that F1.
+    pub image_f1_threshold: Option<f32>,
+}
+
+/// The size of a defect's region in pixels of the original image. The bounds are COCO's (Lin et al., ECCV 2014).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegionSize {
+    /// Fewer than 32² pixels.
+    Small,
+    /// From 32² to fewer than 96² pixels.
+    Medium,
+    /// 96² pixels or more.
+    Large,
+}
+
+impl RegionSize {
+    /// Every size, ascending.
+    pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
+
+    /// Whether a region of `area` pixels has this size.
+    pub fn holds(self, area: u32) -> bool {
+        let size = match area {
+            0..1024 => Self::Small,
+            1024..9216 => Self::Medium,
+            9216.. => Self::Large,
+        };
+        self == size
+    }
+
+    /// For people: the size and its bounds.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small (< 32² px)",
+            Self::Medium => "medium (< 96² px)",
+            Self::Large => "large (≥ 96² px)",
+        }
+    }
+}
+
+/// [`Evaluation`] of the regions of one size: the pixels of other regions are left out, neither found nor false
+/// alarms; the negatives are the normal pixels of **all** images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegionSizeEvaluation {
+    /// The size.
+    pub size: RegionSize,
+    /// How many regions have it; without one the measures are undefined.
+    pub regions: usize,
+    /// AU-PRO up to [`Evaluation::fpr_limit`] over these regions.
+    pub au_pro: Option<f64>,
+    /// AU-PRO up to 0.05.
+    pub au_pro_05: Option<f64>,
+    /// Pixel AUROC of these regions' pixels.
+    pub pixel_auroc: Option<f64>,
+    /// Their average precision.
+    pub pixel_ap: Option<f64>,
+    /// Their best F1.
+    pub pixel_f1: Option<f64>,
+    /// The threshold of that F1.
+    pub pixel_f1_threshold: Option<f32>,
+}
+
+/// The curves behind the areas, thresholds falling; `None` where undefined.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Curves {
+    /// Points nearer to each other than this were left out; 0 if none was.
+    pub spacing: f64,
+    /// ROC and PRO of all pixels, to be joined by straight lines.
+    pub pixels: Option<Vec<CurvePoint>>,
+    /// Precision and recall of all pixels: a staircase.
+    pub pixel_precision_recall: Option<Vec<PrecisionRecallPoint>>,
+    /// ROC of the images' scores; `pro` equals `tpr` here.
+    pub images: Option<Vec<CurvePoint>>,
+    /// Precision and recall of the images' scores.
+    pub image_precision_recall: Option<Vec<PrecisionRecallPoint>>,
+}
+
+/// One image of the test set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageEvaluation {
+    /// The image, as it was named to [`Evaluator::add`].
+    pub path: String,
+    /// Its defect type; `None` (JSON `null`) for a good image.
+    pub defect: Option<String>,
+    /// The maximum of its map; higher is more anomalous.
+    pub score: f32,
+}
