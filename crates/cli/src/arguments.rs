@@ -248,6 +248,14 @@ pub struct Eval {
     /// Images of each kind on the page
     #[arg(long, default_value_t = 12, requires = "pictures")]
     pub pictures_per_kind: usize,
+    /// Write a report into this folder: one page with figures, curves, histograms and images, to show
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Images in the report, mistakes before others
+    #[arg(long, default_value_t = 300, requires = "report")]
+    pub report_images: usize,
+    #[command(flatten)]
+    pub thresholds: Thresholds,
     /// Mask pixels above this value (0 to 254) are defective
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
     pub mask_threshold: u8,

@@ -7,6 +7,7 @@ mod output;
 mod progress;
 mod region_of_interest;
 mod region_table;
+mod report;
 
 use std::io;
 use std::process::ExitCode;

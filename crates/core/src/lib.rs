@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod observer;
 pub mod patch_sheet;
 pub mod region;
+pub mod report;
 pub mod sheet;
 pub mod synthetic;
 pub mod test_run;

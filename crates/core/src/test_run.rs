@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::anomaly_map::AnomalyMap;
 use crate::atomic_file::WriteError;
+use crate::attribution::Explained;
 use crate::dataset::{Dataset, DatasetError, TestImage};
 use crate::detector::Detector;
 use crate::evaluation::{Evaluation, EvaluationError, Evaluator};
@@ -12,6 +13,7 @@ use crate::image::Image;
 use crate::image::read::{self, ReadError};
 use crate::mask::{Mask, MaskError};
 use crate::observer::Observer;
+use crate::report::ReportError;
 
 /// How to test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +69,9 @@ pub enum TestError {
     /// A picture could not be put together.
     #[error(transparent)]
     Picture(#[from] SizeMismatch),
+    /// The report refused an image.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// Not one test image could be read.
     #[error("none of the {0} test images can be read")]
     NoneReadable(usize),
@@ -88,6 +93,8 @@ pub struct Tested<'a> {
     pub mask: &'a Mask,
     /// What the detector says.
     pub map: &'a AnomalyMap,
+    /// The same with its parts.
+    pub explained: &'a Explained,
 }
 
 /// Scores every test image of `dataset`, shows each to `each`, and evaluates.
@@ -131,20 +138,22 @@ pub fn run<D: Detector>(
                     )?,
                 };
                 let start = Instant::now();
-                let map = detector
-                    .anomaly_map(&image)
+                let explained = detector
+                    .explain(&image)
                     .map_err(|error| TestError::Detector {
                         image: test.path.display().to_string(),
                         source: Box::new(error),
                     })?;
                 time += start.elapsed();
+                let map = &explained.map;
                 evaluator.add(&name, test.defect.as_deref(), &map, &mask)?;
                 each(&Tested {
                     test,
                     name: &name,
                     image: &image,
                     mask: &mask,
-                    map: &map,
+                    map,
+                    explained: &explained,
                 })?;
             }
         }

@@ -11,37 +11,51 @@ use pupilla_core::sheet::{Sheet, SheetRow};
 use pupilla_core::test_run::{self, TestError, TestSettings};
 
 use crate::arguments::Eval;
-use crate::commands::inspect::{load, scale};
+use crate::commands::inspect::{load, rule, scale};
 use crate::output;
 use crate::progress::Progress;
+use crate::report::{CURVE_SPACING, ReportRun};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.as_deref())?;
     let model = load(&eval.model, eval.dense)?;
     let dataset = Dataset::open(&eval.data)?;
     dataset.require_test()?;
-    for folder in [&eval.maps, &eval.pictures].into_iter().flatten() {
+    output::distinct(
+        "--pictures and --report",
+        eval.pictures.as_deref(),
+        eval.report.as_deref(),
+    )?;
+    for folder in [&eval.maps, &eval.pictures, &eval.report].into_iter().flatten() {
         output::folder(folder)?;
     }
     let settings = TestSettings {
         fpr_limit: eval.fpr_limit,
         mask_threshold: eval.mask_threshold,
         skip_unreadable: eval.skip_unreadable,
+        curve_spacing: eval.report.as_ref().map(|_| CURVE_SPACING),
     };
-    let mut sheet = Sheet::new(scale(model.manifest().calibration().thresholds.image.value)).rows_per_kind(
+    let rule = rule(&model, &eval.thresholds, progress);
+    let heatmap = scale(rule.image_threshold);
+    let mut report = eval
+        .report
+        .as_ref()
+        .map(|_| ReportRun::new(rule, heatmap, eval.report_images));
+    let mut sheet = Sheet::new(heatmap).rows_per_kind(
         if eval.pictures.is_some() {
             eval.pictures_per_kind
         } else {
             0
         },
     );
-    let evaluation = evaluate(
+    let mut evaluation = evaluate(
         &model,
         &dataset,
         &settings,
         eval.maps.as_deref(),
         None,
         &mut sheet,
+        report.as_mut(),
         progress,
     )?;
 
@@ -54,6 +68,12 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
             format_args!("wrote {}", folder.join("index.html").display()),
         )?;
     }
+    if let (Some(report), Some(folder)) = (report, &eval.report) {
+        let page = report.write(folder, &model, &eval.model, &dataset, &evaluation)?;
+        output::line(json, format_args!("wrote {}", page.display()))?;
+        // They were asked for by the report, not for the JSON.
+        evaluation.curves = None;
+    }
     if let Some(target) = json {
         output::json(target, &evaluation)?;
     }
@@ -61,7 +81,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
 }
 
 /// Tests a model; maps go to a folder in MVTec's layout if there is one, pictures to the sheet,
-/// where `category` stands before the names if it shows several.
+/// where `category` stands before the names if it shows several, and all to the report if there is one.
 pub fn evaluate(
     model: &StudentTeacher,
     dataset: &Dataset,
@@ -69,6 +89,7 @@ pub fn evaluate(
     maps: Option<&Path>,
     category: Option<&str>,
     sheet: &mut Sheet,
+    mut report: Option<&mut ReportRun>,
     progress: &mut Progress,
 ) -> Result<Evaluation, TestError> {
     test_run::run(model, dataset, settings, progress, &mut |tested| {
@@ -96,6 +117,9 @@ pub fn evaluate(
             mask: tested.mask,
             map: tested.map,
         })?;
+        if let Some(report) = &mut report {
+            report.add(tested)?;
+        }
         Ok(())
     })
 }
