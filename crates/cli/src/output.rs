@@ -87,7 +87,11 @@ pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
 
 /// Fails now if a table could not be written to `target` later, or would replace something that is none.
 pub fn check_csv(target: &Path) -> anyhow::Result<()> {
-    if target.is_file() && target.extension().is_none_or(|extension| extension != "csv") {
+    if target.is_file()
+        && target
+            .extension()
+            .is_none_or(|extension| extension != "csv")
+    {
         let text = format!(
             "--csv would replace {}, which is no .csv file: give another name",
             target.display()

@@ -86,7 +86,10 @@ impl RegionTable {
 
     /// Writes the file, whole or not at all.
     pub fn write(self, path: &Path) -> anyhow::Result<()> {
-        let bytes = self.lines.into_inner().context("cannot write the regions")?;
+        let bytes = self
+            .lines
+            .into_inner()
+            .context("cannot write the regions")?;
         atomic_file::write_bytes(path, &bytes)?;
         Ok(())
     }

@@ -56,7 +56,11 @@ impl ReportRun {
         } else {
             warnings.push("The threshold was given by hand, not calibrated.".to_owned());
         }
-        if let Some(data) = manifest.data.as_ref().filter(|data| data.name != dataset.name) {
+        if let Some(data) = manifest
+            .data
+            .as_ref()
+            .filter(|data| data.name != dataset.name)
+        {
             warnings.push(format!(
                 "The model was trained on {}, and tested here on {}.",
                 data.name, dataset.name
@@ -90,16 +94,24 @@ impl ReportRun {
         let scales: Vec<String> = manifest
             .scales
             .iter()
-            .map(|scale| format!("p = {} ({} steps)", scale.network.receptive_field, scale.steps))
+            .map(|scale| {
+                format!(
+                    "p = {} ({} steps)",
+                    scale.network.receptive_field, scale.steps
+                )
+            })
             .collect();
         let facts = [
             ("file", name_of(file)),
             ("SHA-256", file_fingerprint(file)?),
             ("written by", manifest.header.program.clone()),
-            ("tested by", format!("pupilla {}", env!("CARGO_PKG_VERSION"))),
+            (
+                "tested by",
+                format!("pupilla {}", env!("CARGO_PKG_VERSION")),
+            ),
             ("scales", scales.join(", ")),
             ("looks at", plain(&serde_json::to_value(model.sampling())?)),
-            ("smallest region", format!("{} pixels", self.rule.min_area)),
+            ("smallest region", format!("{} px", self.rule.min_area)),
             ("threads in training", manifest.threads.to_string()),
         ];
         Ok(group("Model", facts))
@@ -120,14 +132,14 @@ fn data(
         None => ("unknown".to_owned(), "unknown".to_owned()),
     };
     let facts = [
-        ("test images and masks", fingerprint(&files, &dataset.root)?),
+        ("SHA-256 of test", fingerprint(&files, &dataset.root)?),
         ("mask pixels above", evaluation.mask_threshold.to_string()),
         ("learned from", learned),
-        ("good images learned", manifest.training_images.to_string()),
+        ("images learned", manifest.training_images.to_string()),
         ("kept back", manifest.validation.scores.len().to_string()),
-        ("good images", of),
+        ("their SHA-256", of),
     ];
-    Ok(group("Data (SHA-256)", facts))
+    Ok(group("Data", facts))
 }
 
 /// Every setting of the training run, the seed among them.
@@ -175,5 +187,8 @@ fn plain(value: &Value) -> String {
 
 /// The name alone: a path would tell a customer where things lie.
 fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }

@@ -99,7 +99,11 @@ mod tests {
 
     #[test]
     fn shares_sum_up_to_one_by_term_and_by_scale() {
-        let parts = [part("17", "error"), part("17", "variance"), part("33", "error")];
+        let parts = [
+            part("17", "error"),
+            part("17", "variance"),
+            part("33", "error"),
+        ];
         let why = Why::new(parts.iter().zip([6.0, -1.0, 3.0]));
         assert_eq!(why.terms["error"].score, 9.0);
         assert_eq!(why.terms["variance"].share, Some(-0.125));

@@ -25,7 +25,9 @@ pub struct RejectRate(f64);
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RateError {
     /// Not between 0 and 1.
-    #[error("a false-reject rate of {0} is out of range: choose one above 0 and below 1, as 1% or 0.01")]
+    #[error(
+        "a false-reject rate of {0} is out of range: choose one above 0 and below 1, as 1% or 0.01"
+    )]
     Range(f64),
     /// Not a number.
     #[error("{0:?} is no false-reject rate: write it as 1% or 0.01")]
@@ -157,7 +159,10 @@ impl Thresholds {
     /// What a person should know before relying on them: each rate that the good images are too few
     /// for, with the number that it needs.
     pub fn warnings(&self) -> Vec<String> {
-        let thresholds = [(self.image, "images", "image"), (self.pixel, "pixels", "pixel")];
+        let thresholds = [
+            (self.image, "images", "image"),
+            (self.pixel, "pixels", "pixel"),
+        ];
         let missed = thresholds.into_iter().filter_map(|(threshold, many, one)| {
             let wanted = threshold.wanted.filter(|_| self.pixel_is_own() || one == "image")?;
             (self.images < wanted.images_needed()).then(|| {
@@ -188,7 +193,9 @@ fn image_threshold(scores: &[f32], wanted: Option<RejectRate>) -> Threshold {
     let above = match wanted {
         None => 1,
         // ⌊(n + 1) α⌋ of the n + 1 may lie above; the nudge keeps 100 · 0.01 at 1.
-        Some(rate) => ((count as f64 + 1.0) * rate.share() + 1e-9).floor().max(1.0) as usize,
+        Some(rate) => ((count as f64 + 1.0) * rate.share() + 1e-9)
+            .floor()
+            .max(1.0) as usize,
     };
     Threshold {
         value: sorted[count.saturating_sub(above).min(count - 1)],
@@ -229,9 +236,16 @@ impl Calibrator {
         let of_image: Vec<f32> = match inspected {
             None => map.scores().to_vec(),
             Some(mask) => {
-                assert_eq!(mask.defect().len(), map.scores().len(), "the size of the map");
+                assert_eq!(
+                    mask.defect().len(),
+                    map.scores().len(),
+                    "the size of the map"
+                );
                 let pixels = map.scores().iter().zip(mask.defect());
-                pixels.filter(|(_, inside)| **inside).map(|(&score, _)| score).collect()
+                pixels
+                    .filter(|(_, inside)| **inside)
+                    .map(|(&score, _)| score)
+                    .collect()
             }
         };
         let Some(highest) = of_image.iter().copied().reduce(f32::max) else {
@@ -323,7 +337,10 @@ impl TopPixels {
             best = (score, above);
             let tied = &self.kept[at..];
             let tied = &tied[..tied.partition_point(|pixel| pixel.0 >= score)];
-            above += tied.iter().map(|pixel| 1.0 / f64::from(pixel.1)).sum::<f64>();
+            above += tied
+                .iter()
+                .map(|pixel| 1.0 / f64::from(pixel.1))
+                .sum::<f64>();
             // Sums of 1 / size carry rounding; a thousandth of a pixel is none.
             if above > self.room + 1e-9 {
                 break;
@@ -350,13 +367,23 @@ mod tests {
 
     #[test]
     fn rates_are_read_and_written() {
-        for (text, share) in [("1%", 0.01), ("0.5 %", 0.005), ("0.02", 0.02), (" 5%", 0.05)] {
+        for (text, share) in [
+            ("1%", 0.01),
+            ("0.5 %", 0.005),
+            ("0.02", 0.02),
+            (" 5%", 0.05),
+        ] {
             assert!((text.parse::<RejectRate>().unwrap().share() - share).abs() < 1e-12);
         }
         for text in ["0", "0%", "100%", "1", "-1%", "NaN", "", "%", "one"] {
             assert!(text.parse::<RejectRate>().is_err(), "{text}");
         }
-        for (share, text) in [(0.01, "1 %"), (0.001, "0.1 %"), (1.0 / 23.0, "4.35 %"), (0.5, "50 %")] {
+        for (share, text) in [
+            (0.01, "1 %"),
+            (0.001, "0.1 %"),
+            (1.0 / 23.0, "4.35 %"),
+            (0.5, "50 %"),
+        ] {
             assert_eq!(rate(share).to_string(), text);
         }
         assert!(serde_json::from_str::<RejectRate>("1.5").is_err());
@@ -364,7 +391,14 @@ mod tests {
 
     #[test]
     fn a_rate_needs_so_many_images() {
-        for (share, images) in [(0.5, 1), (0.1, 9), (0.05, 19), (0.01, 99), (0.001, 999), (0.3, 3)] {
+        for (share, images) in [
+            (0.5, 1),
+            (0.1, 9),
+            (0.05, 19),
+            (0.01, 99),
+            (0.001, 999),
+            (0.3, 3),
+        ] {
             assert_eq!(rate(share).images_needed(), images, "{share}");
             // With them, the bound is the rate or below; with one fewer, it is not.
             for (count, holds) in [(images, true), (images - 1, false)] {
@@ -412,7 +446,11 @@ mod tests {
         calibrator.add(&map, Some(&Mask::good(2, 1)));
         assert_eq!(calibrator.scores(), [1.0]);
         assert_eq!(calibrator.finish().unwrap(), Thresholds::highest(&[1.0]));
-        assert!(Calibrator::new(WantedRates::default(), 0).finish().is_none());
+        assert!(
+            Calibrator::new(WantedRates::default(), 0)
+                .finish()
+                .is_none()
+        );
     }
 
     proptest! {

@@ -102,8 +102,17 @@ mod tests {
         type Error = std::io::Error;
 
         fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, Self::Error> {
-            let red = image.pixels().as_chunks::<3>().0.iter().map(|pixel| pixel[0]);
-            Ok(AnomalyMap::new(image.width(), image.height(), red.collect()))
+            let red = image
+                .pixels()
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .map(|pixel| pixel[0]);
+            Ok(AnomalyMap::new(
+                image.width(),
+                image.height(),
+                red.collect(),
+            ))
         }
     }
 
@@ -116,7 +125,9 @@ mod tests {
                 self.0.push(warning.to_string());
             }
         }
-        let images: Vec<Image> = (0..5).map(|n| Image::new(1, 1, vec![n as f32; 3])).collect();
+        let images: Vec<Image> = (0..5)
+            .map(|n| Image::new(1, 1, vec![n as f32; 3]))
+            .collect();
         let wanted = WantedRates {
             images: Some("1%".parse().unwrap()),
             pixels: None,
@@ -124,7 +135,11 @@ mod tests {
         let mut told = Told::default();
         let thresholds = calibrate(&Red, &images, wanted, None, &mut told).unwrap();
         assert_eq!((thresholds.image.value, thresholds.images), (4.0, 5));
-        assert!(told.0.len() == 1 && told.0[0].contains("99"), "{:?}", told.0);
+        assert!(
+            told.0.len() == 1 && told.0[0].contains("99"),
+            "{:?}",
+            told.0
+        );
         let none = calibrate(&Red, &Vec::new(), wanted, None, &mut Silent);
         assert!(matches!(none, Err(CalibrationError::NoImages)));
         let mask = Mask::good(2, 1);

@@ -138,21 +138,46 @@ mod tests {
         };
         assert_eq!((first.region.area, second.region.area), (2, 1));
         assert_eq!(first.why.as_ref().unwrap().scales["33"].score, 6.0);
-        assert_eq!(first.why.as_ref().unwrap().terms["variance"].share, Some(0.25));
+        assert_eq!(
+            first.why.as_ref().unwrap().terms["variance"].share,
+            Some(0.25)
+        );
         // A threshold is not above itself.
-        let at = Rule { image_threshold: 8.0, ..rule() };
+        let at = Rule {
+            image_threshold: 8.0,
+            ..rule()
+        };
         assert!(!at.judge(&image).unwrap().defective);
     }
 
     #[test]
     fn small_regions_and_pixels_outside_make_no_image_defective() {
         let image = explained(&[0.0, 4.0, 8.0, 0.0, 4.0]);
-        let small = Rule { min_area: 3, ..rule() }.judge(&image).unwrap();
-        assert_eq!((small.score, small.defective, small.regions.len()), (8.0, false, 0));
+        let small = Rule {
+            min_area: 3,
+            ..rule()
+        }
+        .judge(&image)
+        .unwrap();
+        assert_eq!(
+            (small.score, small.defective, small.regions.len()),
+            (8.0, false, 0)
+        );
         let mask = Mask::new(5, 1, vec![true, true, false, true, true]);
-        let apart = Rule { inspected: Some(mask), ..rule() }.judge(&image).unwrap();
-        assert_eq!((apart.score, apart.defective, apart.regions.len()), (4.0, false, 2));
-        let other = Rule { inspected: Some(Mask::good(4, 1)), ..rule() };
+        let apart = Rule {
+            inspected: Some(mask),
+            ..rule()
+        }
+        .judge(&image)
+        .unwrap();
+        assert_eq!(
+            (apart.score, apart.defective, apart.regions.len()),
+            (4.0, false, 2)
+        );
+        let other = Rule {
+            inspected: Some(Mask::good(4, 1)),
+            ..rule()
+        };
         let error = other.judge(&image).unwrap_err().to_string();
         assert!(error.contains("5x1") && error.contains("4x1"), "{error}");
     }

@@ -158,7 +158,11 @@ impl Normalisation {
         };
         [
             part(&terms.regression_error, self.error_mean, error_factor),
-            part(&terms.predictive_variance, self.variance_mean, variance_factor),
+            part(
+                &terms.predictive_variance,
+                self.variance_mean,
+                variance_factor,
+            ),
         ]
     }
 

@@ -87,7 +87,9 @@ fn check_no_test_images(options: &Calibrate) -> anyhow::Result<()> {
     let folder = whole(&options.good)?;
     let named = |folder: &Path, name: &str| folder.file_name().is_some_and(|part| part == name);
     let is_data_set = |folder: &Path| folder.join("train").is_dir();
-    if let Some((part, root)) = folder.parent().and_then(|part| Some((part, part.parent()?)))
+    if let Some((part, root)) = folder
+        .parent()
+        .and_then(|part| Some((part, part.parent()?)))
         && is_data_set(root)
     {
         if named(part, "test") {
@@ -129,7 +131,11 @@ fn kept_back(
     folder: &str,
     files: &ImageFiles,
 ) -> anyhow::Result<Option<ImageFiles>> {
-    let Some(data) = manifest.data.as_ref().filter(|data| data.fingerprint == folder) else {
+    let Some(data) = manifest
+        .data
+        .as_ref()
+        .filter(|data| data.fingerprint == folder)
+    else {
         return Ok(None);
     };
     let is_kept = |path: &&PathBuf| {

@@ -67,7 +67,9 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     for (dataset, model) in &trained {
         let settings = TestSettings::default();
         let name = Some(dataset.name.as_str());
-        let evaluation = evaluate(model, dataset, &settings, None, name, &mut sheet, None, progress)?;
+        let evaluation = evaluate(
+            model, dataset, &settings, None, name, &mut sheet, None, progress,
+        )?;
         categories.insert(dataset.name.clone(), evaluation);
     }
     let evaluation = CategoryEvaluations::new(categories);

@@ -26,7 +26,10 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         eval.pictures.as_deref(),
         eval.report.as_deref(),
     )?;
-    for folder in [&eval.maps, &eval.pictures, &eval.report].into_iter().flatten() {
+    for folder in [&eval.maps, &eval.pictures, &eval.report]
+        .into_iter()
+        .flatten()
+    {
         output::folder(folder)?;
     }
     let settings = TestSettings {
@@ -41,13 +44,11 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         .report
         .as_ref()
         .map(|_| ReportRun::new(rule, heatmap, eval.report_images));
-    let mut sheet = Sheet::new(heatmap).rows_per_kind(
-        if eval.pictures.is_some() {
-            eval.pictures_per_kind
-        } else {
-            0
-        },
-    );
+    let mut sheet = Sheet::new(heatmap).rows_per_kind(if eval.pictures.is_some() {
+        eval.pictures_per_kind
+    } else {
+        0
+    });
     let mut evaluation = evaluate(
         &model,
         &dataset,

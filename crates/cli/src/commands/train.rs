@@ -22,7 +22,7 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
             border: train.border,
             training: training(train)?,
             seed: train.seed,
-            rates: WantedRates {
+            false_reject: WantedRates {
                 images: train.rates.false_reject,
                 pixels: train.rates.pixel_false_reject,
             },

@@ -5,10 +5,7 @@
 ///
 /// The walk keeps the region on its right; where two of its pixels touch at a corner it goes on to the
 /// other one, so that one polygon goes around all of them.
-pub(super) fn outline(
-    first: [usize; 2],
-    is_in: impl Fn([usize; 2]) -> bool,
-) -> Vec<[u32; 2]> {
+pub(super) fn outline(first: [usize; 2], is_in: impl Fn([usize; 2]) -> bool) -> Vec<[u32; 2]> {
     /// Right, down, left, up.
     const STEPS: [[isize; 2]; 4] = [[1, 0], [0, 1], [-1, 0], [0, -1]];
     // The pixel ahead of a corner on the left and on the right of each direction, from the corner.

@@ -28,7 +28,12 @@ pub fn draw_regions(picture: &mut RgbImage, regions: &[Region], scale: f64) {
                 let (a, b) = (from[axis].min(to[axis]), from[axis].max(to[axis]));
                 [place(f64::from(a)), place(f64::from(b))]
             });
-            fill(picture, [x[0], y[0]], [x[1] + thickness, y[1] + thickness], OUTLINE);
+            fill(
+                picture,
+                [x[0], y[0]],
+                [x[1] + thickness, y[1] + thickness],
+                OUTLINE,
+            );
         }
     }
     let gap = 2 * thickness;
@@ -53,8 +58,17 @@ pub fn draw_regions(picture: &mut RgbImage, regions: &[Region], scale: f64) {
         let left = place(region.bounds.left as f64).min(width - size[0]).max(0);
         let above = place(region.bounds.top as f64) - gap - size[1];
         let below = place((region.bounds.top + region.bounds.height) as f64) + gap + thickness;
-        let top = if above >= 0 { above } else { below.min(height - size[1]).max(0) };
-        fill(&mut canvas.0, [left, top], [left + size[0], top + size[1]], [0; 3]);
+        let top = if above >= 0 {
+            above
+        } else {
+            below.min(height - size[1]).max(0)
+        };
+        fill(
+            &mut canvas.0,
+            [left, top],
+            [left + size[0], top + size[1]],
+            [0; 3],
+        );
         let style = MonoTextStyle::new(&FONT_7X13_BOLD, Rgb888::WHITE);
         canvas.text(&text, left as i32 + 1, top as i32, size[0] as i32, style);
     }

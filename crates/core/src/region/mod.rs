@@ -71,7 +71,11 @@ impl Regions {
         let scores = map.scores();
         let mut above: Vec<bool> = scores.iter().map(|&score| score > threshold).collect();
         if let Some(mask) = inspected {
-            assert_eq!((mask.width(), mask.height()), (width, height), "the map's size");
+            assert_eq!(
+                (mask.width(), mask.height()),
+                (width, height),
+                "the map's size"
+            );
             for (above, inside) in above.iter_mut().zip(mask.defect()) {
                 *above &= inside;
             }
@@ -118,7 +122,9 @@ impl Regions {
             }
         }
         let regions = sums.iter().zip(&self.regions);
-        regions.map(|(sum, region)| sum / region.area as f64).collect()
+        regions
+            .map(|(sum, region)| sum / region.area as f64)
+            .collect()
     }
 }
 
@@ -194,7 +200,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn map(rows: &[&str]) -> AnomalyMap {
-        let scores = rows.iter().flat_map(|row| row.bytes().map(|b| f32::from(b - b'0')));
+        let scores = rows
+            .iter()
+            .flat_map(|row| row.bytes().map(|b| f32::from(b - b'0')));
         AnomalyMap::new(rows[0].len(), rows.len(), scores.collect())
     }
 
@@ -213,11 +221,25 @@ mod tests {
         };
         assert_eq!((small.peak, small.area, small.peak_at), (8.0, 1, [0, 3]));
         assert_eq!(small.centroid, [0.5, 3.5]);
-        let bounds = Bounds { left: 1, top: 1, width: 3, height: 2 };
+        let bounds = Bounds {
+            left: 1,
+            top: 1,
+            width: 3,
+            height: 2,
+        };
         assert_eq!((large.bounds, large.area, large.mean), (bounds, 3, 6.0));
         assert_eq!(
             large.contour,
-            [[1, 1], [3, 1], [3, 2], [4, 2], [4, 3], [3, 3], [3, 2], [1, 2]]
+            [
+                [1, 1],
+                [3, 1],
+                [3, 2],
+                [4, 2],
+                [4, 3],
+                [3, 3],
+                [3, 2],
+                [1, 2]
+            ]
         );
         // Above means above, small ones are left out, and a mask says where to look.
         assert_eq!(Regions::find(&map, 7.0, None, 1).regions.len(), 1);
@@ -243,7 +265,9 @@ mod tests {
         let next = contour.iter().cycle().skip(1);
         let crossed = contour.iter().zip(next).filter(|(from, to)| {
             let (top, bottom) = (from[1].min(to[1]), from[1].max(to[1]));
-            from[0] == to[0] && from[0] as usize <= x && (top as usize..bottom as usize).contains(&y)
+            from[0] == to[0]
+                && from[0] as usize <= x
+                && (top as usize..bottom as usize).contains(&y)
         });
         crossed.count() % 2 == 1
     }

@@ -58,7 +58,8 @@ impl ScoreAxis {
         if !self.logarithmic {
             return None;
         }
-        let powers = (0..12).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
+        let powers =
+            (0..12).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
         let positive: Vec<f64> = powers.collect();
         let negative = positive.iter().rev().map(|score| -score);
         let all = negative.chain([0.0]).chain(positive.iter().copied());
@@ -96,7 +97,11 @@ mod tests {
 
     #[test]
     fn every_score_is_counted_once() {
-        for scores in [&[1.0f32, 2.0, 3.0, 3.5][..], &[-3.0, 1.0, 2.0, 900.0, 1e6], &[5.0]] {
+        for scores in [
+            &[1.0f32, 2.0, 3.0, 3.5][..],
+            &[-3.0, 1.0, 2.0, 900.0, 1e6],
+            &[5.0],
+        ] {
             let axis = ScoreAxis::new(scores, 2.5).unwrap();
             let shares = axis.shares(scores, 12);
             assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
@@ -104,7 +109,9 @@ mod tests {
             for &score in scores {
                 let place = axis.place(f64::from(score));
                 assert!((axis.low..=axis.high).contains(&place));
-                assert!((axis.score(place) - f64::from(score)).abs() < 1e-6 * f64::from(score).abs());
+                assert!(
+                    (axis.score(place) - f64::from(score)).abs() < 1e-6 * f64::from(score).abs()
+                );
             }
         }
         assert!(ScoreAxis::new(&[], 1.0).is_none());
@@ -114,8 +121,21 @@ mod tests {
     #[test]
     fn far_scores_get_round_marks() {
         let axis = ScoreAxis::new(&[2.0, 3.0, 4.0, 300.0], 5.0).unwrap();
-        let labels: Vec<String> = axis.marks().unwrap().iter().map(|&at| axis.label(at)).collect();
-        assert!(labels.contains(&"200".to_owned()) && labels.contains(&"5".to_owned()), "{labels:?}");
-        assert!(ScoreAxis::new(&[2.0, 3.0, 4.0], 5.0).unwrap().marks().is_none());
+        let labels: Vec<String> = axis
+            .marks()
+            .unwrap()
+            .iter()
+            .map(|&at| axis.label(at))
+            .collect();
+        assert!(
+            labels.contains(&"200".to_owned()) && labels.contains(&"5".to_owned()),
+            "{labels:?}"
+        );
+        assert!(
+            ScoreAxis::new(&[2.0, 3.0, 4.0], 5.0)
+                .unwrap()
+                .marks()
+                .is_none()
+        );
     }
 }

@@ -51,7 +51,10 @@ impl Verdicts {
     fn rejected(&self) -> String {
         match self.good.images {
             0 => "–".to_owned(),
-            images => format!("{:.1} %", 100.0 * self.good.called_defective as f64 / images as f64),
+            images => format!(
+                "{:.1} %",
+                100.0 * self.good.called_defective as f64 / images as f64
+            ),
         }
     }
 }
@@ -122,11 +125,17 @@ fn why(why: Option<&Why>) -> String {
     let named = |prefix: &str, name: &str, share: f64| {
         format!("{prefix}{} {:.0} %", name.replace('_', " "), share * 100.0)
     };
-    let of = |prefix: &str, all: &std::collections::BTreeMap<String, crate::attribution::Contribution>| {
-        let shares = all.iter().filter_map(|(name, one)| Some((name, one.share?)));
-        let texts: Vec<String> = shares.map(|(name, share)| named(prefix, name, share)).collect();
-        texts.join(", ")
-    };
+    let of =
+        |prefix: &str,
+         all: &std::collections::BTreeMap<String, crate::attribution::Contribution>| {
+            let shares = all
+                .iter()
+                .filter_map(|(name, one)| Some((name, one.share?)));
+            let texts: Vec<String> = shares
+                .map(|(name, share)| named(prefix, name, share))
+                .collect();
+            texts.join(", ")
+        };
     let terms = of("", &why.terms);
     if why.scales.len() < 2 || terms.is_empty() {
         return terms;
@@ -144,12 +153,16 @@ pub(super) fn render(
     about: &About,
     evaluation: &Evaluation,
 ) -> Result<String, ReportError> {
-    let published = Published::of(&about.category).filter(|_| evaluation.fpr_limit == PUBLISHED_LIMIT);
+    let published =
+        Published::of(&about.category).filter(|_| evaluation.fpr_limit == PUBLISHED_LIMIT);
     let Heatmap { low, high } = report.gallery.heatmap();
-    let defective = report.defects.values().fold(Tally::default(), |all, one| Tally {
-        images: all.images + one.images,
-        called_defective: all.called_defective + one.called_defective,
-    });
+    let defective = report
+        .defects
+        .values()
+        .fold(Tally::default(), |all, one| Tally {
+            images: all.images + one.images,
+            called_defective: all.called_defective + one.called_defective,
+        });
     let page = Page {
         about,
         evaluation,
@@ -229,12 +242,17 @@ fn plots(evaluation: &Evaluation) -> Result<Vec<Plot>, ReportError> {
     };
     let mut plots = Vec::new();
     let rates = |points: &[CurvePoint]| points.iter().map(|p| (p.fpr, p.tpr)).collect();
-    let lines = both(curves, |c| c.pixels.as_deref().map(rates), |c| c.images.as_deref().map(rates));
+    let lines = both(
+        curves,
+        |c| c.pixels.as_deref().map(rates),
+        |c| c.images.as_deref().map(rates),
+    );
     if !lines.is_empty() {
         let titles = ["false-positive rate", "true-positive rate"];
         plots.push(Plot {
             title: "ROC",
-            note: "Defects found against good ones called defective; the grey diagonal is chance.".to_owned(),
+            note: "Defects found against good ones called defective; the grey diagonal is chance."
+                .to_owned(),
             svg: plot::curves("ROC", titles, 1.0, true, &lines)?,
             images: true,
         });
@@ -310,7 +328,11 @@ fn histograms(evaluation: &Evaluation, threshold: f32) -> Result<Vec<Histogram>,
         let images = images.filter(|image| image.defect.as_deref() == kind);
         images.map(|image| image.score).collect()
     };
-    let all: Vec<f32> = evaluation.per_image.iter().map(|image| image.score).collect();
+    let all: Vec<f32> = evaluation
+        .per_image
+        .iter()
+        .map(|image| image.score)
+        .collect();
     let Some(axis) = ScoreAxis::new(&all, threshold) else {
         return Ok(Vec::new());
     };

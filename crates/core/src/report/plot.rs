@@ -62,7 +62,10 @@ pub(super) fn curves(
             .light_line_style(TRANSPARENT)
             .draw()?;
         if chance {
-            chart.draw_series(LineSeries::new([(0.0, 0.0), (end, end)], FAINT.stroke_width(2)))?;
+            chart.draw_series(LineSeries::new(
+                [(0.0, 0.0), (end, end)],
+                FAINT.stroke_width(2),
+            ))?;
         }
         for line in lines {
             let points = until(&line.points, end);
@@ -87,7 +90,11 @@ pub(super) fn histogram(
         let shares = axis.shares(scores, BINS);
         (shares, color)
     });
-    let highest = all.iter().flat_map(|(shares, _)| shares).copied().fold(0.0, f64::max);
+    let highest = all
+        .iter()
+        .flat_map(|(shares, _)| shares)
+        .copied()
+        .fold(0.0, f64::max);
     let top = (highest * 1.08).max(0.05);
     let width = (axis.high - axis.low) / BINS as f64;
     drawn("scores", |area| {
@@ -117,7 +124,10 @@ pub(super) fn histogram(
             let bars = shares.iter().enumerate().filter(|(_, share)| **share > 0.0);
             chart.draw_series(bars.map(|(bin, &share)| {
                 let left = axis.low + width * bin as f64;
-                Rectangle::new([(left, 0.0), (left + width, share)], color.mix(0.6).filled())
+                Rectangle::new(
+                    [(left, 0.0), (left + width, share)],
+                    color.mix(0.6).filled(),
+                )
             }))?;
         }
         let at = axis.place(f64::from(threshold)).clamp(axis.low, axis.high);
@@ -140,7 +150,9 @@ impl Ranged for Scores {
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         let usual = |hint| RangedCoordf64::from(self.range()).key_points(hint);
-        self.0.marks().unwrap_or_else(|| usual(hint.max_num_points()))
+        self.0
+            .marks()
+            .unwrap_or_else(|| usual(hint.max_num_points()))
     }
 
     fn range(&self) -> std::ops::Range<f64> {
@@ -176,7 +188,11 @@ fn text(size: u32) -> TextStyle<'static> {
 fn short(rate: f64) -> String {
     let text = format!("{rate:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text.is_empty() || text == "-0" { "0".to_owned() } else { text.to_owned() }
+    if text.is_empty() || text == "-0" {
+        "0".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// A line up to `end`, cut between two points.

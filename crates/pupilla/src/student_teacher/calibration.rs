@@ -59,9 +59,9 @@ pub(super) fn check(calibration: &CalibrationManifest) -> Result<(), &'static st
         pixel,
         images,
     } = &calibration.thresholds;
-    let usable = [image, pixel].into_iter().all(|threshold| {
-        threshold.value.is_finite() && (0.0..=1.0).contains(&threshold.bound)
-    });
+    let usable = [image, pixel]
+        .into_iter()
+        .all(|threshold| threshold.value.is_finite() && (0.0..=1.0).contains(&threshold.bound));
     if usable && *images > 0 {
         Ok(())
     } else {

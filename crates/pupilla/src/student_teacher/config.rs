@@ -37,7 +37,7 @@ pub struct Settings {
     /// The false-reject rates that the thresholds are calibrated to (none: the highest score of a
     /// validation image).
     #[serde(default)]
-    pub rates: WantedRates,
+    pub false_reject: WantedRates,
 }
 
 /// The two presets.
@@ -108,7 +108,7 @@ impl Default for Settings {
             border: Border::Reflect,
             training: Training::Quick(Quick::default()),
             seed: 0,
-            rates: WantedRates::default(),
+            false_reject: WantedRates::default(),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Fit for StudentTeacherConfig {
             });
         }
 
-        let mut calibrator = Calibrator::new(settings.rates, validation.len());
+        let mut calibrator = Calibrator::new(settings.false_reject, validation.len());
         for index in 0..validation.len() {
             let size = validation.images.size(index)?;
             let resized = settings.resize.target_size(size[0], size[1]);
@@ -158,7 +158,7 @@ impl Fit for StudentTeacherConfig {
         }
         let scores = calibrator.scores().to_vec();
         let calibration = match calibrator.finish() {
-            Some(thresholds) if settings.rates != WantedRates::default() => {
+            Some(thresholds) if settings.false_reject != WantedRates::default() => {
                 for warning in thresholds.warnings() {
                     observer.warn(&warning);
                 }
@@ -401,7 +401,8 @@ impl Detector for StudentTeacher {
                 let field = scale.ensemble.field().to_string();
                 parts.push(Part::new(field, name, move || {
                     let [width, height] = resized;
-                    let spread = AnomalyMap::new(width, height, grid.spread(&scores, width, height));
+                    let spread =
+                        AnomalyMap::new(width, height, grid.spread(&scores, width, height));
                     resize_map(&spread, size[0], size[1])
                 }));
             }
