@@ -49,6 +49,10 @@ pub enum Command {
     Inspect(Inspect),
     /// Measure a model on a data set with labelled defects
     Eval(Eval),
+    /// Measure anomaly maps that any tool has made
+    Score(Score),
+    /// Look a data set over: images that occur twice, leaks between training and test, outliers, broken files, masks
+    Check(Check),
     /// Work with teachers, the networks that students learn from
     Teacher(Teacher),
     /// Show everything that a model or teacher file says about itself; without a file, the built-in teachers
@@ -259,9 +263,14 @@ pub struct Eval {
     /// Mask pixels above this value (0 to 254) are defective
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
     pub mask_threshold: u8,
-    /// False-positive rate up to which AU-PRO is integrated
+    /// False-positive rate up to which AU-PRO is integrated (0.05 is always given beside it)
     #[arg(long, default_value_t = 0.3, value_parser = rate)]
     pub fpr_limit: f64,
+    /// Put the ROC, PRO and precision-recall curves into the JSON, with points at least this far apart; 0 keeps every
+    /// corner [default: 0.002]
+    #[arg(long, value_name = "SPACING", num_args = 0..=1, default_missing_value = "0.002", value_parser = spacing,
+        requires = "json")]
+    pub curves: Option<f64>,
     /// Compute descriptors at every pixel even if the model was calibrated on a grid: slower, the
     /// published method
     #[arg(long)]
@@ -270,6 +279,47 @@ pub struct Eval {
     #[arg(long)]
     pub skip_unreadable: bool,
     /// Print the results as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Score {
+    /// A data set in the MVTec AD layout, with a test part and masks; or a folder of several, which gives each and the
+    /// mean
+    pub data: PathBuf,
+    /// The maps: DIR/<category>/test/<defect or good>/<name>.tiff (or DIR/test/… for one category), 32-bit float, at the
+    /// size of the original images
+    #[arg(long, value_name = "DIR")]
+    pub maps: PathBuf,
+    /// Mask pixels above this value (0 to 254) are defective
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
+    pub mask_threshold: u8,
+    /// False-positive rate up to which AU-PRO is integrated (0.05 is always given beside it)
+    #[arg(long, default_value_t = 0.3, value_parser = rate)]
+    pub fpr_limit: f64,
+    /// Put the ROC, PRO and precision-recall curves into the JSON, with points at least this far apart; 0 keeps every
+    /// corner [default: 0.002]
+    #[arg(long, value_name = "SPACING", num_args = 0..=1, default_missing_value = "0.002", value_parser = spacing,
+        requires = "json")]
+    pub curves: Option<f64>,
+    /// Print the results as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 if there is no problem (there may be notices), 3 if there is one, 1 if the data set \
+    cannot be looked over, 2 for wrong usage."
+)]
+pub struct Check {
+    /// A data set in the MVTec AD layout, a folder of several, or a plain folder of good images
+    pub data: PathBuf,
+    /// Mask pixels above this value (0 to 254) are defective
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
+    pub mask_threshold: u8,
+    /// Print the findings as JSON, to FILE or standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
 }
@@ -523,6 +573,13 @@ fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err("a threshold is a number".to_string()),
+    }
+}
+
+fn spacing(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(spacing) if (0.0..=1.0).contains(&spacing) => Ok(spacing),
+        _ => Err("a spacing lies between 0 and 1".to_string()),
     }
 }
 

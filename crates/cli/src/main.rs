@@ -21,7 +21,7 @@ use progress::Progress;
 fn main() -> ExitCode {
     pupilla_conv::keep_freed_memory();
     match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         // A reader that has seen enough (`pupilla inspect … | head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(usize::from(threads))
@@ -44,6 +44,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Calibrate(calibrate) => commands::calibrate::run(&calibrate, &mut progress),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &mut progress),
         Command::Eval(eval) => commands::eval::run(&eval, &mut progress),
+        Command::Score(score) => commands::score::run(&score, &mut progress),
+        Command::Check(check) => return commands::check::run(&check, &mut progress),
         Command::Teacher(teacher) => match teacher.command {
             TeacherCommand::Train(train) => commands::teacher::train(&train, &mut progress),
             TeacherCommand::Report(report) => commands::teacher::report(&report, &mut progress),
@@ -51,7 +53,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Info(info) => commands::info::run(&info),
         Command::Backbone(backbone) => commands::backbone::run(&backbone),
         Command::Demo(demo) => commands::demo::run(&demo, &mut progress),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// An error and its causes, each said once: many messages carry their cause already.

@@ -3,4 +3,6 @@
 mod backbone;
 mod bad_input;
 mod data;
+mod score;
+mod verdicts;
 mod workflow;

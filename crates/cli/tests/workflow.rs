@@ -473,7 +473,9 @@ fn maps_of_images_that_differ_in_their_extension_alone_are_kept_apart() {
 #[test]
 fn help_speaks_of_every_verb() {
     let help = stdout(&run(&["--help"]));
-    for verb in ["train", "inspect", "eval", "teacher", "info", "demo"] {
+    for verb in [
+        "train", "inspect", "eval", "score", "check", "teacher", "info", "demo",
+    ] {
         assert!(help.contains(verb), "{help}");
         let of_verb = run(&[verb, "--help"]);
         assert_success(&of_verb);

@@ -167,3 +167,129 @@ fn piece(files: &[File<'_>]) -> usize {
     });
     within.count().max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::anomaly_map::AnomalyMap;
+    use crate::observer::Silent;
+    use ::image::{GrayImage, Luma};
+    use std::fs;
+
+    /// A data set `nut` with maps in `maps`: two kinds of defects, images of several sizes.
+    fn data() -> (tempfile::TempDir, Dataset, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("nut");
+        for (number, kind) in ["good", "bent", "hole", "bent", "good"].iter().enumerate() {
+            let (width, height) = (20 + number as u32, 30 - number as u32);
+            let image = root.join("test").join(kind).join(format!("{number}.png"));
+            fs::create_dir_all(image.parent().unwrap()).unwrap();
+            GrayImage::new(width, height).save(&image).unwrap();
+            if *kind != "good" {
+                let mask = GrayImage::from_fn(width, height, |x, y| {
+                    Luma([u8::from((x + y) % 9 < 2) * 255])
+                });
+                let path = root.join("ground_truth").join(kind);
+                fs::create_dir_all(&path).unwrap();
+                mask.save(path.join(format!("{number}_mask.png"))).unwrap();
+            }
+        }
+        let dataset = Dataset::open_test(&root).unwrap();
+        let maps = folder.path().join("maps");
+        for (number, test) in dataset.test.iter().enumerate() {
+            let path = map_set::path_of(&maps, &dataset, test);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            map_file::write(&path, &map_of(test, number)).unwrap();
+        }
+        (folder, dataset, maps)
+    }
+
+    fn map_of(test: &TestImage, number: usize) -> AnomalyMap {
+        let (width, height) = read::size(&test.path).unwrap();
+        let score = |at: usize| ((at * 7919 + number * 31) % 23) as f32 / 4.0;
+        AnomalyMap::new(width, height, (0..width * height).map(score).collect())
+    }
+
+    #[test]
+    fn files_give_what_the_maps_themselves_give() {
+        let (_folder, dataset, maps) = data();
+        let settings = MapSettings {
+            curve_spacing: Some(0.0),
+            ..MapSettings::default()
+        };
+        let found = run(&maps, &dataset, &settings, &mut Silent).unwrap();
+        let mut twin = Evaluator::new(0.3, 0).unwrap().with_curves(0.0);
+        for (number, test) in dataset.test.iter().enumerate() {
+            let map = map_of(test, number);
+            let mask = match &test.mask {
+                None => Mask::good(map.width(), map.height()),
+                Some(path) => Mask::read(path, 0).unwrap(),
+            };
+            let name = test.display_name();
+            twin.add(&name, test.defect.as_deref(), &map, &mask)
+                .unwrap();
+        }
+        assert_eq!(found, twin.finish());
+        assert_eq!((found.images, found.per_defect.len()), (5, 2));
+        assert!(found.au_pro.is_some() && found.curves.unwrap().pixels.is_some());
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let (_folder, dataset, maps) = data();
+        let path = map_set::path_of(&maps, &dataset, &dataset.test[0]);
+        let good = fs::read(&path).unwrap();
+        let error = |words: &[&str]| {
+            let result = run(&maps, &dataset, &MapSettings::default(), &mut Silent);
+            let text = result.unwrap_err().to_string();
+            for word in words {
+                assert!(text.contains(word), "{word:?} is not in: {text}");
+            }
+        };
+        let mut scores = vec![0.0; 21 * 29];
+        map_file::write(&path, &AnomalyMap::new(29, 21, scores.clone())).unwrap();
+        error(&["bent/1.tiff is 29x21", "bent/1.png is 21x29"]);
+        scores[23] = f32::INFINITY;
+        map_file::write(&path, &AnomalyMap::new(21, 29, scores)).unwrap();
+        error(&["bent/1.tiff", "row 1, column 2 is inf"]);
+        GrayImage::new(21, 29)
+            .save_with_format(&path, ::image::ImageFormat::Tiff)
+            .unwrap();
+        error(&["bent/1.tiff holds Gray(8) pixels", "32-bit floats"]);
+        fs::write(&path, &good).unwrap();
+        let mask = dataset.test[0].mask.as_ref().unwrap();
+        GrayImage::new(3, 3).save(mask).unwrap();
+        error(&["1_mask.png is 3x3"]);
+        let truth = dataset.root.join("ground_truth/good");
+        fs::create_dir_all(&truth).unwrap();
+        GrayImage::new(21, 29).save(mask).unwrap();
+        GrayImage::from_pixel(20, 30, Luma([255]))
+            .save(truth.join("0_mask.png"))
+            .unwrap();
+        let dataset = Dataset::open_test(&dataset.root).unwrap();
+        let result = run(&maps, &dataset, &MapSettings::default(), &mut Silent);
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("good/0.png is a good image"), "{text}");
+    }
+
+    #[test]
+    fn pieces_are_bounded_and_never_empty() {
+        let test = TestImage {
+            path: PathBuf::new(),
+            defect: None,
+            mask: None,
+        };
+        let files = |side: usize, count: usize| -> Vec<File<'_>> {
+            let file = || File {
+                test: &test,
+                map: PathBuf::new(),
+                size: (side, side),
+            };
+            (0..count).map(|_| file()).collect()
+        };
+        assert_eq!(piece(&files(1024, 40)), 16);
+        assert_eq!(piece(&files(8192, 3)), 1);
+        assert_eq!(piece(&files(16, 1000)), FILES_AT_ONCE);
+        assert_eq!(piece(&files(16, 3)), 3);
+    }
+}

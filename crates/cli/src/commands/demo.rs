@@ -15,8 +15,9 @@ use pupilla_core::synthetic::{self, Kind, SyntheticSettings};
 use pupilla_core::test_run::TestSettings;
 
 use crate::arguments::Demo;
-use crate::commands::eval::{evaluate, print, write_pictures};
+use crate::commands::eval::{Pictured, evaluate, write_pictures};
 use crate::commands::inspect::scale;
+use crate::commands::measures;
 use crate::output;
 use crate::progress::Progress;
 
@@ -66,15 +67,18 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     let mut categories = BTreeMap::new();
     for (dataset, model) in &trained {
         let settings = TestSettings::default();
-        let name = Some(dataset.name.as_str());
-        let evaluation = evaluate(
-            model, dataset, &settings, None, name, &mut sheet, None, progress,
-        )?;
+        let to = Pictured {
+            maps: None,
+            category: Some(&dataset.name),
+            sheet: &mut sheet,
+            report: None,
+        };
+        let evaluation = evaluate(model, dataset, &settings, to, progress)?;
         categories.insert(dataset.name.clone(), evaluation);
     }
     let evaluation = CategoryEvaluations::new(categories);
 
-    print(&evaluation.mean, json)?;
+    measures::print(&evaluation.mean, json)?;
     write_pictures(&sheet, &demo.out, "Pupilla's demo", &evaluation.mean)?;
     let page = demo.out.join("index.html");
     output::line(json, format_args!("open {} in a browser", page.display()))?;

@@ -2,9 +2,12 @@
 
 pub mod backbone;
 pub mod calibrate;
+pub mod check;
 pub mod demo;
 pub mod eval;
 pub mod info;
 pub mod inspect;
+pub mod measures;
+pub mod score;
 pub mod teacher;
 pub mod train;

@@ -1,9 +1,10 @@
-"""Writes metrics.json: small random cases with AU-PRO and AUROC from an independent oracle.
+"""Writes metrics.json: small random cases with every measure from an independent oracle.
 
     python3 -m venv "$VENV" && "$VENV"/bin/pip install numpy scipy scikit-learn
     "$VENV"/bin/python make.py        # writes metrics.json beside this file
 
-Regions are scipy.ndimage.label with a 3x3 structure of ones, AUROC is scikit-learn's. AU-PRO is
+Regions are scipy.ndimage.label with a 3x3 structure of ones; AUROC, average precision and the points among
+which the best F1 is sought are scikit-learn's. AU-PRO is
 written from its definition (Bergmann et al., CVPR 2020, and MVTec's evaluation): for every distinct
 score, all maps are thresholded anew, the overlap of each region and the false-positive rate are
 counted, and the curve is integrated by trapezoids with linear interpolation at the limit.
@@ -16,7 +17,10 @@ import numpy as np
 import scipy
 import sklearn
 from scipy.ndimage import label
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+# Small, medium and large regions, as COCO has them.
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 
 
 def regions_of(masks):
@@ -28,9 +32,9 @@ def regions_of(masks):
     return found
 
 
-def pro_curve(maps, masks):
-    """FPR and PRO for every distinct score as threshold, from (0, 0) to (1, 1)."""
-    regions = regions_of(masks)
+def pro_curve(maps, masks, regions=None):
+    """FPR and PRO for every distinct score as threshold, from (0, 0) to (1, 1); of all regions, or of some."""
+    regions = regions_of(masks) if regions is None else regions
     negatives = sum(int((~mask).sum()) for mask in masks)
     if not regions or not negatives:
         return None
@@ -44,12 +48,14 @@ def pro_curve(maps, masks):
     return fprs, pros
 
 
-def au_pro(maps, masks, limit):
-    curve = pro_curve(maps, masks)
-    if curve is None:
-        return None
+def au_pro(maps, masks, limit, regions=None):
+    curve = pro_curve(maps, masks, regions)
+    return None if curve is None else area_to(*curve, limit)
+
+
+def area_to(fprs, pros, limit):
+    """The area under straight lines from 0 to the limit, divided by the limit."""
     area = 0.0
-    fprs, pros = curve
     for x0, x1, y0, y1 in zip(fprs, fprs[1:], pros, pros[1:]):
         if x0 >= limit:
             break
@@ -67,15 +73,69 @@ def auroc(scores, labels):
     return float(roc_auc_score(labels, np.asarray(scores, dtype=np.float64)))
 
 
-def measures(images, limit):
+def average_precision(scores, labels):
+    labels = np.asarray(labels, dtype=bool)
+    if labels.all() or not labels.any():
+        return None
+    return float(average_precision_score(labels, np.asarray(scores, dtype=np.float64)))
+
+
+def best_f1(scores, labels):
+    """The best F1 and the highest threshold that reaches it."""
+    labels = np.asarray(labels, dtype=bool)
+    if labels.all() or not labels.any():
+        return None, None
+    precision, recall, thresholds = precision_recall_curve(labels, np.asarray(scores, dtype=np.float64))
+    both = np.maximum(precision + recall, 1e-300)
+    f1 = (2 * precision * recall / both)[:-1]
+    return float(f1.max()), float(thresholds[f1 >= f1.max() - 1e-12].max())
+
+
+def separation(prefix, scores, labels):
+    f1, threshold = best_f1(scores, labels)
+    return {
+        f"{prefix}_auroc": auroc(scores, labels),
+        f"{prefix}_ap": average_precision(scores, labels),
+        f"{prefix}_f1": f1,
+        f"{prefix}_f1_threshold": threshold,
+    }
+
+
+def arrays(images):
     maps = [np.array(i["scores"], np.float32).reshape(i["height"], i["width"]) for i in images]
     masks = [np.array(i["mask"], bool).reshape(i["height"], i["width"]) for i in images]
-    pixels = [m.ravel() for m in maps], [m.ravel() for m in masks]
+    return maps, masks
+
+
+def pooled(parts):
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def measures(images, limit):
+    maps, masks = arrays(images)
     return {
         "au_pro": au_pro(maps, masks, limit),
-        "pixel_auroc": auroc(*map(np.concatenate, pixels)),
-        "image_auroc": auroc([m.max() for m in maps], [i["defect"] is not None for i in images]),
+        "au_pro_05": au_pro(maps, masks, 0.05),
+        **separation("pixel", pooled(maps), pooled(masks)),
+        **separation("image", [m.max() for m in maps], [i["defect"] is not None for i in images]),
         "regions": len(regions_of(masks)),
+    }
+
+
+def of_size(images, limit, bounds):
+    """The measures of the regions of one size: the pixels of other regions are left out."""
+    maps, masks = arrays(images)
+    regions = [(n, r) for n, r in regions_of(masks) if bounds[0] <= r.sum() < bounds[1]]
+    kept = [~mask for mask in masks]
+    for image, region in regions:
+        kept[image] = kept[image] | region
+    scores = np.concatenate([m[k] for m, k in zip(maps, kept)])
+    labels = np.concatenate([m[k] for m, k in zip(masks, kept)])
+    return {
+        "regions": len(regions),
+        "au_pro": au_pro(maps, masks, limit, regions),
+        "au_pro_05": au_pro(maps, masks, 0.05, regions),
+        **separation("pixel", scores, labels),
     }
 
 
@@ -89,6 +149,9 @@ def case(name, images, limit=0.3):
         per = measures(own + good, limit)
         per["images"] = len(own)
         expected["per_defect"][kind] = per
+    expected["per_region_size"] = {
+        size: of_size(images, limit, bounds) for size, bounds in SIZES.items()
+    }
     return {"name": name, "fpr_limit": limit, "images": images, "expected": expected}
 
 
@@ -155,6 +218,15 @@ def main():
     for place, rest in enumerate(([9, 8, 7], [9, 8, 5], [9, 5, 5])):
         exact = {**exact, "scores": [5.0, *map(float, rest), 1, 1, 1, 1, 1, 1, 1, 1, 1]}
         cases.append(case(f"the limit at a corner {place}", [exact], limit=0.25))
+    # Regions of two sizes: 33x32 pixels, and smaller ones beside them.
+    size = (36, 52)
+    mask = none(size)
+    mask[2:35, 3:35] = True
+    mask[5:9, 40:44] = True
+    mask[20:22, 45:52] = True
+    sizes = [image(rng, size, "crack", mask, levels=2, signal=3)]
+    sizes.append(image(rng, (20, 20), None, none((20, 20)), levels=2))
+    cases.append(case("two sizes of regions", sizes))
     versions = {"numpy": np.__version__, "scipy": scipy.__version__, "sklearn": sklearn.__version__}
     path = pathlib.Path(__file__).with_name("metrics.json")
     with path.open("w") as file:

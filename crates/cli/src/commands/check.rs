@@ -1,0 +1,92 @@
+//! `pupilla check`: look a data set over before anything is learned from it or measured on it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use pupilla_core::dataset::{DatasetError, categories};
+use pupilla_core::dataset_check::{DatasetCheck, Severity, check};
+use serde::Serialize;
+
+use crate::arguments::Check;
+use crate::output;
+use crate::progress::Progress;
+
+/// The status when there are problems: neither a failure of the program nor wrong usage.
+const PROBLEMS: u8 = 3;
+
+/// Files of one finding that are shown to people; the JSON has all.
+const SHOWN: usize = 5;
+
+/// Several data sets, by their names.
+#[derive(Serialize)]
+struct Several {
+    problems: usize,
+    notices: usize,
+    categories: BTreeMap<String, DatasetCheck>,
+}
+
+pub fn run(arguments: &Check, progress: &mut Progress) -> anyhow::Result<ExitCode> {
+    let json = arguments.json.as_deref();
+    output::check_json(json)?;
+    let folders = match categories(&arguments.data) {
+        // A folder of good images alone, or what `check` itself explains.
+        Err(DatasetError::NoTest { path }) => vec![path],
+        folders => folders?,
+    };
+    let several = folders[..] != [arguments.data.clone()];
+    let mut checks = BTreeMap::new();
+    for folder in &folders {
+        let found = check(folder, arguments.mask_threshold, progress)?;
+        print(&found, json)?;
+        checks.insert(found.name.clone(), found);
+    }
+    let sum = |count: fn(&DatasetCheck) -> usize| checks.values().map(count).sum();
+    let (problems, notices) = (sum(|found| found.problems), sum(|found| found.notices));
+    if let Some(target) = json {
+        match checks.values().next() {
+            Some(found) if !several => output::json(target, found)?,
+            _ => output::json(
+                target,
+                &Several {
+                    problems,
+                    notices,
+                    categories: checks,
+                },
+            )?,
+        }
+    }
+    Ok(if problems > 0 {
+        ExitCode::from(PROBLEMS)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn print(found: &DatasetCheck, json: Option<&Path>) -> anyhow::Result<()> {
+    for finding in &found.findings {
+        let severity = match finding.severity {
+            Severity::Problem => "problem",
+            Severity::Notice => "notice",
+        };
+        output::line(json, format_args!("{severity}: {}", finding.text))?;
+        for path in finding.paths.iter().take(SHOWN) {
+            output::line(json, format_args!("    {path}"))?;
+        }
+        if let Some(more @ 1..) = finding.paths.len().checked_sub(SHOWN) {
+            output::line(json, format_args!("    … and {more} more"))?;
+        }
+    }
+    let outliers = if found.outliers_looked_for {
+        ""
+    } else {
+        " (too few good images to look for outliers)"
+    };
+    output::line(
+        json,
+        format_args!(
+            "{}: {} good images to learn from, {} to test with: {} problems, {} notices{outliers}",
+            found.name, found.good, found.test, found.problems, found.notices
+        ),
+    )
+}

@@ -1,0 +1,105 @@
+//! The figures of an evaluation as a table for people.
+
+use std::path::Path;
+
+use pupilla_core::evaluation::{CategoryEvaluations, Evaluation};
+
+use crate::output;
+
+const HEADINGS: [&str; 8] = [
+    "AU-PRO", "to 5 %", "px AUROC", "px AP", "px F1", "im AUROC", "im AP", "im F1",
+];
+
+/// A row for each defect type, one for all, and one for each region size that occurs.
+pub fn print(evaluation: &Evaluation, json: Option<&Path>) -> anyhow::Result<()> {
+    headings(json)?;
+    for (name, defect) in &evaluation.per_defect {
+        let measures = [
+            defect.au_pro,
+            defect.au_pro_05,
+            defect.pixel_auroc,
+            defect.pixel_ap,
+            defect.pixel_f1,
+            defect.image_auroc,
+            defect.image_ap,
+            defect.image_f1,
+        ];
+        row(
+            json,
+            name,
+            &defect.images.to_string(),
+            defect.regions,
+            &measures,
+        )?;
+    }
+    all(evaluation, "all", json)?;
+    let sizes = evaluation.per_region_size.iter();
+    for size in sizes.filter(|size| size.regions > 0) {
+        let measures = [
+            size.au_pro,
+            size.au_pro_05,
+            size.pixel_auroc,
+            size.pixel_ap,
+            size.pixel_f1,
+        ];
+        row(json, size.size.name(), "", size.regions, &measures)?;
+    }
+    if let Some(seconds) = evaluation.seconds_per_image {
+        output::line(json, format_args!("{seconds:.3} s an image"))?;
+    }
+    Ok(())
+}
+
+/// A row for each category, and the mean.
+pub fn print_categories(
+    evaluations: &CategoryEvaluations,
+    json: Option<&Path>,
+) -> anyhow::Result<()> {
+    headings(json)?;
+    for (name, evaluation) in &evaluations.categories {
+        all(evaluation, name, json)?;
+    }
+    all(&evaluations.mean, "mean", json)
+}
+
+fn headings(json: Option<&Path>) -> anyhow::Result<()> {
+    let mut line = format!("{:20} {:>7} {:>8}", "", "images", "regions");
+    for heading in HEADINGS {
+        line.push_str(&format!(" {heading:>9}"));
+    }
+    output::line(json, line)
+}
+
+fn all(evaluation: &Evaluation, name: &str, json: Option<&Path>) -> anyhow::Result<()> {
+    let measures = [
+        evaluation.au_pro,
+        evaluation.au_pro_05,
+        evaluation.pixel_auroc,
+        evaluation.pixel_ap,
+        evaluation.pixel_f1,
+        evaluation.image_auroc,
+        evaluation.image_ap,
+        evaluation.image_f1,
+    ];
+    row(
+        json,
+        name,
+        &evaluation.images.to_string(),
+        evaluation.regions,
+        &measures,
+    )
+}
+
+fn row(
+    json: Option<&Path>,
+    name: &str,
+    images: &str,
+    regions: usize,
+    measures: &[Option<f64>],
+) -> anyhow::Result<()> {
+    let mut line = format!("{name:20} {images:>7} {regions:>8}");
+    for &measure in measures {
+        line.push_str(&format!(" {:>9}", output::measure(measure)));
+    }
+    output::line(json, line)
+}

@@ -1,0 +1,38 @@
+//! `pupilla score`: measure anomaly maps that any tool has made.
+
+use std::collections::BTreeMap;
+
+use pupilla_core::dataset::{Dataset, categories};
+use pupilla_core::evaluation::CategoryEvaluations;
+use pupilla_core::map_run::{self, MapSettings};
+
+use crate::arguments::Score;
+use crate::commands::measures;
+use crate::output;
+use crate::progress::Progress;
+
+pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
+    let json = score.json.as_deref();
+    output::check_json(json)?;
+    let settings = MapSettings {
+        fpr_limit: score.fpr_limit,
+        mask_threshold: score.mask_threshold,
+        curve_spacing: score.curves,
+    };
+    let folders = categories(&score.data)?;
+    if folders[..] == [score.data.clone()] {
+        let dataset = Dataset::open_test(&score.data)?;
+        let evaluation = map_run::run(&score.maps, &dataset, &settings, progress)?;
+        measures::print(&evaluation, json)?;
+        return json.map_or(Ok(()), |target| output::json(target, &evaluation));
+    }
+    let mut evaluations = BTreeMap::new();
+    for folder in folders {
+        let dataset = Dataset::open_test(&folder)?;
+        let evaluation = map_run::run(&score.maps, &dataset, &settings, progress)?;
+        evaluations.insert(dataset.name, evaluation);
+    }
+    let evaluations = CategoryEvaluations::new(evaluations);
+    measures::print_categories(&evaluations, json)?;
+    json.map_or(Ok(()), |target| output::json(target, &evaluations))
+}
