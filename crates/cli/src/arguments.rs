@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pupilla::input::Border;
 use pupilla::optimizer::Optimizer;
 use pupilla::receptive_field::ReceptiveField;
+use pupilla_core::calibration::RejectRate;
 use pupilla_core::image::resize::Resize;
 
 /// Finds defects in images of manufactured parts after seeing good parts only.
@@ -42,6 +43,8 @@ pub enum ProgressStyle {
 pub enum Command {
     /// Learn what good parts look like, from good images alone
     Train(Train),
+    /// Find new thresholds for a model from good images, without training
+    Calibrate(Calibrate),
     /// Score images and draw where they differ from good parts
     Inspect(Inspect),
     /// Measure a model on a data set with labelled defects
@@ -135,6 +138,8 @@ pub struct Train {
     /// Seed of everything random: the validation split, the windows, the students' first weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub rates: Rates,
     /// Report unreadable images and go on without them
     #[arg(long)]
     pub skip_unreadable: bool,
@@ -149,6 +154,67 @@ pub enum Preset {
     Paper,
 }
 
+/// What thresholds are calibrated to.
+#[derive(Debug, Args)]
+pub struct Rates {
+    /// Share of good images that may be called defective, as 1% or 0.01 [default: none, the threshold
+    /// is the highest score of a good image]
+    #[arg(long, value_name = "RATE")]
+    pub false_reject: Option<RejectRate>,
+    /// Share of a good image's pixels that may lie in a region [default: none, the pixel threshold is the
+    /// image threshold]
+    #[arg(long, value_name = "RATE")]
+    pub pixel_false_reject: Option<RejectRate>,
+}
+
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// A model file, written by `pupilla train`; its thresholds are replaced
+    pub model: PathBuf,
+    /// A folder of good images that the model has not learned from
+    pub good: PathBuf,
+    #[command(flatten)]
+    pub rates: Rates,
+    /// Write the model with its new thresholds into this file instead
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// A picture of the size of the images, white where they are inspected: only those pixels count
+    #[arg(long, value_name = "IMAGE")]
+    pub roi: Option<PathBuf>,
+    /// Take the train/good of a data set; of what the model was trained with, only the images that were
+    /// kept back for validation
+    #[arg(long)]
+    pub train_good: bool,
+    /// Compute descriptors at every pixel even if the model was calibrated on a grid; for use with
+    /// `inspect --dense`
+    #[arg(long)]
+    pub dense: bool,
+    /// Memory for the whole program, as 500M or 2G: large images are looked at in smaller tiles, with the same result
+    #[arg(long)]
+    pub memory: Option<Memory>,
+    /// Report unreadable images and go on without them
+    #[arg(long)]
+    pub skip_unreadable: bool,
+    /// Print the thresholds as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+/// What is called defective, if not what the model says.
+#[derive(Debug, Args)]
+pub struct Thresholds {
+    /// Images that score above this are called defective [default: the model's, by `train` or
+    /// `calibrate`]
+    #[arg(long, allow_negative_numbers = true, value_parser = finite)]
+    pub threshold: Option<f32>,
+    /// Pixels that score above this make up regions [default: --threshold, or else the model's]
+    #[arg(long, allow_negative_numbers = true, value_parser = finite)]
+    pub pixel_threshold: Option<f32>,
+    /// Leave out regions of fewer pixels; an image with no other region is not defective
+    #[arg(long, value_name = "PIXELS", default_value_t = 1)]
+    pub min_area: usize,
+}
+
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// A model file, written by `pupilla train`
@@ -156,13 +222,19 @@ pub struct Inspect {
     /// Images, or folders of images
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
-    /// Write a heatmap (PNG) and the raw map (32-bit float TIFF) of each image into this folder
+    /// Write a heatmap with its regions (PNG) and the raw map (32-bit float TIFF) of each image into
+    /// this folder
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Images that score above this are called defective [default: the model's, the highest score
-    /// of a good validation image]
-    #[arg(long, allow_negative_numbers = true, value_parser = finite)]
-    pub threshold: Option<f32>,
+    #[command(flatten)]
+    pub thresholds: Thresholds,
+    /// A picture of the size of the images, white where they are inspected: other pixels count neither
+    /// for the score nor for regions
+    #[arg(long, value_name = "IMAGE")]
+    pub roi: Option<PathBuf>,
+    /// Write a line for every region, as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
     /// Compute descriptors at every pixel even if the model was calibrated on a grid: slower, the
     /// published method
     #[arg(long)]
@@ -193,6 +265,14 @@ pub struct Eval {
     /// Images of each kind on the page
     #[arg(long, default_value_t = 12, requires = "pictures")]
     pub pictures_per_kind: usize,
+    /// Write a report into this folder: one page with figures, curves, histograms and images, to show
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Images in the report, mistakes before others
+    #[arg(long, default_value_t = 300, requires = "report")]
+    pub report_images: usize,
+    #[command(flatten)]
+    pub thresholds: Thresholds,
     /// Mask pixels above this value (0 to 254) are defective
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
     pub mask_threshold: u8,

@@ -5,6 +5,9 @@ mod arguments;
 mod commands;
 mod output;
 mod progress;
+mod region_of_interest;
+mod region_table;
+mod report;
 
 use std::io;
 use std::process::ExitCode;
@@ -38,6 +41,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new(arguments.progress)?;
     match arguments.command {
         Command::Train(train) => commands::train::run(&train, &mut progress),
+        Command::Calibrate(calibrate) => commands::calibrate::run(&calibrate, &mut progress),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &mut progress),
         Command::Eval(eval) => commands::eval::run(&eval, &mut progress),
         Command::Score(score) => commands::score::run(&score, &mut progress),

@@ -85,6 +85,22 @@ pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
     check_writable(target)
 }
 
+/// Fails now if a table could not be written to `target` later, or would replace something that is none.
+pub fn check_csv(target: &Path) -> anyhow::Result<()> {
+    if target.is_file()
+        && target
+            .extension()
+            .is_none_or(|extension| extension != "csv")
+    {
+        let text = format!(
+            "--csv would replace {}, which is no .csv file: give another name",
+            target.display()
+        );
+        return Err(Usage(text).into());
+    }
+    check_writable(target)
+}
+
 /// Makes a folder for results.
 pub fn folder(path: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(path)

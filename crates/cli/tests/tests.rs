@@ -4,4 +4,5 @@ mod backbone;
 mod bad_input;
 mod data;
 mod score;
+mod verdicts;
 mod workflow;

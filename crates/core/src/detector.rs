@@ -3,6 +3,7 @@
 //! They are different types on purpose: an untrained `anomaly_map` cannot be written.
 
 use crate::anomaly_map::AnomalyMap;
+use crate::attribution::Explained;
 use crate::image::Image;
 use crate::image_source::ImageSource;
 use crate::observer::Observer;
@@ -38,4 +39,15 @@ pub trait Detector {
     /// # Errors
     /// If the image, resized as in training, is smaller than the detector can look at.
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, Self::Error>;
+
+    /// The same map with the parts that it is the sum of; a detector that cannot tell gives none.
+    ///
+    /// # Errors
+    /// As [`anomaly_map`](Self::anomaly_map).
+    fn explain(&self, image: &Image) -> Result<Explained, Self::Error> {
+        Ok(Explained {
+            map: self.anomaly_map(image)?,
+            parts: Vec::new(),
+        })
+    }
 }

@@ -7,6 +7,9 @@
 
 pub mod anomaly_map;
 pub mod atomic_file;
+pub mod attribution;
+pub mod calibration;
+pub mod calibration_run;
 mod canvas;
 pub mod dataset;
 pub mod dataset_check;
@@ -23,6 +26,9 @@ pub mod metrics;
 pub mod observer;
 pub mod patch_sheet;
 pub mod pipeline;
+pub mod region;
+pub mod report;
 pub mod sheet;
 pub mod synthetic;
 pub mod test_run;
+pub mod verdict;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::anomaly_map::AnomalyMap;
 use crate::atomic_file::WriteError;
+use crate::attribution::Explained;
 use crate::dataset::{Dataset, DatasetError, TestImage};
 use crate::detector::Detector;
 use crate::evaluation::{Evaluation, EvaluationError, Evaluator};
@@ -12,6 +13,8 @@ use crate::image::Image;
 use crate::image::read::{self, ReadError};
 use crate::mask::{Mask, MaskError};
 use crate::observer::Observer;
+use crate::pipeline;
+use crate::report::ReportError;
 
 /// How to test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +70,9 @@ pub enum TestError {
     /// A picture could not be put together.
     #[error(transparent)]
     Picture(#[from] SizeMismatch),
+    /// The report refused an image.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// Not one test image could be read.
     #[error("none of the {0} test images can be read")]
     NoneReadable(usize),
@@ -88,6 +94,8 @@ pub struct Tested<'a> {
     pub mask: &'a Mask,
     /// What the detector says.
     pub map: &'a AnomalyMap,
+    /// The same with its parts.
+    pub explained: &'a Explained,
 }
 
 /// Scores every test image of `dataset`, shows each to `each`, and evaluates.
@@ -110,17 +118,12 @@ pub fn run<D: Detector>(
     }
     let mut time = Duration::ZERO;
     observer.start(&format!("testing {}", dataset.name), tests.len() as u64);
-    for (done, test) in tests.iter().enumerate() {
-        if observer.stop_requested() {
-            return Err(TestError::Stopped);
-        }
-        match read::read(&test.path) {
-            Err(error) if settings.skip_unreadable => {
-                observer.skipped(&test.path, &error.to_string());
-            }
+    // The next image and its mask are read while the detector looks at one.
+    let read = |(done, test): (usize, &'_ TestImage)| {
+        let (image, mask) = match read::read(&test.path) {
+            Err(error) if settings.skip_unreadable => return Ok((done, Err(error))),
             Err(error) => return Err(error.into()),
             Ok(image) => {
-                let name = test.display_name();
                 let mask = match &test.mask {
                     None => Mask::good(image.width(), image.height()),
                     Some(path) => Mask::read_for(
@@ -130,26 +133,44 @@ pub fn run<D: Detector>(
                         (image.width(), image.height()),
                     )?,
                 };
+                (image, mask)
+            }
+        };
+        Ok((done, Ok((image, mask))))
+    };
+    let look = |(done, read): (usize, Result<(Image, Mask), ReadError>)| {
+        if observer.stop_requested() {
+            return Err(TestError::Stopped);
+        }
+        let test = &tests[done];
+        match read {
+            Err(error) => observer.skipped(&test.path, &error.to_string()),
+            Ok((image, mask)) => {
+                let name = test.display_name();
                 let start = Instant::now();
-                let map = detector
-                    .anomaly_map(&image)
+                let explained = detector
+                    .explain(&image)
                     .map_err(|error| TestError::Detector {
                         image: test.path.display().to_string(),
                         source: Box::new(error),
                     })?;
                 time += start.elapsed();
+                let map = &explained.map;
                 evaluator.add(&name, test.defect.as_deref(), &map, &mask)?;
                 each(&Tested {
                     test,
                     name: &name,
                     image: &image,
                     mask: &mask,
-                    map: &map,
+                    map,
+                    explained: &explained,
                 })?;
             }
         }
         observer.advance(done as u64 + 1, None);
-    }
+        Ok(())
+    };
+    pipeline::run(tests.iter().enumerate(), read, look, Ok)?;
     observer.finish();
     let images = evaluator.images();
     if images == 0 {

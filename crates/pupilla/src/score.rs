@@ -146,6 +146,26 @@ impl Normalisation {
         }
     }
 
+    /// `(e − e_μ)/e_σ` and `(v − v_μ)/v_σ` at every position, the summands of [`apply`](Self::apply).
+    pub fn parts(&self, terms: &Terms) -> [Vec<f32>; 2] {
+        let error_factor = reciprocal(self.error_deviation, self.error_mean);
+        let variance_factor = reciprocal(self.variance_deviation, self.variance_mean);
+        let part = |values: &[f32], mean: f64, factor: f64| {
+            let values = values.iter();
+            values
+                .map(|&value| ((f64::from(value) - mean) * factor) as f32)
+                .collect()
+        };
+        [
+            part(&terms.regression_error, self.error_mean, error_factor),
+            part(
+                &terms.predictive_variance,
+                self.variance_mean,
+                variance_factor,
+            ),
+        ]
+    }
+
     /// `(e − e_μ)/e_σ + (v − v_μ)/v_σ` at every position; a term without deviation counts 0.
     pub fn apply(&self, terms: &Terms) -> Vec<f32> {
         let error_factor = reciprocal(self.error_deviation, self.error_mean);

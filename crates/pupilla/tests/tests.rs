@@ -2,6 +2,7 @@
 
 mod backbone;
 mod backbone_teacher;
+mod calibration;
 mod dense_features;
 mod model_file;
 mod patch_network;

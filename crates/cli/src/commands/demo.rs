@@ -15,7 +15,7 @@ use pupilla_core::synthetic::{self, Kind, SyntheticSettings};
 use pupilla_core::test_run::TestSettings;
 
 use crate::arguments::Demo;
-use crate::commands::eval::{evaluate, write_pictures};
+use crate::commands::eval::{Pictured, evaluate, write_pictures};
 use crate::commands::inspect::scale;
 use crate::commands::measures;
 use crate::output;
@@ -61,14 +61,19 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     // One colour scale for both: their scores are normalised alike.
     let threshold = trained
         .iter()
-        .map(|(_, model)| model.manifest().validation.threshold)
+        .map(|(_, model)| model.manifest().calibration().thresholds.image.value)
         .fold(f32::NEG_INFINITY, f32::max);
     let mut sheet = Sheet::new(scale(threshold));
     let mut categories = BTreeMap::new();
     for (dataset, model) in &trained {
         let settings = TestSettings::default();
-        let name = Some(dataset.name.as_str());
-        let evaluation = evaluate(model, dataset, &settings, None, name, &mut sheet, progress)?;
+        let to = Pictured {
+            maps: None,
+            category: Some(&dataset.name),
+            sheet: &mut sheet,
+            report: None,
+        };
+        let evaluation = evaluate(model, dataset, &settings, to, progress)?;
         categories.insert(dataset.name.clone(), evaluation);
     }
     let evaluation = CategoryEvaluations::new(categories);

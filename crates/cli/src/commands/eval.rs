@@ -11,39 +11,55 @@ use pupilla_core::test_run::{self, TestError, TestSettings};
 use pupilla_core::{map_file, map_set};
 
 use crate::arguments::Eval;
-use crate::commands::inspect::{load, scale};
+use crate::commands::inspect::{load, rule, scale};
 use crate::commands::measures;
 use crate::output;
 use crate::progress::Progress;
+use crate::report::{CURVE_SPACING, ReportRun};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.as_deref())?;
     let model = load(&eval.model, eval.dense, eval.memory)?;
     let dataset = Dataset::open(&eval.data)?;
     dataset.require_test()?;
-    for folder in [&eval.maps, &eval.pictures].into_iter().flatten() {
+    output::distinct(
+        "--pictures and --report",
+        eval.pictures.as_deref(),
+        eval.report.as_deref(),
+    )?;
+    for folder in [&eval.maps, &eval.pictures, &eval.report]
+        .into_iter()
+        .flatten()
+    {
         output::folder(folder)?;
     }
     let settings = TestSettings {
         fpr_limit: eval.fpr_limit,
         mask_threshold: eval.mask_threshold,
-        curve_spacing: eval.curves,
+        curve_spacing: eval.curves.or(eval.report.as_ref().map(|_| CURVE_SPACING)),
         skip_unreadable: eval.skip_unreadable,
     };
-    let mut sheet = Sheet::new(scale(model.manifest().validation.threshold)).rows_per_kind(
-        if eval.pictures.is_some() {
-            eval.pictures_per_kind
-        } else {
-            0
-        },
-    );
-    let evaluation = evaluate(
+    let of_model = model.manifest().calibration().thresholds.image.value;
+    let heatmap = scale(eval.thresholds.threshold.unwrap_or(of_model));
+    let mut report = eval.report.as_ref().map(|_| {
+        let rule = rule(&model, &eval.thresholds, progress);
+        ReportRun::new(rule, heatmap, eval.report_images)
+    });
+    let mut sheet = Sheet::new(heatmap).rows_per_kind(if eval.pictures.is_some() {
+        eval.pictures_per_kind
+    } else {
+        0
+    });
+    let mut evaluation = evaluate(
         &model,
         &dataset,
         &settings,
-        eval.maps.as_deref(),
-        None,
-        &mut sheet,
+        Pictured {
+            maps: eval.maps.as_deref(),
+            category: None,
+            sheet: &mut sheet,
+            report: report.as_mut(),
+        },
         progress,
     )?;
 
@@ -56,23 +72,44 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
             format_args!("wrote {}", folder.join("index.html").display()),
         )?;
     }
+    if let (Some(report), Some(folder)) = (report, &eval.report) {
+        let page = report.write(folder, &model, &eval.model, &dataset, &evaluation)?;
+        output::line(json, format_args!("wrote {}", page.display()))?;
+        if eval.curves.is_none() {
+            // They were made for the report.
+            evaluation.curves = None;
+        }
+    }
     if let Some(target) = json {
         output::json(target, &evaluation)?;
     }
     Ok(())
 }
 
-/// Tests a model; maps go to a folder in MVTec's layout if there is one, pictures to the sheet,
-/// where `category` stands before the names if it shows several.
+/// Where the tested images go.
+pub struct Pictured<'a> {
+    /// A folder for the maps, in MVTec's layout.
+    pub maps: Option<&'a Path>,
+    /// What stands before the names on a sheet that shows several categories.
+    pub category: Option<&'a str>,
+    pub sheet: &'a mut Sheet,
+    pub report: Option<&'a mut ReportRun>,
+}
+
+/// Tests a model, and shows its images.
 pub fn evaluate(
     model: &StudentTeacher,
     dataset: &Dataset,
     settings: &TestSettings,
-    maps: Option<&Path>,
-    category: Option<&str>,
-    sheet: &mut Sheet,
+    to: Pictured<'_>,
     progress: &mut Progress,
 ) -> Result<Evaluation, TestError> {
+    let Pictured {
+        maps,
+        category,
+        sheet,
+        mut report,
+    } = to;
     test_run::run(model, dataset, settings, progress, &mut |tested| {
         if let Some(folder) = maps {
             let path = map_set::path_of(folder, dataset, tested.test);
@@ -98,6 +135,9 @@ pub fn evaluate(
             mask: tested.mask,
             map: tested.map,
         })?;
+        if let Some(report) = &mut report {
+            report.add(tested)?;
+        }
         Ok(())
     })
 }

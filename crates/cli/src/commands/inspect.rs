@@ -12,17 +12,26 @@ use pupilla_core::heatmap::{self, Heatmap};
 use pupilla_core::image::read;
 use pupilla_core::map_file;
 use pupilla_core::observer::Observer;
+use pupilla_core::pipeline;
+use pupilla_core::region::{Region, draw_regions};
+use pupilla_core::verdict::{Rule, Verdict};
 use serde::Serialize;
 
-use crate::arguments::{Inspect, Memory};
+use crate::arguments::{Inspect, Memory, Thresholds};
 use crate::output;
 use crate::progress::Progress;
+use crate::region_of_interest;
+use crate::region_table::RegionTable;
 
 /// Everything `inspect` found.
 #[derive(Debug, Serialize)]
 struct Inspection {
     /// Images that score above this are called defective.
     threshold: f32,
+    /// Regions are made of the pixels that score above this.
+    pixel_threshold: f32,
+    /// Smaller regions were left out.
+    min_area: usize,
     images: Vec<Inspected>,
     /// Images that could not be read, if they were to be skipped.
     skipped: Vec<String>,
@@ -32,10 +41,9 @@ struct Inspection {
 #[derive(Debug, Serialize)]
 struct Inspected {
     path: String,
-    /// Maximum of the anomaly map; higher is more anomalous.
-    score: f32,
-    /// Whether the score lies above the threshold.
-    defective: bool,
+    /// Score, verdict, where and why.
+    #[serde(flatten)]
+    verdict: Verdict,
     heatmap: Option<String>,
     map: Option<String>,
 }
@@ -49,69 +57,94 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         output::folder(out)?;
         check_apart(out, &inspect.images)?;
     }
-    if inspect.threshold.is_none() && model.sampling() != model.manifest().sampling {
-        progress.warn("the model's threshold was found on a grid; scores at every pixel may differ: set --threshold");
-    }
+    let inspected = region_of_interest::read(inspect.roi.as_deref())?;
+    let rule = Rule {
+        inspected,
+        ..rule(&model, &inspect.thresholds, progress)
+    };
     let json = inspect.json.as_deref();
+    output::distinct("--json and --csv", json, inspect.csv.as_deref())?;
+    let mut table = match &inspect.csv {
+        Some(path) => {
+            output::check_csv(path)?;
+            Some(RegionTable::new()?)
+        }
+        None => None,
+    };
     let mut inspection = Inspection {
-        threshold: inspect
-            .threshold
-            .unwrap_or(model.manifest().validation.threshold),
+        threshold: rule.image_threshold,
+        pixel_threshold: rule.pixel_threshold,
+        min_area: rule.min_area,
         images: Vec::with_capacity(images.len()),
         skipped: Vec::new(),
     };
     let heatmap = scale(inspection.threshold);
     progress.start("inspecting", images.len() as u64);
-    for (index, path) in images.iter().enumerate() {
-        if progress.stop_requested() {
-            bail!(
-                "stopped on request after {index} of {} images",
-                images.len()
-            );
-        }
-        let image = match read::read(path) {
-            Ok(image) => image,
-            Err(error) if inspect.skip_unreadable => {
-                progress.skipped(path, &error.to_string());
-                inspection.skipped.push(path.display().to_string());
-                continue;
+    let (found, skipped) = (&mut inspection.images, &mut inspection.skipped);
+    pipeline::run(
+        images.iter().enumerate(),
+        |(index, path)| Ok((index, path, read::read(path))),
+        |(index, path, image)| {
+            if progress.stop_requested() {
+                let all = images.len();
+                bail!("stopped on request after {index} of {all} images");
             }
-            Err(error) => return Err(error.into()),
-        };
-        let map = model
-            .anomaly_map(&image)
-            .with_context(|| path.display().to_string())?;
-        let mut inspected = Inspected {
-            path: path.display().to_string(),
-            score: map.image_score(),
-            defective: map.image_score() > inspection.threshold,
-            heatmap: None,
-            map: None,
-        };
-        if let (Some(out), Some(names)) = (&inspect.out, &names) {
-            let picture = out.join(format!("{}_heatmap.png", names[index]));
-            heatmap::write_png(&picture, &heatmap.overlay(&image, &map)?)?;
-            let raw = out.join(format!("{}_map.tiff", names[index]));
-            map_file::write(&raw, &map)?;
-            inspected.heatmap = Some(picture.display().to_string());
-            inspected.map = Some(raw.display().to_string());
-        }
-        output::line(
-            json,
-            format_args!(
-                "{:>9.3}  {:9}  {}",
-                inspected.score,
-                if inspected.defective {
-                    "DEFECTIVE"
-                } else {
-                    "good"
-                },
-                path.display()
-            ),
-        )?;
-        inspection.images.push(inspected);
-        progress.advance(index as u64 + 1, None);
-    }
+            let judged = match image {
+                Ok(image) => {
+                    let explained = model.explain(&image);
+                    let explained = explained.with_context(|| path.display().to_string())?;
+                    let verdict = rule.judge(&explained);
+                    let verdict = verdict.with_context(|| path.display().to_string())?;
+                    Some((index, image, explained.map, verdict))
+                }
+                Err(error) if inspect.skip_unreadable => {
+                    progress.skipped(path, &error.to_string());
+                    skipped.push(path.display().to_string());
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            };
+            progress.advance(index as u64 + 1, None);
+            Ok(judged)
+        },
+        |judged| {
+            let Some((index, image, map, verdict)) = judged else {
+                return Ok(());
+            };
+            let path = &images[index];
+            let mut inspected = Inspected {
+                path: path.display().to_string(),
+                verdict,
+                heatmap: None,
+                map: None,
+            };
+            if let (Some(out), Some(names)) = (&inspect.out, &names) {
+                let picture = out.join(format!("{}_heatmap.png", names[index]));
+                let mut drawn = heatmap.overlay(&image, &map)?;
+                draw_regions(&mut drawn, &regions(&inspected.verdict), 1.0);
+                heatmap::write_png(&picture, &drawn)?;
+                let raw = out.join(format!("{}_map.tiff", names[index]));
+                map_file::write(&raw, &map)?;
+                inspected.heatmap = Some(picture.display().to_string());
+                inspected.map = Some(raw.display().to_string());
+            }
+            let word = if inspected.verdict.defective {
+                "DEFECTIVE"
+            } else {
+                "good"
+            };
+            let score = inspected.verdict.score;
+            output::line(
+                json,
+                format_args!("{score:>9.3}  {word:9}  {}", path.display()),
+            )?;
+            if let Some(table) = &mut table {
+                table.add(&inspected.path, rule.image_threshold, &inspected.verdict)?;
+            }
+            found.push(inspected);
+            Ok(())
+        },
+    )?;
     progress.finish();
     if inspection.images.is_empty() {
         bail!("none of the {} images can be read", images.len());
@@ -119,20 +152,53 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     let defective = inspection
         .images
         .iter()
-        .filter(|image| image.defective)
+        .filter(|image| image.verdict.defective)
         .count();
     output::line(
         json,
         format_args!(
-            "{defective} of {} images score above the threshold {:.3}",
+            "{defective} of {} images are defective at the threshold {:.3}",
             inspection.images.len(),
             inspection.threshold
         ),
     )?;
+    if let (Some(table), Some(path)) = (table, &inspect.csv) {
+        table.write(path)?;
+    }
     if let Some(target) = json {
         output::json(target, &inspection)?;
     }
     Ok(())
+}
+
+/// What is called defective: the model's thresholds, or those given.
+pub fn rule(model: &StudentTeacher, given: &Thresholds, progress: &mut Progress) -> Rule {
+    let calibration = model.manifest().calibration();
+    if given.threshold.is_none() && model.sampling() != calibration.sampling {
+        let place = match calibration.sampling {
+            Sampling::Grid => "on a grid; scores at every pixel",
+            Sampling::Dense => "at every pixel; scores on a grid",
+        };
+        progress.warn(&format!(
+            "the model's threshold was found {place} may differ: set --threshold, or use `pupilla calibrate`"
+        ));
+    }
+    let of_model = calibration.thresholds;
+    Rule {
+        image_threshold: given.threshold.unwrap_or(of_model.image.value),
+        pixel_threshold: given
+            .pixel_threshold
+            .or(given.threshold)
+            .unwrap_or(of_model.pixel.value),
+        min_area: given.min_area,
+        inspected: None,
+    }
+}
+
+/// The regions of a verdict, to be drawn.
+pub fn regions(verdict: &Verdict) -> Vec<Region> {
+    let regions = verdict.regions.iter();
+    regions.map(|explained| explained.region.clone()).collect()
 }
 
 /// A model, looking where it was told to.

@@ -1,6 +1,7 @@
 //! One room a verb.
 
 pub mod backbone;
+pub mod calibrate;
 pub mod check;
 pub mod demo;
 pub mod eval;

@@ -8,6 +8,7 @@ use pupilla::student_teacher::{
     StudentTeacherConfig, Training,
 };
 use pupilla::teacher::Teacher;
+use pupilla_core::calibration::WantedRates;
 use pupilla_core::dataset::Dataset;
 
 use crate::arguments::{Preset, Train};
@@ -23,6 +24,10 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
             border: train.border,
             training: training(train)?,
             seed: train.seed,
+            false_reject: WantedRates {
+                images: train.rates.false_reject,
+                pixels: train.rates.pixel_false_reject,
+            },
         },
     };
     config.check()?;
@@ -69,10 +74,11 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     output::line(
         json,
         format_args!(
-            "{} good images learned, {} kept back for validation (highest score {:.3})",
+            "{} good images learned, {} kept back for validation (highest score {:.3}, threshold {:.3})",
             manifest.training_images,
             manifest.validation.scores.len(),
-            manifest.validation.threshold
+            manifest.validation.threshold,
+            manifest.calibration().thresholds.image.value
         ),
     )?;
     output::line(json, format_args!("wrote {}", out.display()))?;

@@ -1,5 +1,6 @@
 //! How to train a student–teacher detector: every setting, its default, and its range.
 
+use pupilla_core::calibration::WantedRates;
 use pupilla_core::image::resize::Resize;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,10 @@ pub struct Settings {
     pub training: Training,
     /// Seed of everything random.
     pub seed: u64,
+    /// The false-reject rates that the thresholds are calibrated to (none: the highest score of a
+    /// validation image).
+    #[serde(default)]
+    pub false_reject: WantedRates,
 }
 
 /// The two presets.
@@ -132,6 +137,7 @@ impl Default for Settings {
             border: Border::Reflect,
             training: Training::Quick(Quick::default()),
             seed: 0,
+            false_reject: WantedRates::default(),
         }
     }
 }

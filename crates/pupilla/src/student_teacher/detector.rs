@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use pupilla_core::anomaly_map::AnomalyMap;
+use pupilla_core::attribution::{Explained, Part};
+use pupilla_core::calibration::{Calibrator, WantedRates};
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
@@ -11,6 +13,7 @@ use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 use serde::{Deserialize, Serialize};
 
+use super::calibration::CalibrationManifest;
 use super::config::{Length, StudentTeacherConfig, Training};
 use super::memory::{Need, fitting_tiles};
 use super::model_file::{ModelManifest, ScaleManifest, ValidationManifest};
@@ -132,7 +135,7 @@ impl Fit for StudentTeacherConfig {
             });
         }
 
-        let mut scores = Vec::with_capacity(validation.len());
+        let mut calibrator = Calibrator::new(settings.false_reject, validation.len());
         for index in 0..validation.len() {
             let size = validation.images.size(index)?;
             let resized = settings.resize.target_size(size[0], size[1]);
@@ -145,8 +148,22 @@ impl Fit for StudentTeacherConfig {
                 name: validation.images.name(index),
                 source,
             })?;
-            scores.push(resize_map(&map, size[0], size[1]).image_score());
+            calibrator.add(&resize_map(&map, size[0], size[1]), None);
         }
+        let scores = calibrator.scores().to_vec();
+        let calibration = match calibrator.finish() {
+            Some(thresholds) if settings.false_reject != WantedRates::default() => {
+                for warning in thresholds.warnings() {
+                    observer.warn(&warning);
+                }
+                Some(CalibrationManifest {
+                    thresholds,
+                    sampling,
+                    data: None,
+                })
+            }
+            _ => None,
+        };
         Ok(StudentTeacher {
             scales,
             manifest: ModelManifest {
@@ -161,6 +178,7 @@ impl Fit for StudentTeacherConfig {
                 watched_images: watched.len(),
                 scales: manifests,
                 validation: ValidationManifest::new(scores),
+                calibration,
             },
             sampling,
             memory: None,
@@ -371,10 +389,9 @@ impl StudentTeacher {
     }
 }
 
-impl Detector for StudentTeacher {
-    type Error = ScoreError;
-
-    fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
+impl StudentTeacher {
+    /// The resized image's size, and what each scale says about it.
+    fn terms(&self, image: &Image) -> Result<([usize; 2], Vec<ImageTerms>), ScoreError> {
         let settings = &self.manifest.settings;
         let tiles = self.fitting_tiles([image.width(), image.height()])?;
         let resized = settings.resize.apply(image);
@@ -388,13 +405,56 @@ impl Detector for StudentTeacher {
                     .terms(&resized, settings.border, grid, tiling, &self.device)?;
             terms.push((grid, of_scale));
         }
+        Ok(([resized.width(), resized.height()], terms))
+    }
+
+    /// The map of an image of `[width, height]` pixels from what each scale says about it.
+    fn map(
+        &self,
+        resized: [usize; 2],
+        terms: &[ImageTerms],
+        [width, height]: [usize; 2],
+    ) -> Result<AnomalyMap, ScoreError> {
         let of_scales = self
             .scales
             .iter()
-            .zip(&terms)
+            .zip(terms)
             .map(|(scale, (grid, terms))| (scale, *grid, terms));
-        let map = combine(of_scales, [resized.width(), resized.height()]);
+        let map = combine(of_scales, resized);
         check_finite(&map)?;
-        Ok(resize_map(&map, image.width(), image.height()))
+        Ok(resize_map(&map, width, height))
+    }
+}
+
+impl Detector for StudentTeacher {
+    type Error = ScoreError;
+
+    fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
+        let (resized, terms) = self.terms(image)?;
+        self.map(resized, &terms, [image.width(), image.height()])
+    }
+
+    /// Two parts a scale: its share of the mean over scales of the normalised regression error, and of
+    /// the normalised predictive variance.
+    fn explain(&self, image: &Image) -> Result<Explained, ScoreError> {
+        let (resized, terms) = self.terms(image)?;
+        let size = [image.width(), image.height()];
+        let map = self.map(resized, &terms, size)?;
+        let share = 1.0 / self.scales.len() as f32;
+        let mut parts = Vec::with_capacity(2 * self.scales.len());
+        for (scale, (grid, terms)) in self.scales.iter().zip(terms) {
+            let names = ["regression_error", "predictive_variance"];
+            for (name, mut scores) in names.into_iter().zip(scale.normalisation.parts(&terms)) {
+                scores.iter_mut().for_each(|score| *score *= share);
+                let field = scale.ensemble.field().to_string();
+                parts.push(Part::new(field, name, move || {
+                    let [width, height] = resized;
+                    let spread =
+                        AnomalyMap::new(width, height, grid.spread(&scores, width, height));
+                    resize_map(&spread, size[0], size[1])
+                }));
+            }
+        }
+        Ok(Explained { map, parts })
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! [`config`] → training (scale by scale, [`step`] by step) → [`detector`] → [`model_file`].
 
+mod calibration;
 pub mod config;
 pub mod detector;
 mod from_files;
@@ -18,6 +19,7 @@ mod tiles;
 mod training;
 mod watch;
 
+pub use calibration::{CalibrationData, CalibrationManifest};
 pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};
 pub use detector::{Sampling, StudentTeacher};
 pub use from_files::{FitFilesError, PreparedFiles, VALIDATION_SHARE, fit_files};

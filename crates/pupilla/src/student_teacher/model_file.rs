@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pupilla_core::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
 
+use super::calibration::{self, CalibrationManifest};
 use super::config::Settings;
 use super::detector::{Sampling, StudentTeacher};
 use super::scale::{Ensemble, Scale};
@@ -51,6 +52,10 @@ pub struct ModelManifest {
     pub scales: Vec<ScaleManifest>,
     /// What the model says about good images that it was not trained on.
     pub validation: ValidationManifest,
+    /// The thresholds where they are not the highest score of a validation image; see
+    /// [`calibration()`](Self::calibration()).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationManifest>,
 }
 
 /// Where a model's images came from.
@@ -269,6 +274,9 @@ fn check(file: &WeightFile, manifest: &ModelManifest) -> Result<(), WeightFileEr
     let mut scores = validation.scores.iter().chain([&validation.threshold]);
     if validation.scores.is_empty() || scores.any(|score| !score.is_finite()) {
         return Err(file.invalid("the validation scores are not usable"));
+    }
+    if let Some(thresholds) = &manifest.calibration {
+        calibration::check(thresholds).map_err(|reason| file.invalid(reason))?;
     }
     let mut first = None;
     for (index, scale) in manifest.scales.iter().enumerate() {

@@ -1,0 +1,150 @@
+//! `pupilla calibrate`: new thresholds for a model, from good images alone.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use pupilla::student_teacher::{CalibrationData, CalibrationManifest, ModelManifest};
+use pupilla_core::calibration::{Threshold, WantedRates};
+use pupilla_core::calibration_run::calibrate;
+use pupilla_core::dataset::{Dataset, file_fingerprint, fingerprint};
+use pupilla_core::image_source::{ImageFiles, ImageSource};
+use pupilla_core::observer::Observer;
+
+use crate::arguments::Calibrate;
+use crate::commands::inspect::load;
+use crate::output::{self, Usage};
+use crate::progress::Progress;
+use crate::region_of_interest;
+
+pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
+    output::check_json(options.json.as_deref())?;
+    let out = options.out.as_deref().unwrap_or(&options.model);
+    output::distinct("--json and the model", options.json.as_deref(), Some(out))?;
+    check_no_test_images(options)?;
+    let model = load(&options.model, options.dense, options.memory)?;
+    let inspected = region_of_interest::read(options.roi.as_deref())?;
+    let dataset = Dataset::open_good(&options.good)?;
+    output::check_writable(out)?;
+    let files = ImageFiles::open(&dataset.good, options.skip_unreadable, progress)?;
+    let folder = fingerprint(files.paths(), &dataset.root)?;
+    let (files, fingerprint) = match kept_back(model.manifest(), &folder, &files)? {
+        None => (files, folder),
+        Some(kept) => {
+            progress.warn(&format!(
+                "the model has learned from these images: only the {} that were kept back for validation are taken",
+                kept.len()
+            ));
+            let digits = fingerprint(kept.paths(), &dataset.root)?;
+            (kept, digits)
+        }
+    };
+    let rates = WantedRates {
+        images: options.rates.false_reject,
+        pixels: options.rates.pixel_false_reject,
+    };
+    let thresholds = calibrate(&model, &files, rates, inspected.as_ref(), progress)?;
+    let roi = options.roi.as_deref().map(file_fingerprint).transpose()?;
+    let calibration = CalibrationManifest {
+        thresholds,
+        sampling: model.sampling(),
+        data: Some(CalibrationData {
+            name: dataset.name,
+            fingerprint,
+            roi,
+        }),
+    };
+    let before = model.manifest().calibration().thresholds;
+    let model = model.with_calibration(calibration.clone());
+    model.save(out)?;
+
+    let json = options.json.as_deref();
+    output::line(json, format_args!("{} good images", thresholds.images))?;
+    for (name, old, new) in [
+        ("image", before.image, thresholds.image),
+        ("pixel", before.pixel, thresholds.pixel),
+    ] {
+        output::line(json, told(name, old, new))?;
+    }
+    output::line(json, format_args!("wrote {}", out.display()))?;
+    if let Some(target) = json {
+        output::json(target, &calibration)?;
+    }
+    Ok(())
+}
+
+fn told(name: &str, old: Threshold, new: Threshold) -> String {
+    format!(
+        "{name} threshold {:.3} (before: {:.3}): at most {:.2} % of good {name}s are expected above it",
+        new.value,
+        old.value,
+        100.0 * new.bound
+    )
+}
+
+/// Thresholds chosen on test images would make every test with them worthless; those from images that
+/// the model has learned from are too low.
+fn check_no_test_images(options: &Calibrate) -> anyhow::Result<()> {
+    let folder = whole(&options.good)?;
+    let named = |folder: &Path, name: &str| folder.file_name().is_some_and(|part| part == name);
+    let is_data_set = |folder: &Path| folder.join("train").is_dir();
+    if let Some((part, root)) = folder
+        .parent()
+        .and_then(|part| Some((part, part.parent()?)))
+        && is_data_set(root)
+    {
+        if named(part, "test") {
+            bail!(
+                "{} belongs to the test part of a data set: thresholds from it would make its test worthless; give other good images",
+                options.good.display()
+            );
+        }
+        if named(part, "train") {
+            return check_train_good(options);
+        }
+    }
+    if is_data_set(&folder) {
+        return check_train_good(options);
+    }
+    Ok(())
+}
+
+fn check_train_good(options: &Calibrate) -> anyhow::Result<()> {
+    if options.train_good {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is a data set whose train/good is there to learn from: give a folder of other good images, or --train-good to take those all the same",
+        options.good.display()
+    );
+    Err(Usage(text).into())
+}
+
+fn whole(path: &Path) -> anyhow::Result<PathBuf> {
+    path.canonicalize()
+        .with_context(|| format!("{} does not exist: check the path", path.display()))
+}
+
+/// If `folder` is the fingerprint of what the model was trained with: those of the files that it has not
+/// learned from.
+fn kept_back(
+    manifest: &ModelManifest,
+    folder: &str,
+    files: &ImageFiles,
+) -> anyhow::Result<Option<ImageFiles>> {
+    let Some(data) = manifest
+        .data
+        .as_ref()
+        .filter(|data| data.fingerprint == folder)
+    else {
+        return Ok(None);
+    };
+    let is_kept = |path: &&PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        data.validation.iter().any(|kept| *kept == name)
+    };
+    let kept: Vec<PathBuf> = files.paths().iter().filter(is_kept).cloned().collect();
+    if kept.is_empty() {
+        bail!("the model has learned from every one of these images: give others");
+    }
+    Ok(Some(files.select(&kept)))
+}

@@ -1,0 +1,22 @@
+//! `--roi`: a picture that says where to look.
+
+use std::path::Path;
+
+use anyhow::bail;
+use pupilla_core::mask::Mask;
+
+/// What is brighter than half grey is looked at.
+const ABOVE: u8 = 127;
+
+/// The pixels to look at: those that are brighter than half grey in the picture.
+pub fn read(path: Option<&Path>) -> anyhow::Result<Option<Mask>> {
+    let Some(path) = path else { return Ok(None) };
+    let mask = Mask::read(path, ABOVE)?;
+    if mask.is_blank() {
+        bail!(
+            "--roi {}: no pixel is brighter than half grey, so there is nothing to look at: paint white what is to be inspected",
+            path.display()
+        );
+    }
+    Ok(Some(mask))
+}

@@ -1,0 +1,104 @@
+//! `--csv`: one line a region, for spreadsheets and machines.
+
+use std::path::Path;
+
+use anyhow::Context;
+use pupilla_core::atomic_file;
+use pupilla_core::attribution::Why;
+use pupilla_core::verdict::Verdict;
+
+/// The columns. An image without regions has one line, its region's fields empty; `score` to `variance_share` are
+/// the image's, what begins with `region_` the region's. Pixels count from 0, the centroid from the
+/// image's corner.
+const COLUMNS: [&str; 21] = [
+    "path",
+    "score",
+    "threshold",
+    "defective",
+    "error_share",
+    "variance_share",
+    "regions",
+    "region",
+    "left",
+    "top",
+    "width",
+    "height",
+    "area",
+    "centroid_x",
+    "centroid_y",
+    "peak",
+    "peak_x",
+    "peak_y",
+    "mean",
+    "region_error_share",
+    "region_variance_share",
+];
+
+/// Lines of regions, image by image.
+pub struct RegionTable {
+    lines: csv::Writer<Vec<u8>>,
+}
+
+impl RegionTable {
+    /// A table with its heading.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut lines = csv::Writer::from_writer(Vec::new());
+        lines.write_record(COLUMNS)?;
+        Ok(Self { lines })
+    }
+
+    /// Adds an image and its regions.
+    pub fn add(&mut self, path: &str, threshold: f32, verdict: &Verdict) -> anyhow::Result<()> {
+        let mut image = vec![
+            path.to_owned(),
+            verdict.score.to_string(),
+            threshold.to_string(),
+            verdict.defective.to_string(),
+        ];
+        image.extend(shares(verdict.why.as_ref()));
+        image.push(verdict.regions.len().to_string());
+        if verdict.regions.is_empty() {
+            image.resize(COLUMNS.len(), String::new());
+            self.lines.write_record(&image)?;
+        }
+        for (index, explained) in verdict.regions.iter().enumerate() {
+            let region = &explained.region;
+            let bounds = region.bounds;
+            let whole = [
+                index + 1,
+                bounds.left,
+                bounds.top,
+                bounds.width,
+                bounds.height,
+                region.area,
+            ];
+            let mut line = image.clone();
+            line.extend(whole.map(|number| number.to_string()));
+            line.extend(region.centroid.map(|number| format!("{number:.2}")));
+            line.push(region.peak.to_string());
+            line.extend(region.peak_at.map(|number| number.to_string()));
+            line.push(region.mean.to_string());
+            line.extend(shares(explained.why.as_ref()));
+            self.lines.write_record(&line)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the file, whole or not at all.
+    pub fn write(self, path: &Path) -> anyhow::Result<()> {
+        let bytes = self
+            .lines
+            .into_inner()
+            .context("cannot write the regions")?;
+        atomic_file::write_bytes(path, &bytes)?;
+        Ok(())
+    }
+}
+
+/// Shares of regression error and predictive variance; empty where there is none.
+fn shares(why: Option<&Why>) -> [String; 2] {
+    ["regression_error", "predictive_variance"].map(|term| {
+        let share = why.and_then(|why| why.terms.get(term)?.share);
+        share.map_or_else(String::new, |share| format!("{share:.4}"))
+    })
+}

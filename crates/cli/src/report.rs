@@ -1,0 +1,194 @@
+//! `eval --report`: the page, and what the model and the data say about themselves on it.
+
+use std::path::Path;
+
+use pupilla::student_teacher::{ModelManifest, StudentTeacher};
+use pupilla_core::dataset::{Dataset, file_fingerprint, fingerprint};
+use pupilla_core::evaluation::Evaluation;
+use pupilla_core::heatmap::Heatmap;
+use pupilla_core::report::{About, Facts, Report, ReportError, ReportImage};
+use pupilla_core::test_run::Tested;
+use pupilla_core::verdict::Rule;
+use serde_json::Value;
+
+/// Distance of the points of the curves drawn: finer than a pixel of the plots.
+pub const CURVE_SPACING: f64 = 0.002;
+
+/// A report under construction, and by what its images are judged.
+pub struct ReportRun {
+    rule: Rule,
+    report: Report,
+}
+
+impl ReportRun {
+    /// A report of at most so many images.
+    pub fn new(rule: Rule, heatmap: Heatmap, images: usize) -> Self {
+        let report = Report::new(heatmap, rule.image_threshold, rule.pixel_threshold, images);
+        Self { rule, report }
+    }
+
+    /// Judges a tested image and adds it.
+    pub fn add(&mut self, tested: &Tested<'_>) -> Result<(), ReportError> {
+        self.report.add(&ReportImage {
+            name: tested.name,
+            defect: tested.test.defect.as_deref(),
+            image: tested.image,
+            mask: tested.mask,
+            map: tested.map,
+            verdict: &self.rule.judge(tested.explained)?,
+        })
+    }
+
+    /// Writes the page into a folder and says where.
+    pub fn write(
+        &self,
+        folder: &Path,
+        model: &StudentTeacher,
+        file: &Path,
+        dataset: &Dataset,
+        evaluation: &Evaluation,
+    ) -> anyhow::Result<std::path::PathBuf> {
+        let manifest = model.manifest();
+        let thresholds = manifest.calibration().thresholds;
+        let mut warnings = Vec::new();
+        if self.rule.image_threshold == thresholds.image.value {
+            warnings.extend(thresholds.warnings());
+        } else {
+            warnings.push("The threshold was given by hand, not calibrated.".to_owned());
+        }
+        if let Some(data) = manifest
+            .data
+            .as_ref()
+            .filter(|data| data.name != dataset.name)
+        {
+            warnings.push(format!(
+                "The model was trained on {}, and tested here on {}.",
+                data.name, dataset.name
+            ));
+        }
+        let about = About {
+            title: dataset.name.clone(),
+            category: dataset.name.clone(),
+            scales: manifest
+                .scales
+                .iter()
+                .map(|scale| scale.network.receptive_field.side())
+                .collect(),
+            thresholds,
+            facts: vec![
+                data(manifest, dataset, evaluation)?,
+                self.model(manifest, model, file)?,
+                settings(manifest)?,
+            ],
+            warnings,
+        };
+        Ok(self.report.write(folder, &about, evaluation)?)
+    }
+
+    fn model(
+        &self,
+        manifest: &ModelManifest,
+        model: &StudentTeacher,
+        file: &Path,
+    ) -> anyhow::Result<Facts> {
+        let scales: Vec<String> = manifest
+            .scales
+            .iter()
+            .map(|scale| {
+                format!(
+                    "p = {} ({} steps)",
+                    scale.network.receptive_field, scale.steps
+                )
+            })
+            .collect();
+        let facts = [
+            ("file", name_of(file)),
+            ("SHA-256", file_fingerprint(file)?),
+            ("written by", manifest.header.program.clone()),
+            (
+                "tested by",
+                format!("pupilla {}", env!("CARGO_PKG_VERSION")),
+            ),
+            ("scales", scales.join(", ")),
+            ("looks at", plain(&serde_json::to_value(model.sampling())?)),
+            ("smallest region", format!("{} px", self.rule.min_area)),
+            ("threads in training", manifest.threads.to_string()),
+        ];
+        Ok(group("Model", facts))
+    }
+}
+
+/// The images that the model learned from, and those of this test.
+fn data(
+    manifest: &ModelManifest,
+    dataset: &Dataset,
+    evaluation: &Evaluation,
+) -> anyhow::Result<Facts> {
+    let images = dataset.test.iter().map(|test| test.path.clone());
+    let masks = dataset.test.iter().filter_map(|test| test.mask.clone());
+    let files: Vec<_> = images.chain(masks).collect();
+    let (learned, of) = match &manifest.data {
+        Some(data) => (data.name.clone(), data.fingerprint.clone()),
+        None => ("unknown".to_owned(), "unknown".to_owned()),
+    };
+    let facts = [
+        ("SHA-256 of test", fingerprint(&files, &dataset.root)?),
+        ("mask pixels above", evaluation.mask_threshold.to_string()),
+        ("learned from", learned),
+        ("images learned", manifest.training_images.to_string()),
+        ("kept back", manifest.validation.scores.len().to_string()),
+        ("their SHA-256", of),
+    ];
+    Ok(group("Data", facts))
+}
+
+/// Every setting of the training run, the seed among them.
+fn settings(manifest: &ModelManifest) -> anyhow::Result<Facts> {
+    let mut facts = Vec::new();
+    flatten("", &serde_json::to_value(&manifest.settings)?, &mut facts);
+    Ok(Facts {
+        heading: "Settings".to_owned(),
+        facts,
+    })
+}
+
+fn group<const N: usize>(heading: &str, facts: [(&str, String); N]) -> Facts {
+    Facts {
+        heading: heading.to_owned(),
+        facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+    }
+}
+
+/// Nested values by the names that lead to them.
+fn flatten(name: &str, value: &Value, facts: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                let key = key.replace('_', " ");
+                // What a setting belongs to says nothing that its name does not.
+                let inner = match name {
+                    "" | "training" => key,
+                    outer => format!("{outer} {key}"),
+                };
+                flatten(&inner, value, facts);
+            }
+        }
+        Value::Null => facts.push((name.to_owned(), "none".to_owned())),
+        other => facts.push((name.to_owned(), plain(other))),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The name alone: a path would tell a customer where things lie.
+fn name_of(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,149 @@
+//! Running a detector over good images to find its thresholds.
+
+use crate::calibration::{Calibrator, Thresholds, WantedRates};
+use crate::detector::Detector;
+use crate::heatmap::SizeMismatch;
+use crate::image::read::ReadError;
+use crate::image_source::ImageSource;
+use crate::mask::Mask;
+use crate::observer::Observer;
+
+/// A detector could not be calibrated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibrationError {
+    /// There is no good image.
+    #[error("there is no good image to calibrate on")]
+    NoImages,
+    /// An image cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The detector refused an image.
+    #[error("{image}: {source}")]
+    Detector {
+        /// The image.
+        image: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The mask of the pixels to look at does not fit an image.
+    #[error("{image}: {source}")]
+    Mask {
+        /// The image.
+        image: String,
+        /// Both sizes.
+        source: SizeMismatch,
+    },
+    /// The observer asked to stop.
+    #[error("stopped on request; nothing was written")]
+    Stopped,
+}
+
+/// The thresholds of a detector from good images that it has not learned from; of their pixels those count
+/// that `inspected` marks. What the images are too few for is told to the observer as a warning.
+///
+/// # Errors
+/// [`CalibrationError`]; the first one ends the run.
+pub fn calibrate<D: Detector>(
+    detector: &D,
+    images: &dyn ImageSource,
+    wanted: WantedRates,
+    inspected: Option<&Mask>,
+    observer: &mut dyn Observer,
+) -> Result<Thresholds, CalibrationError> {
+    let mut calibrator = Calibrator::new(wanted, images.len());
+    observer.start("calibrating", images.len() as u64);
+    for index in 0..images.len() {
+        if observer.stop_requested() {
+            return Err(CalibrationError::Stopped);
+        }
+        let image = images.image(index)?;
+        let place = || images.name(index);
+        if let Some(mask) = inspected
+            && (mask.width(), mask.height()) != (image.width(), image.height())
+        {
+            return Err(CalibrationError::Mask {
+                image: place(),
+                source: SizeMismatch {
+                    image: (image.width(), image.height()),
+                    what: "mask of the pixels to look at",
+                    other: (mask.width(), mask.height()),
+                },
+            });
+        }
+        let map = detector
+            .anomaly_map(&image)
+            .map_err(|error| CalibrationError::Detector {
+                image: place(),
+                source: Box::new(error),
+            })?;
+        calibrator.add(&map, inspected);
+        observer.advance(index as u64 + 1, None);
+    }
+    observer.finish();
+    let thresholds = calibrator.finish().ok_or(CalibrationError::NoImages)?;
+    for warning in thresholds.warnings() {
+        observer.warn(&warning);
+    }
+    Ok(thresholds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::anomaly_map::AnomalyMap;
+    use crate::image::Image;
+    use crate::observer::Silent;
+
+    /// Scores are the red channel.
+    struct Red;
+
+    impl Detector for Red {
+        type Error = std::io::Error;
+
+        fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, Self::Error> {
+            let red = image
+                .pixels()
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .map(|pixel| pixel[0]);
+            Ok(AnomalyMap::new(
+                image.width(),
+                image.height(),
+                red.collect(),
+            ))
+        }
+    }
+
+    #[test]
+    fn good_images_give_thresholds_and_warnings_are_told() {
+        #[derive(Default)]
+        struct Told(Vec<String>);
+        impl Observer for Told {
+            fn warn(&mut self, warning: &str) {
+                self.0.push(warning.to_string());
+            }
+        }
+        let images: Vec<Image> = (0..5)
+            .map(|n| Image::new(1, 1, vec![n as f32; 3]))
+            .collect();
+        let wanted = WantedRates {
+            images: Some("1%".parse().unwrap()),
+            pixels: None,
+        };
+        let mut told = Told::default();
+        let thresholds = calibrate(&Red, &images, wanted, None, &mut told).unwrap();
+        assert_eq!((thresholds.image.value, thresholds.images), (4.0, 5));
+        assert!(
+            told.0.len() == 1 && told.0[0].contains("99"),
+            "{:?}",
+            told.0
+        );
+        let none = calibrate(&Red, &Vec::new(), wanted, None, &mut Silent);
+        assert!(matches!(none, Err(CalibrationError::NoImages)));
+        let mask = Mask::good(2, 1);
+        let wrong = calibrate(&Red, &images, wanted, Some(&mask), &mut Silent).unwrap_err();
+        assert!(wrong.to_string().starts_with("image 0"), "{wrong}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The images of a report: which are shown, and their thumbnails.
+
+use ::image::codecs::jpeg::JpegEncoder;
+use ::image::imageops::{self, FilterType};
+use ::image::{GrayImage, ImageFormat, Luma, RgbImage};
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+use super::{Outcome, ReportError, ReportImage};
+use crate::heatmap::{self, Heatmap};
+use crate::region::{Region, draw_regions};
+use crate::verdict::Verdict;
+
+/// The longer side of a thumbnail, in pixels.
+const THUMBNAIL: u32 = 256;
+
+/// The regions that are listed for an image.
+const REGIONS: usize = 8;
+
+/// One image as it is shown.
+#[derive(Clone, Debug)]
+pub(super) struct Card {
+    pub name: String,
+    pub defect: Option<String>,
+    pub outcome: Outcome,
+    /// Score, verdict and shares; of the regions only the first few, without their outlines.
+    pub verdict: Verdict,
+    /// All regions of the image.
+    pub regions: usize,
+    /// Width and height of the thumbnails.
+    pub size: [u32; 2],
+    /// Data URIs.
+    pub image: String,
+    pub mask: String,
+    pub heatmap: String,
+}
+
+/// Images by the order of their coming.
+#[derive(Clone, Debug)]
+pub(super) struct Gallery {
+    heatmap: Heatmap,
+    most: usize,
+    pub cards: Vec<Card>,
+    pub seen: usize,
+}
+
+impl Gallery {
+    pub fn new(heatmap: Heatmap, most: usize) -> Self {
+        Self {
+            heatmap,
+            most,
+            cards: Vec::new(),
+            seen: 0,
+        }
+    }
+
+    pub fn heatmap(&self) -> Heatmap {
+        self.heatmap
+    }
+
+    /// Adds an image if it is to be shown; another may have to go.
+    pub fn add(&mut self, image: &ReportImage<'_>) -> Result<(), ReportError> {
+        let (mask, map) = (image.mask, image.map);
+        heatmap::same_size(image.image, "mask", (mask.width(), mask.height()))?;
+        heatmap::same_size(image.image, "anomaly map", (map.width(), map.height()))?;
+        self.seen += 1;
+        let outcome = Outcome::of(image);
+        if self.cards.len() >= self.most {
+            match self.to_go(outcome, image.defect) {
+                None => return Ok(()),
+                Some(index) => {
+                    self.cards.remove(index);
+                }
+            }
+        }
+        let card = self.card(image, outcome)?;
+        self.cards.push(card);
+        Ok(())
+    }
+
+    /// Which card leaves for a new one: the last rightly judged one of the kind with the most of those; none for a
+    /// rightly judged image whose kind has as many.
+    fn to_go(&self, outcome: Outcome, defect: Option<&str>) -> Option<usize> {
+        let right = |card: &&Card| !card.outcome.is_mistake();
+        let shown = |kind: Option<&str>| {
+            let of_kind = |card: &&Card| card.defect.as_deref() == kind;
+            self.cards.iter().filter(right).filter(of_kind).count()
+        };
+        let (index, card) = self
+            .cards
+            .iter()
+            .enumerate()
+            .filter(|(_, card)| right(card))
+            .max_by_key(|(_, card)| shown(card.defect.as_deref()))?;
+        let crowded = shown(card.defect.as_deref());
+        (outcome.is_mistake() || crowded > shown(defect) + 1).then_some(index)
+    }
+
+    fn card(&self, image: &ReportImage<'_>, outcome: Outcome) -> Result<Card, ReportError> {
+        let wrong = |source| ReportError::Thumbnail {
+            image: image.name.to_owned(),
+            source,
+        };
+        let picture = fit(heatmap::to_rgb8(image.image));
+        let mut colours = fit(self.heatmap.overlay(image.image, image.map)?);
+        let scale = f64::from(colours.width()) / image.map.width() as f64;
+        let found = image.verdict.regions.iter();
+        let regions: Vec<Region> = found.map(|found| found.region.clone()).collect();
+        draw_regions(&mut colours, &regions, scale);
+        let mut verdict = image.verdict.clone();
+        verdict.regions.truncate(REGIONS);
+        for found in &mut verdict.regions {
+            found.region.contour = Vec::new();
+        }
+        Ok(Card {
+            name: image.name.to_owned(),
+            defect: image.defect.map(str::to_owned),
+            outcome,
+            verdict,
+            regions: regions.len(),
+            size: [picture.width(), picture.height()],
+            image: jpeg(&picture).map_err(wrong)?,
+            mask: mask(image).map_err(wrong)?,
+            heatmap: jpeg(&colours).map_err(wrong)?,
+        })
+    }
+}
+
+/// A mask as a PNG; grey where a pixel of the thumbnail is partly defective.
+fn mask(image: &ReportImage<'_>) -> Result<String, ::image::ImageError> {
+    let (width, height) = (image.mask.width() as u32, image.mask.height() as u32);
+    let mut picture = GrayImage::new(width, height);
+    for (pixel, &defect) in picture.pixels_mut().zip(image.mask.defect()) {
+        *pixel = Luma([if defect { 255 } else { 0 }]);
+    }
+    let [to_width, to_height] = fitting(width, height);
+    let picture = imageops::resize(&picture, to_width, to_height, FilterType::Triangle);
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png)?;
+    Ok(uri("image/png", bytes.get_ref()))
+}
+
+fn jpeg(picture: &RgbImage) -> Result<String, ::image::ImageError> {
+    let mut bytes = Vec::new();
+    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 82))?;
+    Ok(uri("image/jpeg", &bytes))
+}
+
+fn uri(kind: &str, bytes: &[u8]) -> String {
+    format!("data:{kind};base64,{}", BASE64_STANDARD.encode(bytes))
+}
+
+fn fit(picture: RgbImage) -> RgbImage {
+    let [width, height] = fitting(picture.width(), picture.height());
+    if (width, height) == picture.dimensions() {
+        return picture;
+    }
+    imageops::resize(&picture, width, height, FilterType::Triangle)
+}
+
+/// The size of a picture with a longer side of at most [`THUMBNAIL`], its aspect kept.
+fn fitting(width: u32, height: u32) -> [u32; 2] {
+    let longer = width.max(height);
+    if longer <= THUMBNAIL {
+        return [width, height];
+    }
+    [width, height].map(|side| {
+        let side = u64::from(side) * u64::from(THUMBNAIL) + u64::from(longer) / 2;
+        ((side / u64::from(longer)) as u32).max(1)
+    })
+}
