@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::CalibrationManifest;
 use super::config::{Length, StudentTeacherConfig, Training};
-use super::memory::{Need, fitting_tiles};
+use super::memory::{Need, fitting_tiles, usual_side};
 use super::model_file::{ModelManifest, ScaleManifest, ValidationManifest};
 use super::scale::{Ensemble, Grid, Scale};
 use super::scale_teacher::ScaleTeacher;
-use super::tiles::{self, Tiling};
+use super::tiles::Tiling;
 use super::training::{Resized, train_students, whitening};
 use super::watch;
 use crate::device;
@@ -244,7 +244,9 @@ pub(super) fn image_terms(
     let image = images.image(index)?;
     let grid = Grid::of(&image, &ensemble.teacher, sampling).map_err(wrong)?;
     let border = images.settings.border;
-    let tiling = Tiling::new(ensemble.field(), sampling, tiles::LARGEST);
+    let size = [image.width(), image.height()];
+    let side = usual_side(ensemble.into(), sampling, size);
+    let tiling = Tiling::new(ensemble.field(), sampling, side);
     let terms = ensemble.terms(&image, border, grid, tiling, device);
     Ok((grid, terms.map_err(wrong)?))
 }

@@ -4,7 +4,7 @@
 //! anyway. `docs/performance.md` has how near it comes.
 
 use super::detector::Sampling;
-use super::scale::{Grid, Scale};
+use super::scale::{Ensemble, Grid, Scale};
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::{self, Tiling};
 use crate::patch_network::PatchNetworkConfig;
@@ -12,6 +12,9 @@ use crate::receptive_field::{Layer, ReceptiveField};
 
 /// Bytes of an `f32`.
 const FLOAT: usize = 4;
+
+/// What a scale's networks may take together unless a limit is given: larger tiles are hardly faster.
+const USUAL: usize = 256 << 20;
 
 /// What a process holds whatever it inspects: the program, its libraries, what threads keep.
 const PROCESS: usize = 48 << 20;
@@ -25,8 +28,8 @@ pub(super) struct Need {
     pub bytes: usize,
 }
 
-/// The largest tiles with which an image of `original` pixels, width and height, resized to `resized`, keeps within `limit`
-/// bytes; the smallest tiles' need as the error.
+/// The tiles with which an image of `original` pixels, width and height, resized to `resized`, keeps within `limit`
+/// bytes; the smallest tiles' need as the error. Without a limit, the usual ones.
 pub(super) fn fitting_tiles(
     scales: &[Scale],
     sampling: Sampling,
@@ -39,14 +42,26 @@ pub(super) fn fitting_tiles(
         bytes: inspection_bytes(scales, sampling, original, resized, side),
     };
     let Some(limit) = limit else {
-        return Ok(need(tiles::LARGEST));
+        let ensembles = scales.iter().map(|scale| &scale.ensemble);
+        let side = ensembles.map(|ensemble| usual_side(ensemble.into(), sampling, resized));
+        return Ok(need(side.min().unwrap_or(tiles::SMALLEST)));
     };
-    (tiles::SMALLEST..=tiles::LARGEST)
-        .rev()
-        .step_by(32)
+    sides()
         .map(need)
         .find(|need| need.bytes <= limit)
         .ok_or_else(|| need(tiles::SMALLEST))
+}
+
+/// Sides of tiles, largest first.
+fn sides() -> impl Iterator<Item = usize> {
+    (tiles::SMALLEST..=tiles::LARGEST).rev().step_by(32)
+}
+
+/// Side of the tiles that a scale's networks look at an image of this width and height with, if memory is not limited.
+pub(super) fn usual_side(networks: Networks<'_>, sampling: Sampling, resized: [usize; 2]) -> usize {
+    sides()
+        .find(|&side| networks.tile_bytes(sampling, resized, side) <= USUAL)
+        .unwrap_or(tiles::SMALLEST)
 }
 
 /// Bytes that inspecting one image takes at the most, with tiles of `side` pixels.
@@ -58,7 +73,10 @@ fn inspection_bytes(
     side: usize,
 ) -> usize {
     let area = |[width, height]: [usize; 2]| width * height;
-    let weights: usize = scales.iter().map(weight_bytes).sum();
+    let weights: usize = scales
+        .iter()
+        .map(|scale| Networks::from(&scale.ensemble).weight_bytes())
+        .sum();
     // The image as it is and, if that is another, resized: three values a pixel.
     let mut images = 3 * FLOAT * area(original);
     if resized != original {
@@ -76,55 +94,74 @@ fn inspection_bytes(
                     .product::<usize>()
         })
         .sum();
-    let networks = scales
-        .iter()
-        .map(|scale| scale_bytes(scale, sampling, resized, side))
-        .max()
-        .unwrap_or(0);
+    let networks = scales.iter().map(|scale| {
+        let networks = Networks::from(&scale.ensemble);
+        networks.whole_image_bytes(resized) + networks.tile_bytes(sampling, resized, side)
+    });
+    let networks = networks.max().unwrap_or(0);
     // Behind the networks: a scale's scores, their sum, and the map at the image's size.
     let maps = FLOAT * (2 * area(resized) + area(original));
     PROCESS + weights + images + terms + networks.max(maps)
 }
 
-/// Bytes of all networks of a scale.
-fn weight_bytes(scale: &Scale) -> usize {
-    let of = |config: PatchNetworkConfig| -> usize {
-        let shapes = config.weight_shapes();
-        shapes
-            .iter()
-            .map(|shape| FLOAT * shape.iter().product::<usize>())
-            .sum()
-    };
-    let students: usize = scale
-        .ensemble
-        .students
-        .iter()
-        .map(|student| of(student.config()))
-        .sum();
-    students
-        + match &scale.ensemble.teacher {
-            ScaleTeacher::PatchNetwork(teacher) => of(teacher.network.config()),
-            ScaleTeacher::Backbone { teacher, .. } => teacher.weight_bytes(),
-        }
+/// The networks of one scale.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Networks<'a> {
+    /// The teacher.
+    pub teacher: &'a ScaleTeacher,
+    /// What each student is.
+    pub student: PatchNetworkConfig,
+    /// How many students there are.
+    pub students: usize,
 }
 
-/// Bytes that one scale's networks take on one tile, and a pretrained network on the whole image.
-fn scale_bytes(scale: &Scale, sampling: Sampling, resized: [usize; 2], side: usize) -> usize {
-    let field = scale.ensemble.field();
-    let tiling = Tiling::new(field, sampling, side);
-    let stride = sampling.stride(field);
-    let grid = Grid::with_stride(resized, stride);
-    let (points, window) = tiling.largest(grid);
-    let config = scale.ensemble.students[0].config();
-    let networks = scale.ensemble.students.len() + 1;
-    let at_once = networks.min(rayon::current_num_threads());
-    let descriptors = FLOAT * config.output_channels * points[0] * points[1];
-    let whole = match &scale.ensemble.teacher {
-        ScaleTeacher::PatchNetwork(_) => 0,
-        ScaleTeacher::Backbone { teacher, .. } => teacher.maps_bytes(resized),
-    };
-    let pixels = 3 * FLOAT * window[0] * window[1];
-    whole + pixels + networks * descriptors + at_once * network_bytes(config, sampling, window)
+impl<'a> From<&'a Ensemble> for Networks<'a> {
+    fn from(ensemble: &'a Ensemble) -> Self {
+        Self {
+            teacher: &ensemble.teacher,
+            student: ensemble.students[0].config(),
+            students: ensemble.students.len(),
+        }
+    }
+}
+
+impl Networks<'_> {
+    /// Bytes of all weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.students * student_bytes(self.student)
+            + match self.teacher {
+                ScaleTeacher::PatchNetwork(teacher) => student_bytes(teacher.network.config()),
+                ScaleTeacher::Backbone { teacher, .. } => teacher.weight_bytes(),
+            }
+    }
+
+    /// Bytes that a pretrained network takes on an image.
+    fn whole_image_bytes(&self, resized: [usize; 2]) -> usize {
+        match self.teacher {
+            ScaleTeacher::PatchNetwork(_) => 0,
+            ScaleTeacher::Backbone { teacher, .. } => teacher.maps_bytes(resized),
+        }
+    }
+
+    /// Bytes that patch networks take on one tile, all of them at once.
+    fn tile_bytes(&self, sampling: Sampling, resized: [usize; 2], side: usize) -> usize {
+        let field = self.teacher.receptive_field();
+        let tiling = Tiling::new(field, sampling, side);
+        let grid = Grid::with_stride(resized, sampling.stride(field));
+        let (points, window) = tiling.largest(grid);
+        let descriptors = FLOAT * self.student.output_channels * points[0] * points[1];
+        let pixels = 3 * FLOAT * window[0] * window[1];
+        let networks = self.students + 1;
+        let maps = network_bytes(self.student, sampling, window);
+        pixels + networks * (descriptors + maps)
+    }
+}
+
+/// Bytes of a patch network's weights.
+pub(super) fn student_bytes(config: PatchNetworkConfig) -> usize {
+    let shapes = config.weight_shapes();
+    let values = shapes.iter().map(|shape| shape.iter().product::<usize>());
+    FLOAT * values.sum::<usize>()
 }
 
 /// The most bytes that two neighbouring maps of a network take, on a window of height and width `window`.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::config::{Length, StudentTeacherConfig, Training};
 use super::detector::image_terms;
+use super::memory::{Networks, student_bytes};
 use super::scale::Ensemble;
 use super::scale_teacher::ScaleTeacher;
 use super::seen_images;
@@ -65,7 +66,7 @@ impl StudentTeacherConfig {
         let (learned, validation) = (resized(&learned), resized(validation));
         let device = device::cpu();
         let mut scales = Vec::new();
-        let mut growth = 0;
+        let (mut growth, mut trained, mut while_training) = (0, 0, 0);
         for teacher in &self.teachers {
             let network = teacher.students().map_err(|error| TrainError::Setting {
                 setting: "teachers",
@@ -89,6 +90,13 @@ impl StudentTeacherConfig {
             let steps = self.planned_steps(learned.len(), times, beside)?;
             // Both terms of every validation image; a pretrained network's maps of training images.
             growth += 8 * grid.rows * grid.columns * (validation.len() - 1);
+            let networks = Networks::from(&untrained);
+            let students = settings.students * student_bytes(network);
+            // The best students so far are kept with their optimisers; and in many steps, more of several students' maps meet
+            // than in the few of the trial.
+            let kept = if watched.is_empty() { 0 } else { 2 * students };
+            while_training = while_training.max(kept + students);
+            trained += networks.weight_bytes();
             if let ScaleTeacher::Backbone { teacher, .. } = teacher {
                 let image = learned.image(0)?;
                 let maps = teacher.maps(&image, settings.border);
@@ -102,6 +110,9 @@ impl StudentTeacherConfig {
                 seconds: (times.step.mul_f64(steps as f64) + beside).as_secs_f64(),
             });
         }
+        // A model's weights are twice in memory, besides those of the networks, when it is written; of several scales, all but
+        // one are there beside the trial's.
+        growth += while_training + 2 * trained + trained * (scales.len() - 1) / scales.len();
         Ok(Plan {
             training_images: learned.len(),
             watched_images: watched.len(),

@@ -17,7 +17,7 @@ use super::scale::{Ensemble, Grid, patches_window, window_tensor};
 use super::scale_teacher::ScaleTeacher;
 use super::seen_images::SeenImages;
 use super::step::{Learning, Planes, StudentsInTraining};
-use super::tiles::{self, TileOfGrid, Tiling};
+use super::tiles::{TileOfGrid, Tiling};
 use super::watch::{self, Schedule, Watch};
 use crate::device;
 use crate::error::{ScoreError, TrainError};
@@ -77,6 +77,9 @@ impl Run {
     }
 }
 
+/// Side of the tiles that statistics are taken in, by one network alone.
+const STATISTICS_TILE: usize = 256;
+
 /// Mean and deviation of the teacher's descriptors over at most `most` of the training images, one
 /// pass, in `f64`; and the number of images that were looked at.
 pub(super) fn whitening(
@@ -107,7 +110,7 @@ pub(super) fn whitening(
         let wrong = |source| images.wrong(index, source);
         let grid = Grid::of(&image, teacher, sampling).map_err(wrong)?;
         let view = teacher.look_at(&image, settings.border).map_err(wrong)?;
-        for TileOfGrid { part, window } in Tiling::new(field, sampling, tiles::LARGEST).tiles(grid)
+        for TileOfGrid { part, window } in Tiling::new(field, sampling, STATISTICS_TILE).tiles(grid)
         {
             let [_, _, rows, columns] = part;
             let input = || window_tensor(&image, &window, settings.border, device);
