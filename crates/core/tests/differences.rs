@@ -106,12 +106,12 @@ fn regions(images: &[Image], corners: bool) -> Vec<Region> {
             while next < region.len() {
                 let (row, column) = (region[next] / image.width, region[next] % image.width);
                 next += 1;
-                for other in 0..image.mask.len() {
+                for (other, seen) in seen.iter_mut().enumerate() {
                     let down = (other / image.width).abs_diff(row);
                     let across = (other % image.width).abs_diff(column);
                     let touches = down <= 1 && across <= 1 && (corners || down + across == 1);
-                    if touches && image.defect_at(other) && !seen[other] {
-                        seen[other] = true;
+                    if touches && image.defect_at(other) && !*seen {
+                        *seen = true;
                         region.push(other);
                     }
                 }

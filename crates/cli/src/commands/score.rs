@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pupilla_core::dataset::{Dataset, categories};
 use pupilla_core::evaluation::CategoryEvaluations;
 use pupilla_core::map_run::{self, MapSettings};
+use pupilla_core::map_set;
 
 use crate::arguments::Score;
 use crate::commands::measures;
@@ -26,9 +27,15 @@ pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
         measures::print(&evaluation, json)?;
         return json.map_or(Ok(()), |target| output::json(target, &evaluation));
     }
-    let mut evaluations = BTreeMap::new();
+    let mut datasets = Vec::new();
     for folder in folders {
         let dataset = Dataset::open_test(&folder)?;
+        // A map that is missing is found before any work.
+        map_set::find(&score.maps, &dataset)?;
+        datasets.push(dataset);
+    }
+    let mut evaluations = BTreeMap::new();
+    for dataset in datasets {
         let evaluation = map_run::run(&score.maps, &dataset, &settings, progress)?;
         evaluations.insert(dataset.name, evaluation);
     }

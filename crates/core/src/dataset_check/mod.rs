@@ -151,7 +151,7 @@ pub fn check(
     let images: Vec<Labelled<'_>> = labelled(dataset).collect();
     observer.start(&format!("checking {}", dataset.name), images.len() as u64);
     let mut looked: Vec<(&Labelled<'_>, Looked)> = Vec::with_capacity(images.len());
-    for some in images.chunks(PIECE) {
+    for (piece, some) in images.chunks(PIECE).enumerate() {
         if observer.stop_requested() {
             return Err(DatasetCheckError::Stopped);
         }
@@ -169,7 +169,7 @@ pub fn check(
                 }
             }
         }
-        observer.advance(looked.len() as u64, None);
+        observer.advance((piece * PIECE + some.len()) as u64, None);
     }
     observer.finish();
 

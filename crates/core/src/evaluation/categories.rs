@@ -77,3 +77,46 @@ fn mean(categories: &BTreeMap<String, Evaluation>) -> Evaluation {
         per_image: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn category(au_pro: f64, image_auroc: Option<f64>) -> Evaluation {
+        let hole = DefectEvaluation::default();
+        Evaluation {
+            au_pro: Some(au_pro),
+            pixel_f1_threshold: Some(3.0),
+            image_auroc,
+            per_defect: [("hole".to_owned(), hole)].into(),
+            images: 3,
+            regions: 2,
+            fpr_limit: 0.3,
+            warnings: vec!["look".to_owned()],
+            ..Evaluation::default()
+        }
+    }
+
+    #[test]
+    fn measures_are_averaged_counts_added_and_thresholds_left_out() {
+        let categories = [
+            ("a".to_owned(), category(0.5, Some(1.0))),
+            ("b".to_owned(), category(1.0, None)),
+        ];
+        let found = CategoryEvaluations::new(categories.into());
+        assert_eq!(found.mean.au_pro, Some(0.75));
+        assert_eq!(found.mean.image_auroc, None, "undefined for one of them");
+        assert_eq!(found.mean.pixel_f1_threshold, None);
+        assert_eq!((found.mean.images, found.mean.regions), (6, 4));
+        assert!(found.mean.per_defect.keys().eq(["a/hole", "b/hole"]));
+        assert_eq!(found.mean.warnings, ["a: look", "b: look"]);
+        let json = serde_json::to_value(&found).unwrap();
+        assert_eq!(json["au_pro"], 0.75);
+        assert_eq!(json["categories"]["a"]["au_pro"], 0.5);
+        assert_eq!(
+            serde_json::from_value::<CategoryEvaluations>(json).unwrap(),
+            found
+        );
+        assert_eq!(CategoryEvaluations::new(BTreeMap::new()).mean.au_pro, None);
+    }
+}

@@ -185,3 +185,26 @@ pub struct ImageEvaluation {
     /// The maximum of its map; higher is more anomalous.
     pub score: f32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_area_has_one_size() {
+        for (area, size) in [
+            (1, RegionSize::Small),
+            (1023, RegionSize::Small),
+            (1024, RegionSize::Medium),
+            (9215, RegionSize::Medium),
+            (9216, RegionSize::Large),
+            (u32::MAX, RegionSize::Large),
+        ] {
+            let holding: Vec<_> = RegionSize::ALL
+                .into_iter()
+                .filter(|one| one.holds(area))
+                .collect();
+            assert_eq!(holding, [size], "{area}");
+        }
+    }
+}
