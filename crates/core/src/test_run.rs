@@ -156,7 +156,7 @@ pub fn run<D: Detector>(
                     })?;
                 time += start.elapsed();
                 let map = &explained.map;
-                evaluator.add(&name, test.defect.as_deref(), &map, &mask)?;
+                evaluator.add(&name, test.defect.as_deref(), map, &mask)?;
                 each(&Tested {
                     test,
                     name: &name,

@@ -77,22 +77,30 @@ impl Gallery {
         Ok(())
     }
 
-    /// Which card leaves for a new one: the last rightly judged one of the kind with the most of those; none for a
-    /// rightly judged image whose kind has as many.
+    /// Which card leaves for a new one: the last of the most frequent kind, of rightly judged images before
+    /// mistakes; none if the new image's kind is shown as often, or only mistakes are left and it is none.
     fn to_go(&self, outcome: Outcome, defect: Option<&str>) -> Option<usize> {
-        let right = |card: &&Card| !card.outcome.is_mistake();
-        let shown = |kind: Option<&str>| {
-            let of_kind = |card: &&Card| card.defect.as_deref() == kind;
-            self.cards.iter().filter(right).filter(of_kind).count()
+        let crowded = |mistakes: bool| {
+            let alike = |card: &&Card| card.outcome.is_mistake() == mistakes;
+            let shown = |kind: Option<&str>| {
+                let of_kind = |card: &&Card| card.defect.as_deref() == kind;
+                self.cards.iter().filter(alike).filter(of_kind).count()
+            };
+            let cards = self.cards.iter().enumerate();
+            let (index, card) = cards
+                .filter(|(_, card)| alike(card))
+                .max_by_key(|(_, card)| shown(card.defect.as_deref()))?;
+            let is_rarer = shown(card.defect.as_deref()) > shown(defect) + 1;
+            Some((index, is_rarer))
         };
-        let (index, card) = self
-            .cards
-            .iter()
-            .enumerate()
-            .filter(|(_, card)| right(card))
-            .max_by_key(|(_, card)| shown(card.defect.as_deref()))?;
-        let crowded = shown(card.defect.as_deref());
-        (outcome.is_mistake() || crowded > shown(defect) + 1).then_some(index)
+        let of_right = crowded(false);
+        if !outcome.is_mistake() {
+            return of_right
+                .filter(|(_, is_rarer)| *is_rarer)
+                .map(|found| found.0);
+        }
+        let of_mistakes = || crowded(true).filter(|(_, is_rarer)| *is_rarer);
+        of_right.or_else(of_mistakes).map(|found| found.0)
     }
 
     fn card(&self, image: &ReportImage<'_>, outcome: Outcome) -> Result<Card, ReportError> {

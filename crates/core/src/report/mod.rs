@@ -333,6 +333,12 @@ mod tests {
         assert!(shown("x") >= 2 && shown("y") >= 2);
         let page = report.html(&about("x"), &evaluation).unwrap();
         assert!(page.contains("8 of 23, mistakes before others") && page.contains("10 of 10"));
+        // Among mistakes too.
+        let mut missed = vec![("x", Some("cut"), 0.1); 10];
+        missed.extend([("y", None, 0.9); 3]);
+        let (report, _) = tested(&missed, 6);
+        let alarms = report.gallery.cards.iter().filter(|card| card.name == "y");
+        assert_eq!(alarms.count(), 3);
         let (none, evaluation) = tested(&images, 0);
         assert!(
             !none
