@@ -75,12 +75,13 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         threshold: rule.image_threshold,
         pixel_threshold: rule.pixel_threshold,
         min_area: rule.min_area,
-        images: Vec::with_capacity(images.len()),
+        images: Vec::new(),
         skipped: Vec::new(),
     };
     let heatmap = scale(inspection.threshold);
     progress.start("inspecting", images.len() as u64);
     let (found, skipped) = (&mut inspection.images, &mut inspection.skipped);
+    let (mut looked_at, mut defective) = (0, 0);
     pipeline::run(
         images.iter().enumerate(),
         |(index, path)| Ok((index, path, read::read(path))),
@@ -141,24 +142,23 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
             if let Some(table) = &mut table {
                 table.add(&inspected.path, rule.image_threshold, &inspected.verdict)?;
             }
-            found.push(inspected);
+            looked_at += 1;
+            defective += usize::from(inspected.verdict.defective);
+            // Verdicts are kept only if they are written at the end: memory does not grow with a folder.
+            if json.is_some() {
+                found.push(inspected);
+            }
             Ok(())
         },
     )?;
     progress.finish();
-    if inspection.images.is_empty() {
+    if looked_at == 0 {
         bail!("none of the {} images can be read", images.len());
     }
-    let defective = inspection
-        .images
-        .iter()
-        .filter(|image| image.verdict.defective)
-        .count();
     output::line(
         json,
         format_args!(
-            "{defective} of {} images are defective at the threshold {:.3}",
-            inspection.images.len(),
+            "{defective} of {looked_at} images are defective at the threshold {:.3}",
             inspection.threshold
         ),
     )?;
