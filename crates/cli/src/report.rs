@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use pupilla::student_teacher::{ModelManifest, StudentTeacher};
+use pupilla::student_teacher::{
+    ModelManifest, ScaleManifest, ScaleTeacherManifest, StudentTeacher,
+};
 use pupilla_core::dataset::{Dataset, file_fingerprint, fingerprint};
 use pupilla_core::evaluation::Evaluation;
 use pupilla_core::heatmap::Heatmap;
@@ -69,11 +71,8 @@ impl ReportRun {
         let about = About {
             title: dataset.name.clone(),
             category: dataset.name.clone(),
-            scales: manifest
-                .scales
-                .iter()
-                .map(|scale| scale.network.receptive_field.side())
-                .collect(),
+            scales: published_scales(manifest),
+            min_area: self.rule.min_area,
             thresholds,
             facts: vec![
                 data(manifest, dataset, evaluation)?,
@@ -116,6 +115,19 @@ impl ReportRun {
         ];
         Ok(group("Model", facts))
     }
+}
+
+/// The scales of a model whose figures may stand beside the published ones: a pretrained network as teacher sees the
+/// whole image, which the published teachers do not.
+fn published_scales(manifest: &ModelManifest) -> Vec<usize> {
+    let own = |scale: &ScaleManifest| {
+        matches!(scale.teacher, ScaleTeacherManifest::PatchNetwork(_))
+            .then(|| scale.network.receptive_field.side())
+    };
+    let scales: Option<Vec<usize>> = manifest.scales.iter().map(own).collect();
+    let mut scales = scales.unwrap_or_default();
+    scales.sort_unstable();
+    scales
 }
 
 /// The images that the model learned from, and those of this test.

@@ -209,7 +209,7 @@ fn check_tells_by_its_status_whether_there_is_a_problem() {
     let output = run(&["check", text(&parts)]);
     assert_success(&output);
     assert!(
-        stdout(&output).contains("0 problems"),
+        stdout(&output).contains("problems: 0"),
         "{}",
         stdout(&output)
     );
@@ -259,4 +259,41 @@ fn check_tells_by_its_status_whether_there_is_a_problem() {
     let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(found["problems"], 1);
     assert_eq!(found["categories"]["others"]["problems"], 0);
+}
+
+#[test]
+fn maps_of_one_category_are_not_scored_as_several() {
+    let (folder, parts) = dataset();
+    let both = folder.path().join("both");
+    for name in ["bolt", "nut"] {
+        crate::data::write_dataset(&both.join(name));
+    }
+    let maps = folder.path().join("maps");
+    assert_success(&run(&[
+        "eval",
+        text(model()),
+        text(&parts),
+        "--maps",
+        text(&maps),
+    ]));
+    std::fs::rename(maps.join("parts/test"), maps.join("test")).unwrap();
+    std::fs::remove_dir(maps.join("parts")).unwrap();
+    assert_success(&run(&["score", text(&parts), "--maps", text(&maps)]));
+    let several = run(&["score", text(&both), "--maps", text(&maps)]);
+    assert_failure(&several, 2, &["one category", "has several"]);
+}
+
+#[test]
+fn maps_are_not_written_among_the_images_of_a_data_set() {
+    let (folder, parts) = dataset();
+    let before = crate::data::listing(&parts.join("test/good"));
+    let output = run(&[
+        "eval",
+        text(model()),
+        text(&parts),
+        "--maps",
+        text(folder.path()),
+    ]);
+    assert_failure(&output, 2, &["among the images"]);
+    assert_eq!(crate::data::listing(&parts.join("test/good")), before);
 }

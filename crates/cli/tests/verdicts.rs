@@ -116,12 +116,27 @@ fn calibrate_touches_no_test_images_and_asks_before_it_takes_train_good() {
         assert_failure(&calibrate(&folder, &[]), 2, &["--train-good"]);
     }
     assert!(std::fs::read(model()).unwrap() == std::fs::read(&copy).unwrap());
-    // The model has learned from 5 of the 6.
-    let output = calibrate(&parts, &["--train-good", "--json"]);
-    assert_success(&output);
-    assert!(stderr(&output).contains("only the 1 that were kept back"));
-    let told: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!(told["images"], 1);
+    // The model has learned from 5 of the 6, wherever they lie.
+    let elsewhere = root.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    for name in listing(&parts.join("train/good")) {
+        let renamed = elsewhere.join(format!("other_{name}"));
+        std::fs::copy(parts.join("train/good").join(name), renamed).unwrap();
+    }
+    for folder in [parts.clone(), parts.join("train/good"), elsewhere] {
+        let output = calibrate(&folder, &["--train-good", "--json"]);
+        assert_success(&output);
+        assert!(
+            stderr(&output).contains("has learned from 5 of these"),
+            "{}",
+            stderr(&output)
+        );
+        let told: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(told["images"], 1);
+    }
+    // A test part without a training part beside it is one all the same.
+    std::fs::remove_dir_all(parts.join("train")).unwrap();
+    assert_failure(&calibrate(&parts.join("test/good"), &[]), 1, &["test part"]);
 
     assert_failure(
         &calibrate(&root.path().join("nowhere"), &[]),

@@ -214,7 +214,8 @@ pub struct Calibrator {
 }
 
 impl Calibrator {
-    /// For the maps of `images` good images.
+    /// For the maps of `images` good images. Each should have a pixel inside the mask: of fewer, the bound of the pixel threshold
+    /// is that of a rate higher than wanted, which [`Threshold::bound`] says.
     pub fn new(wanted: WantedRates, images: usize) -> Self {
         let room = wanted.pixels.map_or(0.0, |rate| {
             // What the images themselves may have above the threshold, in images.

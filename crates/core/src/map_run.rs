@@ -91,7 +91,7 @@ pub fn run(
     let maps = map_set::find(folder, dataset)?;
     if let Some(first) = maps.without_image.first() {
         observer.warn(&format!(
-            "{} anomaly maps belong to no image and are left out, the first: {}",
+            "anomaly maps that belong to no image are left out ({}), the first: {}",
             maps.without_image.len(),
             first.display()
         ));

@@ -243,10 +243,10 @@ pub struct Regions {
     pub areas: Vec<usize>,
 }
 
-/// Whether each pixel's largest colour lies above `threshold` (of 255), and how many lie between the lowest and
+/// Whether each pixel's largest colour lies above `threshold` (of 255), and how many lie between black and
 /// the highest; `None` for floats.
 fn defect_pixels(image: &DynamicImage, threshold: u8) -> Option<(Vec<bool>, usize)> {
-    fn above<T: Copy + Ord>(
+    fn above<T: Copy + Ord + Default>(
         values: &[T],
         channels: usize,
         colours: usize,
@@ -254,10 +254,11 @@ fn defect_pixels(image: &DynamicImage, threshold: u8) -> Option<(Vec<bool>, usiz
     ) -> (Vec<bool>, usize) {
         let largest = |pixel: &[T]| pixel[1..colours].iter().fold(pixel[0], |a, &b| a.max(b));
         let levels = || values.chunks_exact(channels).map(largest);
-        let (Some(lowest), Some(highest)) = (levels().min(), levels().max()) else {
+        let Some(highest) = levels().max() else {
             return (Vec::new(), 0);
         };
-        let between = levels().filter(|&level| level != lowest && level != highest);
+        // Not the lowest level instead of black: a mask of 1 and 255 is one that marks every pixel.
+        let between = levels().filter(|&level| level != T::default() && level != highest);
         let grey = between.count();
         (levels().map(|level| level > limit).collect(), grey)
     }

@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use pupilla::student_teacher::{CalibrationData, CalibrationManifest, ModelManifest};
 use pupilla_core::calibration::{Threshold, WantedRates};
 use pupilla_core::calibration_run::calibrate;
-use pupilla_core::dataset::{Dataset, file_fingerprint, fingerprint};
-use pupilla_core::image_source::{ImageFiles, ImageSource};
+use pupilla_core::dataset::{Dataset, content_digits, file_fingerprint, fingerprint};
+use pupilla_core::image_source::ImageFiles;
 use pupilla_core::observer::Observer;
 
 use crate::arguments::Calibrate;
@@ -26,18 +26,18 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let dataset = Dataset::open_good(&options.good)?;
     output::check_writable(out)?;
     let files = ImageFiles::open(&dataset.good, options.skip_unreadable, progress)?;
-    let folder = fingerprint(files.paths(), &dataset.root)?;
-    let (files, fingerprint) = match kept_back(model.manifest(), &folder, &files)? {
-        None => (files, folder),
-        Some(kept) => {
+    let unseen = unseen(model.manifest(), &dataset, &files)?;
+    let files = match files.paths().len() - unseen.len() {
+        0 => files,
+        seen => {
             progress.warn(&format!(
-                "the model has learned from these images: only the {} that were kept back for validation are taken",
-                kept.len()
+                "the model has learned from {seen} of these images: only the {} others are taken",
+                unseen.len()
             ));
-            let digits = fingerprint(kept.paths(), &dataset.root)?;
-            (kept, digits)
+            files.select(&unseen)
         }
     };
+    let fingerprint = fingerprint(files.paths(), &dataset.root)?;
     let rates = WantedRates {
         images: options.rates.false_reject,
         pixels: options.rates.pixel_false_reject,
@@ -86,7 +86,8 @@ fn told(name: &str, old: Threshold, new: Threshold) -> String {
 fn check_no_test_images(options: &Calibrate) -> anyhow::Result<()> {
     let folder = whole(&options.good)?;
     let named = |folder: &Path, name: &str| folder.file_name().is_some_and(|part| part == name);
-    let is_data_set = |folder: &Path| folder.join("train").is_dir();
+    let is_data_set =
+        |folder: &Path| folder.join("train").is_dir() || folder.join("ground_truth").is_dir();
     if let Some((part, root)) = folder
         .parent()
         .and_then(|part| Some((part, part.parent()?)))
@@ -124,27 +125,34 @@ fn whole(path: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("{} does not exist: check the path", path.display()))
 }
 
-/// If `folder` is the fingerprint of what the model was trained with: those of the files that it has not
-/// learned from.
-fn kept_back(
+/// The images that the model has not learned from.
+fn unseen(
     manifest: &ModelManifest,
-    folder: &str,
+    dataset: &Dataset,
     files: &ImageFiles,
-) -> anyhow::Result<Option<ImageFiles>> {
-    let Some(data) = manifest
-        .data
-        .as_ref()
-        .filter(|data| data.fingerprint == folder)
-    else {
-        return Ok(None);
+) -> anyhow::Result<Vec<PathBuf>> {
+    let paths = files.paths();
+    let Some(data) = &manifest.data else {
+        return Ok(paths.to_vec());
     };
-    let is_kept = |path: &&PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        data.validation.iter().any(|kept| *kept == name)
+    let unseen: Vec<PathBuf> = if data.learned.is_empty() {
+        // An older file knows the images by their names and the whole folder's fingerprint alone.
+        let same = data.fingerprint == fingerprint(paths, &dataset.root)?;
+        let is_kept = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            !same || data.validation.iter().any(|kept| *kept == name)
+        };
+        paths.iter().filter(is_kept).cloned().collect()
+    } else {
+        let digits = content_digits(paths)?;
+        let images = paths.iter().zip(digits);
+        images
+            .filter(|(_, digits)| data.learned.binary_search(digits).is_err())
+            .map(|(path, _)| path.clone())
+            .collect()
     };
-    let kept: Vec<PathBuf> = files.paths().iter().filter(is_kept).cloned().collect();
-    if kept.is_empty() {
+    if unseen.is_empty() {
         bail!("the model has learned from every one of these images: give others");
     }
-    Ok(Some(files.select(&kept)))
+    Ok(unseen)
 }

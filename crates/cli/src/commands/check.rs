@@ -85,7 +85,7 @@ fn print(found: &DatasetCheck, json: Option<&Path>) -> anyhow::Result<()> {
     output::line(
         json,
         format_args!(
-            "{}: {} good images to learn from, {} to test with: {} problems, {} notices{outliers}",
+            "{}: {} good images to learn from, {} to test with: problems: {}, notices: {}{outliers}",
             found.name, found.good, found.test, found.problems, found.notices
         ),
     )

@@ -20,8 +20,7 @@ use crate::report::{CURVE_SPACING, ReportRun};
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.as_deref())?;
     let model = load(&eval.model, eval.dense, eval.memory)?;
-    let dataset = Dataset::open(&eval.data)?;
-    dataset.require_test()?;
+    let dataset = Dataset::open_test(&eval.data)?;
     output::distinct(
         "--pictures and --report",
         eval.pictures.as_deref(),
@@ -32,6 +31,17 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         .flatten()
     {
         output::folder(folder)?;
+    }
+    if let Some(maps) = &eval.maps {
+        let whole = |path: std::path::PathBuf| path.canonicalize().ok();
+        let test = whole(eval.data.join("test"));
+        if test.is_some() && whole(maps.join(&dataset.name).join("test")) == test {
+            let text = format!(
+                "--maps {} would write among the images of the data set: give another folder",
+                maps.display()
+            );
+            return Err(output::Usage(text).into());
+        }
     }
     let settings = TestSettings {
         fpr_limit: eval.fpr_limit,

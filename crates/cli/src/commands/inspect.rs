@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use pupilla::student_teacher::{Sampling, StudentTeacher};
-use pupilla_core::dataset::images_in;
+use pupilla_core::dataset::{file_fingerprint, images_in};
 use pupilla_core::detector::Detector;
 use pupilla_core::heatmap::{self, Heatmap};
 use pupilla_core::image::read;
@@ -32,6 +32,8 @@ struct Inspection {
     pixel_threshold: f32,
     /// Smaller regions were left out.
     min_area: usize,
+    /// The picture that says where to look, if one was given.
+    roi: Option<String>,
     images: Vec<Inspected>,
     /// Images that could not be read, if they were to be skipped.
     skipped: Vec<String>,
@@ -58,6 +60,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         check_apart(out, &inspect.images)?;
     }
     let inspected = region_of_interest::read(inspect.roi.as_deref())?;
+    check_roi(&model, inspect, progress)?;
     let rule = Rule {
         inspected,
         ..rule(&model, &inspect.thresholds, progress)
@@ -75,6 +78,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         threshold: rule.image_threshold,
         pixel_threshold: rule.pixel_threshold,
         min_area: rule.min_area,
+        roi: inspect.roi.as_ref().map(|path| path.display().to_string()),
         images: Vec::new(),
         skipped: Vec::new(),
     };
@@ -144,7 +148,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
             }
             looked_at += 1;
             defective += usize::from(inspected.verdict.defective);
-            // Verdicts are kept only if they are written at the end: memory does not grow with a folder.
+            // Verdicts are kept only if they are written at the end.
             if json.is_some() {
                 found.push(inspected);
             }
@@ -193,6 +197,25 @@ pub fn rule(model: &StudentTeacher, given: &Thresholds, progress: &mut Progress)
         min_area: given.min_area,
         inspected: None,
     }
+}
+
+/// Warns if the model's thresholds were found looking at other pixels than now.
+fn check_roi(
+    model: &StudentTeacher,
+    inspect: &Inspect,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    let now = inspect.roi.as_deref().map(file_fingerprint).transpose()?;
+    let calibration = model.manifest().calibration();
+    let then = calibration.data.and_then(|data| data.roi);
+    if inspect.thresholds.threshold.is_none() && now != then {
+        progress.warn(match (then, now) {
+            (Some(_), None) => "the model's thresholds were calibrated with --roi: give the same picture here",
+            (None, _) => "the model's thresholds were calibrated on whole images: calibrate with the same --roi",
+            _ => "the model's thresholds were calibrated with another --roi picture: calibrate again, or give that one",
+        });
+    }
+    Ok(())
 }
 
 /// The regions of a verdict, to be drawn.

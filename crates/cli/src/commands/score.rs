@@ -30,6 +30,16 @@ pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
     let mut datasets = Vec::new();
     for folder in folders {
         let dataset = Dataset::open_test(&folder)?;
+        let alone = score.maps.join("test");
+        if alone.is_dir() && !score.maps.join(&dataset.name).is_dir() {
+            let text = format!(
+                "{} holds the maps of one category, {} has several: put those of each into a folder of its name, {}/test",
+                alone.display(),
+                score.data.display(),
+                dataset.name
+            );
+            return Err(output::Usage(text).into());
+        }
         // A map that is missing is found before any work.
         map_set::find(&score.maps, &dataset)?;
         datasets.push(dataset);

@@ -86,6 +86,19 @@ pub fn file_digest(path: &Path) -> Result<[u8; 32], FingerprintError> {
     }
 }
 
+/// The first 16 digits of the SHA-256 of each file's content, in the order of `paths`: to know an image again under
+/// another name.
+///
+/// # Errors
+/// [`FingerprintError`] for the first file that cannot be read.
+pub fn content_digits(paths: &[PathBuf]) -> Result<Vec<String>, FingerprintError> {
+    let digests: Vec<_> = paths.par_iter().map(|path| file_digest(path)).collect();
+    digests
+        .into_iter()
+        .map(|digest| Ok(hexadecimal(&digest?[..8])))
+        .collect()
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -26,7 +26,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use categories::categories;
-pub use fingerprint::{FingerprintError, file_digest, file_fingerprint, fingerprint};
+pub use fingerprint::{
+    FingerprintError, content_digits, file_digest, file_fingerprint, fingerprint,
+};
 pub use split::{Split, SplitError, split};
 pub use survey::{Survey, survey};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, DatasetError, Listing, list, test_images};
+use super::{Dataset, DatasetError, Listing, list, name_of, test_images};
 
 /// What [`survey`] found.
 #[derive(Debug)]
@@ -21,7 +21,16 @@ pub struct Survey {
 /// # Errors
 /// [`DatasetError`] if the folder is no data set at all.
 pub fn survey(path: &Path) -> Result<Survey, DatasetError> {
-    let mut dataset = Dataset::open_good(path)?;
+    let mut dataset = match Dataset::open_good(path) {
+        // A test part alone, as `pupilla score` and `eval` take it.
+        Err(DatasetError::TestOnly { .. }) => Dataset {
+            name: name_of(path),
+            root: path.to_path_buf(),
+            good: Vec::new(),
+            test: Vec::new(),
+        },
+        opened => opened?,
+    };
     let mut problems = Vec::new();
     if path.join("test").is_dir() {
         dataset.test = test_images(path, &mut |problem| {

@@ -18,10 +18,7 @@ pub(super) fn misplaced(survey: &Survey) -> Vec<Finding> {
         .map(|path| &**path)
         .collect();
     if !strays.is_empty() {
-        let text = format!(
-            "{} that belong to no image: is a name wrong?",
-            count(strays.len())
-        );
+        let text = format!("{} without an image: is a name wrong?", count(strays.len()));
         findings.push(Finding::new(FindingKind::MaskWithoutImage, text, &strays));
     }
     findings

@@ -81,6 +81,8 @@ pub struct About {
     /// The patch sizes of the model, which say what published figure to compare with; empty if it has
     /// none.
     pub scales: Vec<usize>,
+    /// Regions of fewer pixels were left out of the verdicts.
+    pub min_area: usize,
     /// The thresholds that the model has, with what they promise.
     pub thresholds: Thresholds,
     /// Groups of settings and origins, each with a heading.
@@ -246,6 +248,7 @@ mod tests {
         About {
             title: title.to_owned(),
             category: title.to_owned(),
+            min_area: 1,
             scales: vec![33],
             thresholds: Thresholds::highest(&[0.5]),
             facts: vec![Facts {

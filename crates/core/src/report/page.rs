@@ -15,6 +15,12 @@ use crate::metrics::{CurvePoint, PrecisionRecallPoint};
 /// The false-positive rate up to which figures were published.
 const PUBLISHED_LIMIT: f64 = 0.3;
 
+/// A number with up to three decimals, and no zeros behind them.
+fn shortest(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
@@ -26,6 +32,9 @@ struct Page<'a> {
     kinds: Vec<KindRow>,
     plots: Vec<Plot>,
     histograms: Vec<Histogram>,
+    /// The false-positive rate of the headline's AU-PRO, in percent.
+    fpr_limit: String,
+    min_area: usize,
     threshold: f32,
     pixel_threshold: f32,
     scale: [f32; 2],
@@ -178,6 +187,8 @@ pub(super) fn render(
         kinds: kinds(report, evaluation),
         plots: plots(evaluation)?,
         histograms: histograms(evaluation, report.threshold)?,
+        fpr_limit: shortest(100.0 * evaluation.fpr_limit),
+        min_area: about.min_area,
         threshold: report.threshold,
         pixel_threshold: report.pixel_threshold,
         scale: [low, high],

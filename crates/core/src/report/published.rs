@@ -41,7 +41,7 @@ impl Published {
             [17] => 0,
             [33] => 1,
             [65] => 2,
-            [_, _, _] => 3,
+            [17, 33, 65] => 3,
             _ => return None,
         };
         Some((METHODS[method], self.au_pro[method]))

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use pupilla_core::dataset::{Dataset, FingerprintError, SplitError, fingerprint, split};
+use pupilla_core::dataset::{
+    Dataset, FingerprintError, SplitError, content_digits, fingerprint, split,
+};
 use pupilla_core::detector::Fit;
 use pupilla_core::image_source::{ImageFiles, ImageFilesError};
 use pupilla_core::observer::Observer;
@@ -55,6 +57,8 @@ impl PreparedFiles {
     ) -> Result<Self, FitFilesError> {
         let files = ImageFiles::open(&dataset.good, skip_unreadable, observer)?;
         let split = split(files.paths(), VALIDATION_SHARE, seed)?;
+        let mut learned = content_digits(&split.training)?;
+        learned.sort_unstable();
         Ok(Self {
             data: DataManifest {
                 name: dataset.name.clone(),
@@ -64,6 +68,7 @@ impl PreparedFiles {
                     .iter()
                     .map(|path| file_name(path))
                     .collect(),
+                learned,
             },
             training: files.select(&split.training),
             validation: files.select(&split.validation),

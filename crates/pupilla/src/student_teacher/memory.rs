@@ -4,7 +4,7 @@
 //! anyway. `docs/performance.md` has how near it comes.
 
 use super::detector::Sampling;
-use super::scale::{Ensemble, Grid, Scale};
+use super::scale::{Ensemble, Grid, Scale, side_by_side};
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::{self, Tiling};
 use crate::patch_network::PatchNetworkConfig;
@@ -143,7 +143,7 @@ impl Networks<'_> {
         }
     }
 
-    /// Bytes that patch networks take on one tile, all of them at once.
+    /// Bytes that patch networks take on one tile.
     fn tile_bytes(&self, sampling: Sampling, resized: [usize; 2], side: usize) -> usize {
         let field = self.teacher.receptive_field();
         let tiling = Tiling::new(field, sampling, side);
@@ -152,8 +152,13 @@ impl Networks<'_> {
         let descriptors = FLOAT * self.student.output_channels * points[0] * points[1];
         let pixels = 3 * FLOAT * window[0] * window[1];
         let networks = self.students + 1;
+        let at_once = if side_by_side(field, grid.stride) {
+            networks
+        } else {
+            1
+        };
         let maps = network_bytes(self.student, sampling, window);
-        pixels + networks * (descriptors + maps)
+        pixels + networks * descriptors + at_once * maps
     }
 }
 

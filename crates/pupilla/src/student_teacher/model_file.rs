@@ -67,6 +67,10 @@ pub struct DataManifest {
     pub fingerprint: String,
     /// The images that were kept back for validation, by name.
     pub validation: Vec<String>,
+    /// The first 16 digits of the SHA-256 of each image that was learned or watched, sorted: whatever they are called and wherever
+    /// they lie, no threshold is taken from them. Empty in files that are older than this.
+    #[serde(default)]
+    pub learned: Vec<String>,
 }
 
 /// Everything about one scale but its weights.

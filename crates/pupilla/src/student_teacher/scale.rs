@@ -116,22 +116,21 @@ impl Ensemble {
         for TileOfGrid { part, window } in tiling.tiles(grid) {
             let [top, left, rows, columns] = part;
             let input = window_tensor(image, &window, border, device);
-            // Side by side: one network's maps are too small to keep many threads busy by themselves.
-            let (teacher, students) = rayon::join(
-                || {
-                    let input = || input.clone();
-                    let mut teacher = view.describe(&window, grid.stride, [rows, columns], input);
-                    self.whitening.apply(&mut teacher);
-                    teacher
-                },
-                || {
-                    let students = self.students.par_iter().map(|student| {
-                        let map = descriptors(student, input.clone(), grid.stride);
-                        values(corner(map, [rows, columns]))
-                    });
-                    students.collect::<Vec<_>>()
-                },
-            );
+            let teacher = || {
+                let input = || input.clone();
+                let mut teacher = view.describe(&window, grid.stride, [rows, columns], input);
+                self.whitening.apply(&mut teacher);
+                teacher
+            };
+            let student = |student: &PatchNetwork| {
+                let map = descriptors(student, input.clone(), grid.stride);
+                values(corner(map, [rows, columns]))
+            };
+            let (teacher, students): (_, Vec<_>) = if side_by_side(self.field(), grid.stride) {
+                rayon::join(teacher, || self.students.par_iter().map(student).collect())
+            } else {
+                (teacher(), self.students.iter().map(student).collect())
+            };
             let students: Vec<_> = students.iter().map(Vec::as_slice).collect();
             let terms = Terms::new(&teacher, &students, rows * columns);
             for row in 0..rows {
@@ -145,6 +144,12 @@ impl Ensemble {
         }
         Ok(all)
     }
+}
+
+/// Whether a scale's networks look at a tile at the same time. They do where one network's maps are so small that they do not keep
+/// many threads busy by themselves; larger ones would take much memory, or much smaller tiles.
+pub(super) fn side_by_side(field: ReceptiveField, stride: usize) -> bool {
+    stride > 1 && field != ReceptiveField::P17
 }
 
 /// The first rows and columns of a map, `[batch, channels, rows, columns]`.
