@@ -111,7 +111,7 @@ pub struct Train {
     #[arg(long)]
     pub focus: Option<f64>,
     /// Watch the loss on a twentieth of 40 images and more, which are not learned, and end a run when it has stopped falling
-    /// (quick preset) [default: true]
+    /// (quick preset) [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub early_stop: Option<bool>,
     /// How to resize images: a number (to a square), keep:N (longer side N), or none
