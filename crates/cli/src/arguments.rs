@@ -250,6 +250,22 @@ pub struct Inspect {
     pub json: Option<PathBuf>,
 }
 
+/// How maps are compared with masks.
+#[derive(Debug, Args)]
+pub struct Measuring {
+    /// Mask pixels above this value (0 to 254) are defective
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
+    pub mask_threshold: u8,
+    /// False-positive rate up to which AU-PRO is integrated (0.05 is always given beside it)
+    #[arg(long, default_value_t = 0.3, value_parser = rate)]
+    pub fpr_limit: f64,
+    /// Put the ROC, PRO and precision-recall curves into the JSON, with points at least this far apart; 0 keeps every
+    /// corner [default: 0.002]
+    #[arg(long, value_name = "SPACING", num_args = 0..=1, default_missing_value = "0.002", value_parser = spacing,
+        requires = "json")]
+    pub curves: Option<f64>,
+}
+
 #[derive(Debug, Args)]
 pub struct Eval {
     /// A model file, written by `pupilla train`
@@ -273,17 +289,8 @@ pub struct Eval {
     pub report_images: usize,
     #[command(flatten)]
     pub thresholds: Thresholds,
-    /// Mask pixels above this value (0 to 254) are defective
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
-    pub mask_threshold: u8,
-    /// False-positive rate up to which AU-PRO is integrated (0.05 is always given beside it)
-    #[arg(long, default_value_t = 0.3, value_parser = rate)]
-    pub fpr_limit: f64,
-    /// Put the ROC, PRO and precision-recall curves into the JSON, with points at least this far apart; 0 keeps every
-    /// corner [default: 0.002]
-    #[arg(long, value_name = "SPACING", num_args = 0..=1, default_missing_value = "0.002", value_parser = spacing,
-        requires = "json")]
-    pub curves: Option<f64>,
+    #[command(flatten)]
+    pub measuring: Measuring,
     /// Compute descriptors at every pixel even if the model was calibrated on a grid: slower, the
     /// published method
     #[arg(long)]
@@ -308,17 +315,8 @@ pub struct Score {
     /// size of the original images
     #[arg(long, value_name = "DIR")]
     pub maps: PathBuf,
-    /// Mask pixels above this value (0 to 254) are defective
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
-    pub mask_threshold: u8,
-    /// False-positive rate up to which AU-PRO is integrated (0.05 is always given beside it)
-    #[arg(long, default_value_t = 0.3, value_parser = rate)]
-    pub fpr_limit: f64,
-    /// Put the ROC, PRO and precision-recall curves into the JSON, with points at least this far apart; 0 keeps every
-    /// corner [default: 0.002]
-    #[arg(long, value_name = "SPACING", num_args = 0..=1, default_missing_value = "0.002", value_parser = spacing,
-        requires = "json")]
-    pub curves: Option<f64>,
+    #[command(flatten)]
+    pub measuring: Measuring,
     /// Print the results as JSON, to FILE or standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,

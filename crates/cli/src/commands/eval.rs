@@ -44,9 +44,12 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         }
     }
     let settings = TestSettings {
-        fpr_limit: eval.fpr_limit,
-        mask_threshold: eval.mask_threshold,
-        curve_spacing: eval.curves.or(eval.report.as_ref().map(|_| CURVE_SPACING)),
+        fpr_limit: eval.measuring.fpr_limit,
+        mask_threshold: eval.measuring.mask_threshold,
+        curve_spacing: eval
+            .measuring
+            .curves
+            .or(eval.report.as_ref().map(|_| CURVE_SPACING)),
         skip_unreadable: eval.skip_unreadable,
     };
     let of_model = model.manifest().calibration().thresholds.image.value;
@@ -85,7 +88,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     if let (Some(report), Some(folder)) = (report, &eval.report) {
         let page = report.write(folder, &model, &eval.model, &dataset, &evaluation)?;
         output::line(json, format_args!("wrote {}", page.display()))?;
-        if eval.curves.is_none() {
+        if eval.measuring.curves.is_none() {
             // They were made for the report.
             evaluation.curves = None;
         }

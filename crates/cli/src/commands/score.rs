@@ -16,9 +16,9 @@ pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
     let json = score.json.as_deref();
     output::check_json(json)?;
     let settings = MapSettings {
-        fpr_limit: score.fpr_limit,
-        mask_threshold: score.mask_threshold,
-        curve_spacing: score.curves,
+        fpr_limit: score.measuring.fpr_limit,
+        mask_threshold: score.measuring.mask_threshold,
+        curve_spacing: score.measuring.curves,
     };
     let folders = categories(&score.data)?;
     if folders[..] == [score.data.clone()] {
