@@ -80,7 +80,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// A setting out of its range is a matter of usage, like an unknown option.
 fn is_usage(error: &anyhow::Error) -> bool {
     use pupilla::error::TrainError;
-    use pupilla::student_teacher::FitFilesError;
+    use pupilla::prepared_files::FitFilesError;
     let train = error.downcast_ref::<TrainError>().or_else(|| {
         match error.downcast_ref::<FitFilesError>() {
             Some(FitFilesError::Train(error)) => Some(error),

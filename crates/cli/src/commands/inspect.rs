@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::student_teacher::{Sampling, StudentTeacher};
+use pupilla::model::{DoesNotApply, Model};
+use pupilla::sampling::Sampling;
 use pupilla_core::dataset::{file_fingerprint, images_in};
 use pupilla_core::detector::Detector;
 use pupilla_core::heatmap::{self, Heatmap};
@@ -176,12 +177,12 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
 }
 
 /// What is called defective: the model's thresholds, or those given.
-pub fn rule(model: &StudentTeacher, given: &Thresholds, progress: &mut Progress) -> Rule {
-    let calibration = model.manifest().calibration();
+pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule {
+    let calibration = model.about().calibration;
     if given.threshold.is_none() && model.sampling() != calibration.sampling {
         let place = match calibration.sampling {
-            Sampling::Grid => "on a grid; scores at every pixel",
-            Sampling::Dense => "at every pixel; scores on a grid",
+            Some(Sampling::Dense) => "at every pixel; scores on a grid",
+            Some(Sampling::Grid) | None => "on a grid; scores at every pixel",
         };
         progress.warn(&format!(
             "the model's threshold was found {place} may differ: set --threshold, or use `pupilla calibrate`"
@@ -200,13 +201,9 @@ pub fn rule(model: &StudentTeacher, given: &Thresholds, progress: &mut Progress)
 }
 
 /// Warns if the model's thresholds were found looking at other pixels than now.
-fn check_roi(
-    model: &StudentTeacher,
-    inspect: &Inspect,
-    progress: &mut Progress,
-) -> anyhow::Result<()> {
+fn check_roi(model: &Model, inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     let now = inspect.roi.as_deref().map(file_fingerprint).transpose()?;
-    let calibration = model.manifest().calibration();
+    let calibration = model.about().calibration;
     let then = calibration.data.and_then(|data| data.roi);
     if inspect.thresholds.threshold.is_none() && now != then {
         progress.warn(match (then, now) {
@@ -225,13 +222,14 @@ pub fn regions(verdict: &Verdict) -> Vec<Region> {
 }
 
 /// A model, looking where it was told to.
-pub fn load(path: &Path, dense: bool, memory: Option<Memory>) -> anyhow::Result<StudentTeacher> {
-    let mut model = StudentTeacher::load(path)?;
+pub fn load(path: &Path, dense: bool, memory: Option<Memory>) -> anyhow::Result<Model> {
+    let mut model = Model::load(path)?;
+    let usage = |error: DoesNotApply| output::Usage(error.to_string());
     if dense {
-        model = model.with_sampling(Sampling::Dense);
+        model = model.dense().map_err(usage)?;
     }
     if let Some(Memory(limit)) = memory {
-        model = model.with_memory(limit);
+        model = model.with_memory(limit).map_err(usage)?;
     }
     Ok(model)
 }
