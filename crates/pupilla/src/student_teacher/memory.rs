@@ -13,8 +13,9 @@ use crate::sampling::Sampling;
 /// Bytes of an `f32`.
 const FLOAT: usize = 4;
 
-/// What a scale's networks may take together unless a limit is given: larger tiles are hardly faster.
-const USUAL: usize = 256 << 20;
+/// What a scale's networks may take together unless a limit is given: an image of 256×256 is one tile, dense too. Networks in turn
+/// on the whole of it took 0.82 of the time of two at a time on its quarters.
+const USUAL: usize = 320 << 20;
 
 /// What a process holds whatever it inspects: the program, its libraries, what threads keep.
 const PROCESS: usize = 48 << 20;
