@@ -44,7 +44,7 @@ pub enum ProgressStyle {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Learn what good parts look like, from good images alone
-    Train(Train),
+    Train(Box<Train>),
     /// Find new thresholds for a model from good images, without training
     Calibrate(Calibrate),
     /// Score images and draw where they differ from good parts

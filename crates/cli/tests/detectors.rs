@@ -168,7 +168,7 @@ fn options_of_other_detectors_are_refused() {
         &["--backbone", "w.pth", "--scales", "17"],
         &["cannot be used with"],
     );
-    refused("oc-svm", &["--gamma", "-3"], &["--gamma"]);
+    refused("oc-svm", &["--gamma", "0"], &["--gamma", "above 0"]);
     refused("oc-svm", &["--nu", "2"], &["nu: must be above 0"]);
     refused("padim", &["--resize", "keep:64"], &["resize", "square"]);
     refused("2-nn", &[], &["2-nn", "memory-bank"]);

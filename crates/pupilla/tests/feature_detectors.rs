@@ -1,5 +1,7 @@
 //! Detectors that compare features: the whole way of each, on small images.
 
+use std::sync::LazyLock;
+
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla::detector_kind::DetectorKind;
 use pupilla::error::{ScoreError, TrainError};
@@ -30,8 +32,10 @@ const KINDS: [DetectorKind; 6] = [
     DetectorKind::Padim,
 ];
 
+/// A patch network with (nearly) random weights, made once for all tests.
 fn patch_network() -> Describer {
-    Describer::PatchNetwork(Box::new(teacher(ReceptiveField::P17)))
+    static TEACHER: LazyLock<Teacher> = LazyLock::new(|| teacher(ReceptiveField::P17));
+    Describer::PatchNetwork(Box::new(TEACHER.clone()))
 }
 
 /// ResNet-18 to layer2 with invented weights.
