@@ -19,7 +19,10 @@ use crate::report::{CURVE_SPACING, ReportRun};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.as_deref())?;
-    let model = load(&eval.model, eval.dense, eval.memory)?;
+    let mut model = load(&eval.model, eval.dense, eval.memory)?;
+    if !eval.scales.is_empty() {
+        model = model.with_scales(&eval.scales)?;
+    }
     let dataset = Dataset::open_test(&eval.data)?;
     output::distinct(
         "--pictures and --report",

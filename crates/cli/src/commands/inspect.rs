@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::student_teacher::{Sampling, StudentTeacher};
+use pupilla::student_teacher::{Sampling, StudentTeacher, bytes_beside};
 use pupilla_core::dataset::{file_fingerprint, images_in};
 use pupilla_core::detector::Detector;
 use pupilla_core::heatmap::{self, Heatmap};
@@ -83,6 +83,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         skipped: Vec::new(),
     };
     let heatmap = scale(inspection.threshold);
+    let model = announce_memory(model, inspect, &images, progress)?;
     progress.start("inspecting", images.len() as u64);
     let (found, skipped) = (&mut inspection.images, &mut inspection.skipped);
     let (mut looked_at, mut defective) = (0, 0);
@@ -197,6 +198,34 @@ pub fn rule(model: &StudentTeacher, given: &Thresholds, progress: &mut Progress)
         min_area: given.min_area,
         inspected: None,
     }
+}
+
+/// Says how much memory images as large as the first will take, and leaves what lies beside the one that is looked at out of the
+/// limit for it.
+fn announce_memory(
+    mut model: StudentTeacher,
+    inspect: &Inspect,
+    images: &[PathBuf],
+    progress: &Progress,
+) -> anyhow::Result<StudentTeacher> {
+    let Some((width, height)) = images.iter().find_map(|path| read::size(path).ok()) else {
+        return Ok(model);
+    };
+    let beside = match images.len() {
+        1 => 0,
+        _ => bytes_beside([width, height]),
+    };
+    if let Some(Memory(limit)) = inspect.memory {
+        model = model.with_memory(limit.saturating_sub(beside));
+    }
+    // Images that do not fit say so by name when their turn comes.
+    if let Ok(needed) = model.memory_needed([width, height]) {
+        progress.note(&format!(
+            "images of {width}x{height} take about {} MiB of memory",
+            (needed + beside).div_ceil(1 << 20)
+        ));
+    }
+    Ok(model)
 }
 
 /// Warns if the model's thresholds were found looking at other pixels than now.

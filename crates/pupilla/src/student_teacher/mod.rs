@@ -23,6 +23,7 @@ pub use calibration::{CalibrationData, CalibrationManifest};
 pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};
 pub use detector::{Sampling, StudentTeacher};
 pub use from_files::{FitFilesError, PreparedFiles, VALIDATION_SHARE, fit_files};
+pub use memory::bytes_beside;
 pub use model_file::{DataManifest, ModelManifest, ScaleManifest, ValidationManifest};
 pub use plan::{Plan, ScalePlan};
 pub use scale_teacher::{
