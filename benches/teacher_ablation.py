@@ -50,6 +50,8 @@ def train_teacher(options, scale, losses, teacher):
     words = ["--compactness-weight", compactness, "--triplet-weight", triplet]
     if distillation:
         words += ["--backbone", options.backbone, "--distillation-weight", distillation]
+        # The table was made before p = 33 had 4.
+        words += ["--zoom", {17: 4, 33: 2, 65: 1}[scale]]
     # What would be others without a backbone.
     window = {17: 41, 33: 97, 65: 129}[scale]
     words += ["--optimizer", "muon", "--batch-norm", "true", "--images-per-step", 4, "--window", window]

@@ -118,7 +118,7 @@ pub struct Train {
     #[arg(long)]
     pub focus: Option<f64>,
     /// Watch the loss on a twentieth of 40 images and more, which are not learned, and end a run when it has stopped falling
-    /// (quick preset) [default: false]
+    /// (quick preset) [default: with --budget]
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub early_stop: Option<bool>,
     /// How to resize images: a number (to a square), keep:N (longer side N), or none
@@ -346,6 +346,9 @@ pub struct Eval {
     /// Images in the report, mistakes before others
     #[arg(long, default_value_t = 300, requires = "report")]
     pub report_images: usize,
+    /// Patch sizes to look at, of a model that has several: what each contributes; its thresholds stay those of all
+    #[arg(long, value_delimiter = ',', conflicts_with = "report")]
+    pub scales: Vec<ReceptiveField>,
     #[command(flatten)]
     pub thresholds: Thresholds,
     #[command(flatten)]
@@ -437,7 +440,7 @@ pub struct TeacherTrain {
         help_heading = "Distillation"
     )]
     pub targets: Vec<String>,
-    /// How many times larger the network sees the image, for --distill dense [default: 4, 2, 1 for 17, 33, 65]
+    /// How many times larger the network sees the image, for --distill dense [default: 4, 4, 1 for 17, 33, 65]
     #[arg(long, requires = "backbone", help_heading = "Distillation")]
     pub zoom: Option<usize>,
     /// Pixels around a window that the network sees as well, for --distill dense [default: 16]

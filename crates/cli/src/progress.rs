@@ -50,6 +50,11 @@ impl Progress {
         })
     }
 
+    /// Something worth knowing beforehand.
+    pub fn note(&self, note: &str) {
+        self.say(note, &json!({"event": "note", "text": note}));
+    }
+
     fn say(&self, text: &str, event: &serde_json::Value) {
         match (self.style, &self.bar) {
             (ProgressStyle::Json, _) => print_line(event),

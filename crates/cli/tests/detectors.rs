@@ -219,6 +219,8 @@ fn what_students_alone_can_do_is_refused_for_others() {
             );
         }
     }
+    let output = run(&["eval", text(&file), text(&parts), "--scales", "33"]);
+    assert_failure(&output, 2, &["--scales", "student-teacher", "k-means"]);
     // Without them nothing warns of another sampling.
     let output = run(&["inspect", text(&file), text(&parts.join("test/good"))]);
     assert_success(&output);

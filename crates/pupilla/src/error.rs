@@ -137,6 +137,14 @@ pub enum ScoreError {
         /// Bytes that the smallest tiles take.
         needed: usize,
     },
+    /// Scales were asked for that the model does not have.
+    #[error("{}: the model has {}", match missing { Some(field) => format!("there is no scale p = {field}"), None => "no scale is wanted".into() }, join(there))]
+    NoScale {
+        /// The first of them; `None` if none was asked for.
+        missing: Option<ReceptiveField>,
+        /// Those of the model.
+        there: Vec<ReceptiveField>,
+    },
     /// A score is NaN or infinite: the model's numbers have run over.
     #[error(
         "the score at row {row}, column {column} is not a number: the model is damaged or the image extreme"
@@ -147,4 +155,9 @@ pub enum ScoreError {
         /// Column in the resized image.
         column: usize,
     },
+}
+
+fn join(fields: &[ReceptiveField]) -> String {
+    let fields: Vec<_> = fields.iter().map(|field| format!("p = {field}")).collect();
+    fields.join(", ")
 }

@@ -158,25 +158,17 @@ impl Model {
         }
     }
 
-    /// The same detector looking at every pixel.
+    /// The student–teacher detector, for an option that only it has.
     ///
     /// # Errors
-    /// [`DoesNotApply`] if it has no choice of positions.
-    pub fn dense(self) -> Result<Self, DoesNotApply> {
+    /// [`DoesNotApply`], with the option's name, if it is another kind.
+    pub fn student_teacher(self, option: &'static str) -> Result<StudentTeacher, DoesNotApply> {
         match self {
-            Self::StudentTeacher(detector) => Ok(detector.with_sampling(Sampling::Dense).into()),
-            Self::Features(_) => Err(self.does_not_apply("--dense")),
-        }
-    }
-
-    /// The same detector with a limit to the memory that the process takes, in bytes.
-    ///
-    /// # Errors
-    /// [`DoesNotApply`] if it cannot look at smaller tiles.
-    pub fn with_memory(self, limit: usize) -> Result<Self, DoesNotApply> {
-        match self {
-            Self::StudentTeacher(detector) => Ok(detector.with_memory(limit).into()),
-            Self::Features(_) => Err(self.does_not_apply("--memory")),
+            Self::StudentTeacher(detector) => Ok(*detector),
+            Self::Features(_) => Err(DoesNotApply {
+                option,
+                kind: self.kind(),
+            }),
         }
     }
 
@@ -186,13 +178,6 @@ impl Model {
         match self {
             Self::StudentTeacher(detector) => detector.with_calibration(calibration).into(),
             Self::Features(detector) => detector.with_calibration(calibration).into(),
-        }
-    }
-
-    fn does_not_apply(&self, option: &'static str) -> DoesNotApply {
-        DoesNotApply {
-            option,
-            kind: self.kind(),
         }
     }
 }

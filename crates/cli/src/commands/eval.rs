@@ -19,7 +19,11 @@ use crate::report::{CURVE_SPACING, ReportRun};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.as_deref())?;
-    let model = load(&eval.model, eval.dense, eval.memory)?;
+    let mut model = load(&eval.model, eval.dense, eval.memory)?;
+    if !eval.scales.is_empty() {
+        let students = model.student_teacher("--scales")?;
+        model = students.with_scales(&eval.scales)?.into();
+    }
     let dataset = Dataset::open_test(&eval.data)?;
     output::distinct(
         "--pictures and --report",

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::model::{DoesNotApply, Model};
+use pupilla::model::Model;
 use pupilla::sampling::Sampling;
+use pupilla::student_teacher::bytes_beside;
 use pupilla_core::dataset::{file_fingerprint, images_in};
 use pupilla_core::detector::Detector;
 use pupilla_core::heatmap::{self, Heatmap};
@@ -84,6 +85,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         skipped: Vec::new(),
     };
     let heatmap = scale(inspection.threshold);
+    let model = announce_memory(model, inspect, &images, progress);
     progress.start("inspecting", images.len() as u64);
     let (found, skipped) = (&mut inspection.images, &mut inspection.skipped);
     let (mut looked_at, mut defective) = (0, 0);
@@ -200,6 +202,37 @@ pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule 
     }
 }
 
+/// Says how much memory images as large as the first will take, and leaves what lies beside the one that is looked at out of the
+/// limit for it; detectors without tiles have neither.
+fn announce_memory(
+    model: Model,
+    inspect: &Inspect,
+    images: &[PathBuf],
+    progress: &Progress,
+) -> Model {
+    let Model::StudentTeacher(mut students) = model else {
+        return model;
+    };
+    let Some((width, height)) = images.iter().find_map(|path| read::size(path).ok()) else {
+        return Model::StudentTeacher(students);
+    };
+    let beside = match images.len() {
+        1 => 0,
+        _ => bytes_beside([width, height]),
+    };
+    if let Some(Memory(limit)) = inspect.memory {
+        *students = students.with_memory(limit.saturating_sub(beside));
+    }
+    // Images that do not fit say so by name when their turn comes.
+    if let Ok(needed) = students.memory_needed([width, height]) {
+        progress.note(&format!(
+            "images of {width}x{height} take about {} MiB of memory",
+            (needed + beside).div_ceil(1 << 20)
+        ));
+    }
+    Model::StudentTeacher(students)
+}
+
 /// Warns if the model's thresholds were found looking at other pixels than now.
 fn check_roi(model: &Model, inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     let now = inspect.roi.as_deref().map(file_fingerprint).transpose()?;
@@ -224,12 +257,12 @@ pub fn regions(verdict: &Verdict) -> Vec<Region> {
 /// A model, looking where it was told to.
 pub fn load(path: &Path, dense: bool, memory: Option<Memory>) -> anyhow::Result<Model> {
     let mut model = Model::load(path)?;
-    let usage = |error: DoesNotApply| output::Usage(error.to_string());
     if dense {
-        model = model.dense().map_err(usage)?;
+        let students = model.student_teacher("--dense")?;
+        model = students.with_sampling(Sampling::Dense).into();
     }
     if let Some(Memory(limit)) = memory {
-        model = model.with_memory(limit).map_err(usage)?;
+        model = model.student_teacher("--memory")?.with_memory(limit).into();
     }
     Ok(model)
 }

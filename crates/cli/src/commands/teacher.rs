@@ -196,8 +196,7 @@ fn configs(
             .collect(),
         Form::Dense => {
             let zoom = train.zoom.unwrap_or(match train.scale {
-                ReceptiveField::P17 => 4,
-                ReceptiveField::P33 => 2,
+                ReceptiveField::P17 | ReceptiveField::P33 => 4,
                 ReceptiveField::P65 => 1,
             });
             let features = if train.targets.is_empty() {

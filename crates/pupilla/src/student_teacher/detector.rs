@@ -23,6 +23,7 @@ use super::watch;
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
+use crate::receptive_field::ReceptiveField;
 use crate::record::{CalibrationManifest, ValidationManifest};
 use crate::sampling::Sampling;
 use crate::score::{Normalisation, Terms};
@@ -334,6 +335,27 @@ impl StudentTeacher {
     #[must_use]
     pub fn with_sampling(self, sampling: Sampling) -> Self {
         Self { sampling, ..self }
+    }
+
+    /// The same detector with only some of its scales, to find out what each contributes; the thresholds stay those of all.
+    ///
+    /// # Errors
+    /// [`ScoreError::NoScale`] if the model lacks one of them, or none is wanted.
+    pub fn with_scales(mut self, wanted: &[ReceptiveField]) -> Result<Self, ScoreError> {
+        let there: Vec<_> = self
+            .scales
+            .iter()
+            .map(|scale| scale.ensemble.field())
+            .collect();
+        let missing = wanted.iter().find(|field| !there.contains(field)).copied();
+        if missing.is_some() || wanted.is_empty() {
+            return Err(ScoreError::NoScale { missing, there });
+        }
+        let mut kept = there.iter().map(|field| wanted.contains(field));
+        self.scales.retain(|_| kept.next() == Some(true));
+        let kept = |scale: &ScaleManifest| wanted.contains(&scale.network.receptive_field);
+        self.manifest.scales.retain(kept);
+        Ok(self)
     }
 
     /// The same detector with a limit to the memory that the process takes, in bytes: it looks at smaller tiles of an

@@ -20,6 +20,20 @@ const USUAL: usize = 320 << 20;
 /// What a process holds whatever it inspects: the program, its libraries, what threads keep.
 const PROCESS: usize = 48 << 20;
 
+/// Bytes for each pixel of an image behind the networks, whose freed blocks rarely fit again: a scale's scores, their sum, the map, a
+/// part of it, its regions.
+const MAPS: usize = 18;
+
+/// Bytes for each pixel of an image that is read while another is looked at, and of a third that is written: three values a pixel
+/// each, and the third's map and picture, as they are and encoded.
+const BESIDE: usize = 2 * 3 * FLOAT + 2 * FLOAT + 6;
+
+/// About how many bytes a run over several images of this width and height takes beside those that one of them needs, because the
+/// next is read and the last is written at the same time.
+pub fn bytes_beside([width, height]: [usize; 2]) -> usize {
+    BESIDE * width * height
+}
+
 /// Tiles and what inspecting with them takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Need {
@@ -100,9 +114,11 @@ fn inspection_bytes(
         networks.whole_image_bytes(resized) + networks.tile_bytes(sampling, resized, side)
     });
     let networks = networks.max().unwrap_or(0);
-    // Behind the networks: a scale's scores, their sum, and the map at the image's size.
-    let maps = FLOAT * (2 * area(resized) + area(original));
-    PROCESS + weights + images + terms + networks.max(maps)
+    let mut maps = MAPS * area(original);
+    if resized != original {
+        maps += 2 * FLOAT * area(resized);
+    }
+    PROCESS + weights + images + terms + networks + maps
 }
 
 /// The networks of one scale.

@@ -22,6 +22,7 @@ mod watch;
 pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};
 pub use detector::StudentTeacher;
 pub use from_files::fit_files;
+pub use memory::bytes_beside;
 pub use model_file::{ModelManifest, ScaleManifest};
 pub use plan::{Plan, ScalePlan};
 pub use scale_teacher::{

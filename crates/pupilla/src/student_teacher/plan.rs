@@ -12,7 +12,7 @@ use super::memory::{Networks, student_bytes};
 use super::scale::Ensemble;
 use super::scale_teacher::ScaleTeacher;
 use super::seen_images;
-use super::training::{Resized, StepTimes, step_times, steps_within, whitening};
+use super::training::{Resized, step_time, steps_aside, steps_within, whitening};
 use super::watch;
 use crate::device;
 use crate::error::TrainError;
@@ -77,7 +77,7 @@ impl StudentTeacherConfig {
             let look = || whitening(teacher, &learned, 1, &device, &mut Silent);
             let (whitening, _) = look()?;
             let statistics = timed(look)?.mul_f64(self.statistics_images(learned.len()) as f64);
-            let times = step_times(teacher, network, &whitening, &learned, watched.len())?;
+            let step = step_time(teacher, network, &whitening, &learned)?;
             let untrained = Ensemble {
                 teacher: teacher.clone(),
                 students: vec![network.init(0, &device); settings.students],
@@ -86,8 +86,12 @@ impl StudentTeacherConfig {
             let describe = || image_terms(&untrained, &validation, 0, sampling, &device);
             let (grid, _) = describe()?;
             let validating = timed(describe)?.mul_f64(validation.len() as f64);
-            let beside = statistics + validating + times.aside;
-            let steps = self.planned_steps(learned.len(), times, beside)?;
+            let beside = statistics + validating;
+            let steps = self.planned_steps(learned.len(), watched.len(), step, beside)?;
+            let aside = match &settings.training {
+                Training::Quick(quick) => steps_aside(quick, watched.len(), steps),
+                Training::Paper(_) => 0.0,
+            };
             // Both terms of every validation image; a pretrained network's maps of training images.
             growth += 8 * grid.rows * grid.columns * (validation.len() - 1);
             let networks = Networks::from(&untrained);
@@ -106,8 +110,8 @@ impl StudentTeacherConfig {
             scales.push(ScalePlan {
                 receptive_field: teacher.receptive_field(),
                 steps,
-                seconds_per_step: times.step.as_secs_f64(),
-                seconds: (times.step.mul_f64(steps as f64) + beside).as_secs_f64(),
+                seconds_per_step: step.as_secs_f64(),
+                seconds: (step.mul_f64(steps as f64 + aside) + beside).as_secs_f64(),
             });
         }
         // A model's weights are twice in memory, besides those of the networks, when it is written; of several scales, all but
@@ -134,7 +138,8 @@ impl StudentTeacherConfig {
     fn planned_steps(
         &self,
         images: usize,
-        times: StepTimes,
+        watched: usize,
+        step: Duration,
         beside: Duration,
     ) -> Result<usize, TrainError> {
         match &self.settings.training {
@@ -143,7 +148,7 @@ impl StudentTeacherConfig {
                 Length::Steps(steps) => Ok(steps),
                 Length::Budget(seconds) => {
                     let share = Duration::from_secs(seconds) / self.teachers.len() as u32;
-                    steps_within(share.saturating_sub(beside), times.step)
+                    steps_within(quick, watched, share.saturating_sub(beside), step)
                 }
             },
         }

@@ -151,23 +151,13 @@ pub(super) fn train_students(
     Ok((ensemble, run))
 }
 
-/// The times of real steps on copies that are thrown away.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StepTimes {
-    /// An optimiser step of all students.
-    pub step: Duration,
-    /// All that a run does beside its steps: the statistics of batch norm, and looks at watched images.
-    pub aside: Duration,
-}
-
-/// How long steps take, measured.
-pub(super) fn step_times(
+/// How long an optimiser step of all students takes, measured on copies that are thrown away.
+pub(super) fn step_time(
     teacher: &ScaleTeacher,
     config: PatchNetworkConfig,
     whitening: &Whitening,
     images: &Resized<'_>,
-    watched: usize,
-) -> Result<StepTimes, TrainError> {
+) -> Result<Duration, TrainError> {
     let mut class = Class::new(teacher, config, whitening, images);
     match &images.settings.training {
         Training::Quick(quick) => {
@@ -177,18 +167,7 @@ pub(super) fn step_times(
                     .images
                     .random_windows(quick, class.field(), side, step)
             };
-            let step = class.median_step(&batch, stride, quick.learning_rate)?;
-            // A step is a forward pass, and a backward pass of about twice its work.
-            let looks = watched
-                * quick
-                    .length
-                    .steps()
-                    .map_or(0, |steps| steps / watch::interval(steps));
-            let forward = if quick.batch_norm { NORM_BATCHES } else { 0 } + looks;
-            Ok(StepTimes {
-                step,
-                aside: step.mul_f64(forward as f64 / 3.0),
-            })
+            class.median_step(&batch, stride, quick.learning_rate)
         }
         Training::Paper(paper) => {
             let start = Instant::now();
@@ -198,12 +177,17 @@ pub(super) fn step_times(
                 1,
                 paper.learning_rate,
             )?;
-            Ok(StepTimes {
-                step: start.elapsed(),
-                aside: Duration::ZERO,
-            })
+            Ok(start.elapsed())
         }
     }
+}
+
+/// What a run of so many steps does beside them, counted in steps: looks at the watched images, and the statistics of batch norm. A
+/// step is a forward pass, and a backward pass of about twice its work.
+pub(super) fn steps_aside(quick: &Quick, watched: usize, steps: usize) -> f64 {
+    let looks = steps / watch::interval(steps, watched) + 1;
+    let norm = if quick.batch_norm { NORM_BATCHES } else { 0 };
+    (norm * quick.windows + looks * watched) as f64 / (3 * quick.windows) as f64
 }
 
 impl Resized<'_> {
@@ -368,7 +352,8 @@ impl<'a> Class<'a> {
                 let deadline =
                     deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(seconds));
                 let each = self.median_step(&batch, stride, quick.learning_rate)?;
-                steps_within(deadline.saturating_duration_since(Instant::now()), each)?
+                let left = deadline.saturating_duration_since(Instant::now());
+                steps_within(quick, watched.len(), left, each)?
             }
         };
         let mut watch = match watched.len() {
@@ -395,7 +380,7 @@ impl<'a> Class<'a> {
             step += 1;
             observer.advance(step as u64, Some(loss));
             if let Some(watching) = &mut watch
-                && step.is_multiple_of(watch::interval(steps))
+                && step.is_multiple_of(watch::interval(steps, watched.len()))
                 && watching.look(&self.students)
                 && step < schedule.steps()
             {
@@ -590,13 +575,22 @@ impl<'a> Class<'a> {
     }
 }
 
-/// How many steps of `each` fit into the time that is `left`.
-pub(super) fn steps_within(left: Duration, each: Duration) -> Result<usize, TrainError> {
-    let steps = (left.as_secs_f64() / each.as_secs_f64().max(1e-6)) as usize;
+/// How many steps of `each`, with what a run does beside them, fit into the time that is `left`.
+pub(super) fn steps_within(
+    quick: &Quick,
+    watched: usize,
+    left: Duration,
+    each: Duration,
+) -> Result<usize, TrainError> {
+    let all = left.as_secs_f64() / each.as_secs_f64().max(1e-6);
+    // What more steps need beside them is not less.
+    let aside = steps_aside(quick, watched, all as usize);
+    let steps = (all - aside).max(0.0) as usize;
     if steps < FEWEST_STEPS {
-        let missing = each.mul_f64(FEWEST_STEPS as f64).saturating_sub(left);
+        let needed = FEWEST_STEPS as f64 + steps_aside(quick, watched, FEWEST_STEPS);
+        let missing = each.mul_f64(needed).saturating_sub(left);
         return Err(TrainError::BudgetTooSmall {
-            missing_seconds: missing.as_secs_f64().ceil() as u64,
+            missing_seconds: (missing.as_secs_f64().ceil() as u64).max(1),
         });
     }
     Ok(steps)
@@ -609,10 +603,31 @@ mod tests {
     #[test]
     fn a_budget_becomes_whole_steps_or_says_what_it_lacks() {
         let seconds = Duration::from_secs;
-        assert_eq!(steps_within(seconds(61), seconds(2)).unwrap(), 30);
-        match steps_within(seconds(10), seconds(2)) {
+        let plain = Quick {
+            batch_norm: false,
+            ..Quick::default()
+        };
+        let steps = |left| steps_within(&plain, 0, seconds(left), seconds(2));
+        assert_eq!(steps(61).unwrap(), 30);
+        match steps(10) {
             Err(TrainError::BudgetTooSmall { missing_seconds }) => assert_eq!(missing_seconds, 30),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_run_does_beside_its_steps_is_within_the_budget() {
+        let quick = Quick::default();
+        for (left, watched) in [(100, 0), (700, 4), (700, 16), (36_000, 16)] {
+            let each = Duration::from_millis(500);
+            let steps = steps_within(&quick, watched, Duration::from_secs(left), each).unwrap();
+            let all = steps as f64 + steps_aside(&quick, watched, steps);
+            assert!(all <= 2.0 * left as f64, "{left}: {all}");
+            assert!(
+                all > 0.95 * 2.0 * left as f64,
+                "{left}: only {all} of {}",
+                2 * left
+            );
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::schedule::{cosine, one_cycle};
 /// Fewer training images than this are all learned: a share of them would say too little.
 const FEWEST_IMAGES: usize = 40;
 
-/// How often a run looks.
+/// How often a run looks, at the most.
 const LOOKS: usize = 20;
 
 /// Looks without a lower loss before a run is ended.
@@ -62,9 +62,10 @@ pub(super) fn split(images: &dyn ImageSource, early_stop: bool) -> [Part<'_>; 2]
     [learned, watched].map(|indices| Part { images, indices })
 }
 
-/// Steps from one look to the next.
-pub(super) fn interval(steps: usize) -> usize {
-    (steps / LOOKS).max(25)
+/// Steps from one look to the next at so many images: looking, which is a third of a step an image, takes at most a twentieth of
+/// the time.
+pub(super) fn interval(steps: usize, watched: usize) -> usize {
+    (steps / LOOKS).max(25).max(20 * watched / 3)
 }
 
 /// The learning rate of a run that may end early.

@@ -121,7 +121,9 @@ fn training(train: &Train) -> anyhow::Result<Training> {
                 window: train.window.or(default.window),
                 optimizer: train.optimizer.unwrap_or(default.optimizer),
                 focus: train.focus.unwrap_or(default.focus),
-                early_stop: train.early_stop.unwrap_or(default.early_stop),
+                early_stop: train
+                    .early_stop
+                    .unwrap_or(matches!(length, Length::Budget(_))),
                 learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
                 ..default
             }))
