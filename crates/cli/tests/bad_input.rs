@@ -114,6 +114,71 @@ fn images_smaller_than_the_receptive_field() {
 }
 
 #[test]
+fn a_single_pixel_and_a_huge_image() {
+    let (folder, parts) = dataset();
+    let pixel = folder.path().join("pixel.png");
+    image::RgbImage::new(1, 1).save(&pixel).unwrap();
+    let output = run(&["inspect", text(model()), text(&pixel)]);
+    assert_failure(&output, 1, &["pixel.png", "1×1"]);
+    // A header that claims 30 000 × 30 000 pixels: nothing is allocated for it.
+    let huge = parts.join("train/good/huge.bmp");
+    let mut header = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+    header.extend(30_000u32.to_le_bytes());
+    header.extend(30_000u32.to_le_bytes());
+    header.extend([1, 0, 24, 0]);
+    header.extend([0; 24]);
+    fs::write(&huge, header).unwrap();
+    let output = run(&["inspect", text(model()), text(&huge)]);
+    assert_failure(&output, 1, &["huge.bmp", "30000×30000"]);
+    let (output, out) = train(&parts, &[]);
+    assert_failure(&output, 1, &["huge.bmp", "30000"]);
+    assert!(!out.exists());
+}
+
+/// Images disappear and others are cut off after the folder was listed and the work has begun.
+#[test]
+fn a_folder_that_changes_while_it_is_read() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let inspect = |more: &[&str]| {
+        let (_folder, parts) = dataset();
+        let images = parts.join("train/good");
+        for index in 6..40 {
+            good(index)
+                .save(images.join(format!("{index:03}.png")))
+                .unwrap();
+        }
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pupilla"))
+            .args(["inspect", text(model()), text(&images)])
+            .args(["--progress", "json", "--threads", "1"])
+            .args(more)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let under_way = lines.find(|line| line.as_ref().unwrap().contains("\"progress\""));
+        assert!(under_way.is_some());
+        fs::remove_file(images.join("038.png")).unwrap();
+        fs::write(images.join("039.png"), b"\x89PNG").unwrap();
+        let rest: Vec<String> = lines.map(Result::unwrap).collect();
+        (child.wait().unwrap().code(), rest.join("\n"))
+    };
+    let (code, said) = inspect(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("038.png") && !said.contains("panicked"),
+        "{said}"
+    );
+    let (code, said) = inspect(&["--skip-unreadable"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("038.png") && said.contains("039.png"),
+        "{said}"
+    );
+}
+
+#[test]
 fn masks_that_do_not_fit_or_are_missing() {
     let (_folder, parts) = dataset();
     let mask = parts.join("ground_truth/square/000_mask.png");

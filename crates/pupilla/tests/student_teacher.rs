@@ -292,11 +292,23 @@ fn several_scales_are_the_mean_of_each() {
         let mut config = config(ReceptiveField::P33, 2);
         config.teachers = teachers.to_vec();
         fitted(&config, 44, 40)
-            .anomaly_map(&striped(44, 40, 5))
-            .unwrap()
     };
-    let both = of(&teachers);
-    let alone = [of(&teachers[..1]), of(&teachers[1..])];
+    let map = |model: &StudentTeacher| model.anomaly_map(&striped(44, 40, 5)).unwrap();
+    let model = of(&teachers);
+    let both = map(&model);
+    let alone = [map(&of(&teachers[..1])), map(&of(&teachers[1..]))];
+    // One scale of both is that scale by itself.
+    for (field, alone) in fields.iter().zip(&alone) {
+        let one = model.clone().with_scales(&[*field]).unwrap();
+        assert!(map(&one) == *alone, "p = {field}");
+        assert_eq!(one.manifest().scales.len(), 1);
+    }
+    let error = model
+        .clone()
+        .with_scales(&[ReceptiveField::P65])
+        .unwrap_err();
+    assert!(error.to_string().contains("p = 17, p = 33"), "{error}");
+    assert!(model.with_scales(&[]).is_err());
     for (at, &score) in both.scores().iter().enumerate() {
         let mean = (alone[0].scores()[at] + alone[1].scores()[at]) / 2.0;
         assert!(
