@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pupilla::detector_kind::DetectorKind;
+use pupilla::feature_detectors::Gamma;
 use pupilla::input::Border;
 use pupilla::optimizer::Optimizer;
 use pupilla::receptive_field::ReceptiveField;
@@ -42,7 +44,7 @@ pub enum ProgressStyle {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Learn what good parts look like, from good images alone
-    Train(Train),
+    Train(Box<Train>),
     /// Find new thresholds for a model from good images, without training
     Calibrate(Calibrate),
     /// Score images and draw where they differ from good parts
@@ -70,18 +72,23 @@ pub struct Train {
     /// The model file to write
     #[arg(long, required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
+    /// What to train: student-teacher, 1-nn, oc-svm, k-means, cnn-dictionary, memory-bank (PatchCore) or padim. Options under
+    /// "Other detectors" belong to those; the rest, where nothing else is said, to all, or to student-teacher alone: an option that
+    /// does not apply is refused
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub detector: DetectorKind,
     /// Only say what training will take: steps, time, memory, found out by a few trial steps
     #[arg(long)]
     pub dry_run: bool,
-    /// Patch sizes to look at, each with a teacher and students of its own: of 17, 33, 65
-    #[arg(long, value_delimiter = ',', default_value = "33")]
-    pub scales: Vec<ReceptiveField>,
-    /// Number of students for each scale
-    #[arg(long, default_value_t = 3)]
-    pub students: usize,
-    /// How to train: quickly on random windows, or exactly as published (days on a CPU)
-    #[arg(long, value_enum, default_value_t = Preset::Quick)]
-    pub preset: Preset,
+    /// Patch sizes to look at, each with a teacher and students of its own: of 17, 33, 65; one for other detectors [default: 33]
+    #[arg(long, value_delimiter = ',')]
+    pub scales: Option<Vec<ReceptiveField>>,
+    /// Number of students for each scale [default: 3]
+    #[arg(long)]
+    pub students: Option<usize>,
+    /// How to train: quickly on random windows, or exactly as published (days on a CPU) [default: quick]
+    #[arg(long, value_enum)]
+    pub preset: Option<Preset>,
     /// Optimiser steps for each scale (quick preset) [default: 1500]; with the same number and the
     /// same --threads a run repeats to the byte
     #[arg(long, conflicts_with = "budget")]
@@ -125,19 +132,26 @@ pub struct Train {
     pub teachers: Vec<PathBuf>,
     /// Pretrained weights (as for `pupilla backbone`) whose own features the students of every scale
     /// learn to predict, instead of a teacher's
-    #[arg(long, value_name = "WEIGHTS", conflicts_with = "teachers")]
+    #[arg(
+        long,
+        value_name = "WEIGHTS",
+        conflicts_with = "teachers",
+        group = "pretrained"
+    )]
     pub teacher_backbone: Option<PathBuf>,
     /// Which of the backbone's maps to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of
     /// SqueezeNet]
-    #[arg(long, value_delimiter = ',', requires = "teacher_backbone")]
+    #[arg(long, value_delimiter = ',', requires = "pretrained")]
     pub backbone_outputs: Option<Vec<String>>,
     /// How many times larger than the resized image the backbone sees it, 1 to 8 [default: 1]
-    #[arg(long, value_name = "N", requires = "teacher_backbone",
+    #[arg(long, value_name = "N", requires = "pretrained",
         value_parser = clap::value_parser!(u8).range(1..=8))]
     pub backbone_zoom: Option<u8>,
     /// Seed of everything random: the validation split, the windows, the students' first weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub features: FeatureOptions,
     #[command(flatten)]
     pub rates: Rates,
     /// Report unreadable images and go on without them
@@ -146,6 +160,51 @@ pub struct Train {
     /// Print a summary as JSON, to FILE or standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
+}
+
+/// Options of the detectors that compare features.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Other detectors")]
+pub struct FeatureOptions {
+    /// Pretrained weights (as for `pupilla backbone`) whose features are compared instead of a teacher's descriptors (cnn-dictionary,
+    /// memory-bank, padim)
+    #[arg(long, value_name = "WEIGHTS", conflicts_with_all = ["teachers", "scales"], group = "pretrained")]
+    pub backbone: Option<PathBuf>,
+    /// Descriptors to look at, drawn at random from all images [default: 50000; oc-svm 10000, memory-bank 200000; padim
+    /// takes all]
+    #[arg(long, value_name = "N")]
+    pub sample: Option<usize>,
+    /// Share of the variance that the PCA before everything else keeps (1-nn, oc-svm, k-means, cnn-dictionary) [default: 0.95]
+    #[arg(long, value_name = "SHARE")]
+    pub variance: Option<f64>,
+    /// What descriptors are compared with: that many descriptors (1-nn) [default: 5000], centres (k-means) [default: 10] or words
+    /// (cnn-dictionary) [default: 500]
+    #[arg(long, value_name = "N")]
+    pub dictionary: Option<usize>,
+    /// How many of the nearest words count (cnn-dictionary) [default: 10]
+    #[arg(long, value_name = "N")]
+    pub neighbours: Option<usize>,
+    /// Share of descriptors that may lie outside (oc-svm) [default: 0.5]
+    #[arg(long)]
+    pub nu: Option<f64>,
+    /// The radial kernel's γ, a number or scale (oc-svm) [default: scale]
+    #[arg(long)]
+    pub gamma: Option<Gamma>,
+    /// Share of the features that is kept (memory-bank) [default: 0.01]
+    #[arg(long, value_name = "SHARE")]
+    pub coreset: Option<f64>,
+    /// Dimensions in which they are chosen (memory-bank) [default: 128]
+    #[arg(long, value_name = "N")]
+    pub projection: Option<usize>,
+    /// Features of a position that are looked at, drawn at random (padim) [default: 100]
+    #[arg(long, value_name = "N")]
+    pub channels: Option<usize>,
+    /// Added to each variance (padim) [default: 0.01]
+    #[arg(long, value_name = "NUMBER")]
+    pub regularisation: Option<f64>,
+    /// Deviation of the Gaussian that smooths the map, in pixels of the resized image [default: 4 for memory-bank and padim, else 0]
+    #[arg(long, value_name = "PIXELS")]
+    pub smoothing: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

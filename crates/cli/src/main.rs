@@ -77,15 +77,18 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// A setting out of its range is a matter of usage, like an unknown option.
+/// A setting out of its range is a matter of usage, like an unknown option, or one that the model's kind does not have.
 fn is_usage(error: &anyhow::Error) -> bool {
     use pupilla::error::TrainError;
-    use pupilla::student_teacher::FitFilesError;
+    use pupilla::model::DoesNotApply;
+    use pupilla::prepared_files::FitFilesError;
     let train = error.downcast_ref::<TrainError>().or_else(|| {
         match error.downcast_ref::<FitFilesError>() {
             Some(FitFilesError::Train(error)) => Some(error),
             _ => None,
         }
     });
-    matches!(train, Some(TrainError::Setting { .. })) || error.is::<output::Usage>()
+    matches!(train, Some(TrainError::Setting { .. }))
+        || error.is::<output::Usage>()
+        || error.is::<DoesNotApply>()
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use pupilla::student_teacher::{
-    ModelManifest, ScaleManifest, ScaleTeacherManifest, StudentTeacher,
-};
+use pupilla::manifest::Manifest;
+use pupilla::model::{About as AboutModel, Model};
+use pupilla::student_teacher::{ModelManifest, ScaleManifest};
 use pupilla_core::dataset::{Dataset, file_fingerprint, fingerprint};
 use pupilla_core::evaluation::Evaluation;
 use pupilla_core::heatmap::Heatmap;
@@ -45,24 +45,21 @@ impl ReportRun {
     pub fn write(
         &self,
         folder: &Path,
-        model: &StudentTeacher,
+        model: &Model,
         file: &Path,
         dataset: &Dataset,
         evaluation: &Evaluation,
     ) -> anyhow::Result<std::path::PathBuf> {
+        let about_model = model.about();
         let manifest = model.manifest();
-        let thresholds = manifest.calibration().thresholds;
+        let thresholds = about_model.calibration.thresholds;
         let mut warnings = Vec::new();
         if self.rule.image_threshold == thresholds.image.value {
             warnings.extend(thresholds.warnings());
         } else {
             warnings.push("The threshold was given by hand, not calibrated.".to_owned());
         }
-        if let Some(data) = manifest
-            .data
-            .as_ref()
-            .filter(|data| data.name != dataset.name)
-        {
+        if let Some(data) = about_model.data.filter(|data| data.name != dataset.name) {
             warnings.push(format!(
                 "The model was trained on {}, and tested here on {}.",
                 data.name, dataset.name
@@ -71,58 +68,62 @@ impl ReportRun {
         let about = About {
             title: dataset.name.clone(),
             category: dataset.name.clone(),
-            scales: published_scales(manifest),
+            scales: published_scales(&manifest),
             min_area: self.rule.min_area,
             thresholds,
             facts: vec![
-                data(manifest, dataset, evaluation)?,
-                self.model(manifest, model, file)?,
-                settings(manifest)?,
+                data(&about_model, dataset, evaluation)?,
+                self.model(&about_model, model, file)?,
+                settings(&manifest)?,
             ],
             warnings,
         };
         Ok(self.report.write(folder, &about, evaluation)?)
     }
 
-    fn model(
-        &self,
-        manifest: &ModelManifest,
-        model: &StudentTeacher,
-        file: &Path,
-    ) -> anyhow::Result<Facts> {
-        let scales: Vec<String> = manifest
-            .scales
-            .iter()
-            .map(|scale| {
-                format!(
-                    "p = {} ({} steps)",
-                    scale.network.receptive_field, scale.steps
-                )
-            })
-            .collect();
-        let facts = [
+    fn model(&self, about: &AboutModel<'_>, model: &Model, file: &Path) -> anyhow::Result<Facts> {
+        let mut facts = vec![
+            ("detector", about.header.kind.clone()),
             ("file", name_of(file)),
             ("SHA-256", file_fingerprint(file)?),
-            ("written by", manifest.header.program.clone()),
+            ("written by", about.header.program.clone()),
             (
                 "tested by",
                 format!("pupilla {}", env!("CARGO_PKG_VERSION")),
             ),
-            ("scales", scales.join(", ")),
-            ("looks at", plain(&serde_json::to_value(model.sampling())?)),
-            ("smallest region", format!("{} px", self.rule.min_area)),
-            ("threads in training", manifest.threads.to_string()),
         ];
+        if let Manifest::StudentTeacher(manifest) = model.manifest() {
+            facts.push(("scales", scales(&manifest)));
+        }
+        if let Some(sampling) = model.sampling() {
+            facts.push(("looks at", plain(&serde_json::to_value(sampling)?)));
+        }
+        facts.push(("smallest region", format!("{} px", self.rule.min_area)));
+        facts.push(("threads in training", about.threads.to_string()));
         Ok(group("Model", facts))
     }
 }
 
-/// The scales of a model whose figures may stand beside the published ones: a pretrained network as teacher sees the
-/// whole image, which the published teachers do not.
-fn published_scales(manifest: &ModelManifest) -> Vec<usize> {
+fn scales(manifest: &ModelManifest) -> String {
+    let scale = |scale: &ScaleManifest| {
+        format!(
+            "p = {} ({} steps)",
+            scale.network.receptive_field, scale.steps
+        )
+    };
+    let scales: Vec<String> = manifest.scales.iter().map(scale).collect();
+    scales.join(", ")
+}
+
+/// The scales of a model whose figures may stand beside the published ones of the student–teacher method: a pretrained network as
+/// teacher sees the whole image, which the published teachers do not.
+fn published_scales(manifest: &Manifest) -> Vec<usize> {
+    let Manifest::StudentTeacher(manifest) = manifest else {
+        return Vec::new();
+    };
     let own = |scale: &ScaleManifest| {
-        matches!(scale.teacher, ScaleTeacherManifest::PatchNetwork(_))
-            .then(|| scale.network.receptive_field.side())
+        let teacher = scale.teacher.patch_network();
+        teacher.map(|_| scale.network.receptive_field.side())
     };
     let scales: Option<Vec<usize>> = manifest.scales.iter().map(own).collect();
     let mut scales = scales.unwrap_or_default();
@@ -132,14 +133,14 @@ fn published_scales(manifest: &ModelManifest) -> Vec<usize> {
 
 /// The images that the model learned from, and those of this test.
 fn data(
-    manifest: &ModelManifest,
+    about: &AboutModel<'_>,
     dataset: &Dataset,
     evaluation: &Evaluation,
 ) -> anyhow::Result<Facts> {
     let images = dataset.test.iter().map(|test| test.path.clone());
     let masks = dataset.test.iter().filter_map(|test| test.mask.clone());
     let files: Vec<_> = images.chain(masks).collect();
-    let (learned, of) = match &manifest.data {
+    let (learned, of) = match about.data {
         Some(data) => (data.name.clone(), data.fingerprint.clone()),
         None => ("unknown".to_owned(), "unknown".to_owned()),
     };
@@ -147,27 +148,35 @@ fn data(
         ("SHA-256 of test", fingerprint(&files, &dataset.root)?),
         ("mask pixels above", evaluation.mask_threshold.to_string()),
         ("learned from", learned),
-        ("images learned", manifest.training_images.to_string()),
-        ("kept back", manifest.validation.scores.len().to_string()),
+        ("images learned", about.training_images.to_string()),
+        ("kept back", about.validation.scores.len().to_string()),
         ("their SHA-256", of),
     ];
-    Ok(group("Data", facts))
+    Ok(group("Data", facts.into()))
 }
 
 /// Every setting of the training run, the seed among them.
-fn settings(manifest: &ModelManifest) -> anyhow::Result<Facts> {
+fn settings(manifest: &Manifest) -> anyhow::Result<Facts> {
+    let settings = match manifest {
+        Manifest::StudentTeacher(manifest) => serde_json::to_value(&manifest.settings)?,
+        Manifest::Features(manifest) => serde_json::to_value(&manifest.settings)?,
+        Manifest::Teacher(manifest) => serde_json::to_value(&manifest.config)?,
+    };
     let mut facts = Vec::new();
-    flatten("", &serde_json::to_value(&manifest.settings)?, &mut facts);
+    flatten("", &settings, &mut facts);
     Ok(Facts {
         heading: "Settings".to_owned(),
         facts,
     })
 }
 
-fn group<const N: usize>(heading: &str, facts: [(&str, String); N]) -> Facts {
+fn group(heading: &str, facts: Vec<(&str, String)>) -> Facts {
+    let facts = facts.into_iter();
     Facts {
         heading: heading.to_owned(),
-        facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        facts: facts
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
     }
 }
 
@@ -179,7 +188,7 @@ fn flatten(name: &str, value: &Value, facts: &mut Vec<(String, String)>) {
                 let key = key.replace('_', " ");
                 // What a setting belongs to says nothing that its name does not.
                 let inner = match name {
-                    "" | "training" => key,
+                    "" | "training" | "method" => key,
                     outer => format!("{outer} {key}"),
                 };
                 flatten(&inner, value, facts);

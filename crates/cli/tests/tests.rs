@@ -3,6 +3,7 @@
 mod backbone;
 mod bad_input;
 mod data;
+mod detectors;
 mod score;
 mod verdicts;
 mod workflow;

@@ -3,7 +3,8 @@
 //! The four passes of a valid two-dimensional convolution ([`Conv2d`]), `f32`, NCHW: [`forward`], [`input_gradient`],
 //! [`weight_gradient`] and [`bias_gradient`]; with them what surrounds a convolution in a patch network: bias and leaky ReLU where
 //! the output is written ([`forward_leaky_relu`]), 2×2 max-pooling there as well ([`forward_max_pool`]), by itself
-//! ([`max_pool`]) or at all offsets ([`max_pool_fragments`]). The crate knows no deep-learning framework.
+//! ([`max_pool`]) or at all offsets ([`max_pool_fragments`]). Beside them the product of two matrices ([`inner_products`]), for whoever
+//! compares many descriptors. The crate knows no deep-learning framework.
 //!
 //! # Algorithms
 //! | shape | algorithm |
@@ -62,6 +63,7 @@ mod connected;
 mod cook_toom;
 mod disjoint;
 mod fragments;
+mod inner_products;
 mod lowered;
 mod matrix;
 mod peak;
@@ -77,6 +79,7 @@ use rayon::prelude::*;
 pub use activation::leaky_relu_gradient;
 pub use allocation::keep_freed_memory;
 pub use fragments::{Fragments, max_pool_fragments, max_pool_fragments_gradient};
+pub use inner_products::inner_products;
 pub use peak::measured_peak;
 pub use pool::{Pool, activated_pool_gradient, max_pool, max_pool_gradient};
 pub use shape::{Conv2d, ShapeError};

@@ -9,8 +9,9 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use pupilla::receptive_field::ReceptiveField;
+use pupilla::sampling::Sampling;
 use pupilla::student_teacher::{
-    Length, Quick, Sampling, Settings, StudentTeacher, StudentTeacherConfig, Training,
+    Length, Quick, Settings, StudentTeacher, StudentTeacherConfig, Training,
 };
 use pupilla::teacher::Teacher;
 use pupilla_core::detector::{Detector, Fit};

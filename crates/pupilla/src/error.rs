@@ -31,6 +31,18 @@ pub enum TrainError {
         /// How many it takes.
         needed: usize,
     },
+    /// A setting asks for more than the images have.
+    #[error(
+        "{setting}: {wanted} entries cannot be made of {found} descriptors: choose at most as many, a larger sample, or more or larger images"
+    )]
+    TooFewDescriptors {
+        /// The setting's name.
+        setting: &'static str,
+        /// How many entries were asked for.
+        wanted: usize,
+        /// How many descriptors there are.
+        found: usize,
+    },
     /// An image cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),

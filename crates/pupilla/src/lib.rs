@@ -3,7 +3,8 @@
 //!
 //! The rooms in the order of the data path: [`input`] (image → numbers) → [`patch_network`] (patch →
 //! descriptor, dense or on a grid) → [`teacher`] → [`student_teacher`] (students, detector, model
-//! file) → [`score`]. Beside the path: [`tensor_file`] (other programs' weights) → [`backbone`]
+//! file) → [`score`]; [`feature_detectors`] compare features with those of good images instead; [`model`] is a trained detector
+//! of any kind. Beside the path: [`tensor_file`] (other programs' weights) → [`backbone`]
 //! (pretrained networks). This is the only crate that names the deep-learning framework; what it gives
 //! is a [`pupilla_core::detector::Detector`], which speaks in images and maps.
 #![forbid(unsafe_code)]
@@ -11,17 +12,23 @@
 pub mod backbone;
 mod channel_moments;
 mod convolution;
+pub mod detector_kind;
 mod device;
 pub mod error;
+pub mod feature_detectors;
 pub mod input;
 pub mod manifest;
+pub mod model;
 mod muon;
 mod network_weights;
 mod normalised_network;
 pub mod optimizer;
 pub mod patch_network;
+pub mod prepared_files;
 mod random;
 pub mod receptive_field;
+pub mod record;
+pub mod sampling;
 mod schedule;
 pub mod score;
 pub mod statistics;

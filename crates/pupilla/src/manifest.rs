@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::student_teacher::{ModelManifest, StudentTeacher};
+use crate::feature_detectors::FeatureManifest;
+use crate::model::Model;
+use crate::student_teacher::ModelManifest;
 use crate::teacher::{self, Teacher, TeacherManifest};
 use crate::weight_file::{WeightFile, WeightFileError};
 
@@ -16,6 +18,24 @@ pub enum Manifest {
     Teacher(Box<TeacherManifest>),
     /// Of a student–teacher model.
     StudentTeacher(Box<ModelManifest>),
+    /// Of a detector that compares features.
+    Features(Box<FeatureManifest>),
+}
+
+impl Manifest {
+    /// The teachers that it holds, or was trained with.
+    pub fn teachers(&self) -> Vec<&TeacherManifest> {
+        match self {
+            Self::Teacher(teacher) => vec![teacher],
+            Self::StudentTeacher(model) => {
+                let scales = model.scales.iter();
+                scales
+                    .filter_map(|scale| scale.teacher.patch_network())
+                    .collect()
+            }
+            Self::Features(model) => model.features.patch_network().into_iter().collect(),
+        }
+    }
 }
 
 /// Reads the manifest of a file, after checking all of the file.
@@ -28,7 +48,6 @@ pub fn read(path: &Path) -> Result<Manifest, WeightFileError> {
         let teacher = Teacher::from_file(&file, &crate::device::cpu())?;
         Ok(Manifest::Teacher(Box::new(teacher.manifest)))
     } else {
-        let model = StudentTeacher::from_file(&file)?;
-        Ok(Manifest::StudentTeacher(Box::new(model.manifest().clone())))
+        Ok(Model::from_file(&file)?.manifest())
     }
 }

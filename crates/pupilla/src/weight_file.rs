@@ -22,7 +22,7 @@ pub const FORMAT_VERSION: u32 = 2;
 const MANIFEST_KEY: &str = "pupilla";
 
 /// Larger files are refused before they are read; three scales of large ensembles stay far below.
-const MAX_FILE_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// A file of weights could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,7 @@ pub enum WeightFileError {
 /// What every manifest begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileHeader {
-    /// What the file holds: `"teacher"` or `"student-teacher"`.
+    /// What the file holds: `"teacher"`, or the name of a detector ([`crate::detector_kind::DetectorKind`]).
     pub kind: String,
     /// [`FORMAT_VERSION`] of the program that wrote it.
     pub format_version: u32,

@@ -3,8 +3,9 @@
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla::error::{ScoreError, TrainError};
 use pupilla::receptive_field::ReceptiveField;
+use pupilla::sampling::Sampling;
 use pupilla::student_teacher::{
-    BackboneTeacher, Length, Paper, Quick, Sampling, ScaleTeacher, ScaleTeacherManifest, Settings,
+    BackboneTeacher, Length, Paper, Quick, ScaleTeacher, ScaleTeacherManifest, Settings,
     StudentTeacher, StudentTeacherConfig, Training,
 };
 use pupilla_core::detector::{Detector, Fit};

@@ -1,9 +1,8 @@
 //! Thresholds of a model: what training gives, what a calibration changes, and what the parts of a score add up to.
 
 use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::{
-    CalibrationData, CalibrationManifest, Settings, StudentTeacher, StudentTeacherConfig,
-};
+use pupilla::record::{CalibrationData, CalibrationManifest};
+use pupilla::student_teacher::{Settings, StudentTeacher, StudentTeacherConfig};
 use pupilla_core::calibration::{Thresholds, WantedRates};
 use pupilla_core::calibration_run::calibrate;
 use pupilla_core::detector::{Detector, Fit};
@@ -136,7 +135,7 @@ fn a_calibration_changes_thresholds_alone_and_comes_back_from_the_file() {
     assert!(thresholds.pixel.value < thresholds.image.value);
     let calibration = CalibrationManifest {
         thresholds,
-        sampling: model.sampling(),
+        sampling: Some(model.sampling()),
         data: Some(CalibrationData {
             name: "good".to_string(),
             fingerprint: "0".repeat(64),

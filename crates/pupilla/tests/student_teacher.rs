@@ -2,9 +2,9 @@
 
 use pupilla::error::{ScoreError, TrainError};
 use pupilla::receptive_field::ReceptiveField;
+use pupilla::sampling::Sampling;
 use pupilla::student_teacher::{
-    Length, Paper, Quick, Sampling, ScaleTeacher, Settings, StudentTeacher, StudentTeacherConfig,
-    Training,
+    Length, Paper, Quick, ScaleTeacher, Settings, StudentTeacher, StudentTeacherConfig, Training,
 };
 use pupilla::teacher::{Provenance, Teacher, TeacherConfig};
 use pupilla_core::detector::{Detector, Fit};

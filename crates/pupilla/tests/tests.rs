@@ -4,6 +4,8 @@ mod backbone;
 mod backbone_teacher;
 mod calibration;
 mod dense_features;
+mod feature_detector_parts;
+mod feature_detectors;
 mod model_file;
 mod patch_network;
 mod score;

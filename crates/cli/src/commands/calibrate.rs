@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::student_teacher::{CalibrationData, CalibrationManifest, ModelManifest};
+use pupilla::record::{CalibrationData, CalibrationManifest, DataManifest};
 use pupilla_core::calibration::{Threshold, WantedRates};
 use pupilla_core::calibration_run::calibrate;
 use pupilla_core::dataset::{Dataset, content_digits, file_fingerprint, fingerprint};
@@ -26,7 +26,7 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let dataset = Dataset::open_good(&options.good)?;
     output::check_writable(out)?;
     let files = ImageFiles::open(&dataset.good, options.skip_unreadable, progress)?;
-    let unseen = unseen(model.manifest(), &dataset, &files)?;
+    let unseen = unseen(model.about().data, &dataset, &files)?;
     let files = match files.paths().len() - unseen.len() {
         0 => files,
         seen => {
@@ -53,7 +53,7 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
             roi,
         }),
     };
-    let before = model.manifest().calibration().thresholds;
+    let before = model.about().calibration.thresholds;
     let model = model.with_calibration(calibration.clone());
     model.save(out)?;
 
@@ -127,12 +127,12 @@ fn whole(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// The images that the model has not learned from.
 fn unseen(
-    manifest: &ModelManifest,
+    data: Option<&DataManifest>,
     dataset: &Dataset,
     files: &ImageFiles,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let paths = files.paths();
-    let Some(data) = &manifest.data else {
+    let Some(data) = data else {
         return Ok(paths.to_vec());
     };
     let unseen: Vec<PathBuf> = if data.learned.is_empty() {

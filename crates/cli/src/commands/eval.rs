@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla::student_teacher::StudentTeacher;
 use pupilla_core::dataset::Dataset;
+use pupilla_core::detector::Detector;
 use pupilla_core::evaluation::Evaluation;
 use pupilla_core::sheet::{Sheet, SheetRow};
 use pupilla_core::test_run::{self, TestError, TestSettings};
@@ -21,7 +21,8 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.as_deref())?;
     let mut model = load(&eval.model, eval.dense, eval.memory)?;
     if !eval.scales.is_empty() {
-        model = model.with_scales(&eval.scales)?;
+        let students = model.student_teacher("--scales")?;
+        model = students.with_scales(&eval.scales)?.into();
     }
     let dataset = Dataset::open_test(&eval.data)?;
     output::distinct(
@@ -55,7 +56,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
             .or(eval.report.as_ref().map(|_| CURVE_SPACING)),
         skip_unreadable: eval.skip_unreadable,
     };
-    let of_model = model.manifest().calibration().thresholds.image.value;
+    let of_model = model.about().calibration.thresholds.image.value;
     let heatmap = scale(eval.thresholds.threshold.unwrap_or(of_model));
     let mut report = eval.report.as_ref().map(|_| {
         let rule = rule(&model, &eval.thresholds, progress);
@@ -114,7 +115,7 @@ pub struct Pictured<'a> {
 
 /// Tests a model, and shows its images.
 pub fn evaluate(
-    model: &StudentTeacher,
+    model: &impl Detector,
     dataset: &Dataset,
     settings: &TestSettings,
     to: Pictured<'_>,

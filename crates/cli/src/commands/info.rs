@@ -1,9 +1,8 @@
 //! `pupilla info`: what a file, or the program's own teachers, say about themselves.
 
 use anyhow::Context;
-use pupilla::manifest::{self, Manifest};
+use pupilla::manifest;
 use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::ScaleTeacherManifest;
 use pupilla::teacher::{Teacher, TeacherManifest};
 use serde_json::Value;
 
@@ -22,7 +21,7 @@ pub fn run(info: &Info) -> anyhow::Result<()> {
     let value = serde_json::to_value(&manifest).context("cannot show the manifest")?;
     let mut text = String::new();
     outline(&value, 0, &mut text);
-    for teacher in teachers(&manifest) {
+    for teacher in manifest.teachers() {
         text.push_str(&terms(teacher));
     }
     output::line(None, text.trim_end())
@@ -49,21 +48,6 @@ fn built_in(info: &Info) -> anyhow::Result<()> {
         text.push('\n');
     }
     output::line(None, text.trim_end())
-}
-
-/// The teachers that a file holds or was trained with, if they learned from images.
-fn teachers(manifest: &Manifest) -> Vec<&TeacherManifest> {
-    match manifest {
-        Manifest::Teacher(teacher) => vec![teacher],
-        Manifest::StudentTeacher(model) => model
-            .scales
-            .iter()
-            .filter_map(|scale| match &scale.teacher {
-                ScaleTeacherManifest::PatchNetwork(teacher) => Some(&**teacher),
-                ScaleTeacherManifest::Backbone(_) => None,
-            })
-            .collect(),
-    }
 }
 
 /// Under which terms a teacher's images stood, and how to be free of them.

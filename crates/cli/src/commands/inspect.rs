@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::student_teacher::{Sampling, StudentTeacher, bytes_beside};
+use pupilla::model::Model;
+use pupilla::sampling::Sampling;
+use pupilla::student_teacher::bytes_beside;
 use pupilla_core::dataset::{file_fingerprint, images_in};
 use pupilla_core::detector::Detector;
 use pupilla_core::heatmap::{self, Heatmap};
@@ -83,7 +85,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         skipped: Vec::new(),
     };
     let heatmap = scale(inspection.threshold);
-    let model = announce_memory(model, inspect, &images, progress)?;
+    let model = announce_memory(model, inspect, &images, progress);
     progress.start("inspecting", images.len() as u64);
     let (found, skipped) = (&mut inspection.images, &mut inspection.skipped);
     let (mut looked_at, mut defective) = (0, 0);
@@ -177,12 +179,12 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
 }
 
 /// What is called defective: the model's thresholds, or those given.
-pub fn rule(model: &StudentTeacher, given: &Thresholds, progress: &mut Progress) -> Rule {
-    let calibration = model.manifest().calibration();
+pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule {
+    let calibration = model.about().calibration;
     if given.threshold.is_none() && model.sampling() != calibration.sampling {
         let place = match calibration.sampling {
-            Sampling::Grid => "on a grid; scores at every pixel",
-            Sampling::Dense => "at every pixel; scores on a grid",
+            Some(Sampling::Dense) => "at every pixel; scores on a grid",
+            Some(Sampling::Grid) | None => "on a grid; scores at every pixel",
         };
         progress.warn(&format!(
             "the model's threshold was found {place} may differ: set --threshold, or use `pupilla calibrate`"
@@ -201,41 +203,40 @@ pub fn rule(model: &StudentTeacher, given: &Thresholds, progress: &mut Progress)
 }
 
 /// Says how much memory images as large as the first will take, and leaves what lies beside the one that is looked at out of the
-/// limit for it.
+/// limit for it; detectors without tiles have neither.
 fn announce_memory(
-    mut model: StudentTeacher,
+    model: Model,
     inspect: &Inspect,
     images: &[PathBuf],
     progress: &Progress,
-) -> anyhow::Result<StudentTeacher> {
+) -> Model {
+    let Model::StudentTeacher(mut students) = model else {
+        return model;
+    };
     let Some((width, height)) = images.iter().find_map(|path| read::size(path).ok()) else {
-        return Ok(model);
+        return Model::StudentTeacher(students);
     };
     let beside = match images.len() {
         1 => 0,
         _ => bytes_beside([width, height]),
     };
     if let Some(Memory(limit)) = inspect.memory {
-        model = model.with_memory(limit.saturating_sub(beside));
+        *students = students.with_memory(limit.saturating_sub(beside));
     }
     // Images that do not fit say so by name when their turn comes.
-    if let Ok(needed) = model.memory_needed([width, height]) {
+    if let Ok(needed) = students.memory_needed([width, height]) {
         progress.note(&format!(
             "images of {width}x{height} take about {} MiB of memory",
             (needed + beside).div_ceil(1 << 20)
         ));
     }
-    Ok(model)
+    Model::StudentTeacher(students)
 }
 
 /// Warns if the model's thresholds were found looking at other pixels than now.
-fn check_roi(
-    model: &StudentTeacher,
-    inspect: &Inspect,
-    progress: &mut Progress,
-) -> anyhow::Result<()> {
+fn check_roi(model: &Model, inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     let now = inspect.roi.as_deref().map(file_fingerprint).transpose()?;
-    let calibration = model.manifest().calibration();
+    let calibration = model.about().calibration;
     let then = calibration.data.and_then(|data| data.roi);
     if inspect.thresholds.threshold.is_none() && now != then {
         progress.warn(match (then, now) {
@@ -254,13 +255,14 @@ pub fn regions(verdict: &Verdict) -> Vec<Region> {
 }
 
 /// A model, looking where it was told to.
-pub fn load(path: &Path, dense: bool, memory: Option<Memory>) -> anyhow::Result<StudentTeacher> {
-    let mut model = StudentTeacher::load(path)?;
+pub fn load(path: &Path, dense: bool, memory: Option<Memory>) -> anyhow::Result<Model> {
+    let mut model = Model::load(path)?;
     if dense {
-        model = model.with_sampling(Sampling::Dense);
+        let students = model.student_teacher("--dense")?;
+        model = students.with_sampling(Sampling::Dense).into();
     }
     if let Some(Memory(limit)) = memory {
-        model = model.with_memory(limit);
+        model = model.student_teacher("--memory")?.with_memory(limit).into();
     }
     Ok(model)
 }

@@ -4,12 +4,12 @@ use pupilla_core::calibration::WantedRates;
 use pupilla_core::image::resize::Resize;
 use serde::{Deserialize, Serialize};
 
-use super::detector::Sampling;
 use super::scale_teacher::{BackboneManifest, ScaleTeacher};
 use crate::error::TrainError;
 use crate::input::Border;
 use crate::optimizer::Optimizer;
 use crate::receptive_field::ReceptiveField;
+use crate::sampling::Sampling;
 use crate::teacher::check_rules;
 
 /// A student–teacher detector to be fitted.

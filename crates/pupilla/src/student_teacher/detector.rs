@@ -11,12 +11,10 @@ use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
-use serde::{Deserialize, Serialize};
 
-use super::calibration::CalibrationManifest;
 use super::config::{Length, StudentTeacherConfig, Training};
 use super::memory::{Need, fitting_tiles, usual_side};
-use super::model_file::{ModelManifest, ScaleManifest, ValidationManifest};
+use super::model_file::{ModelManifest, ScaleManifest};
 use super::scale::{Ensemble, Grid, Scale};
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::Tiling;
@@ -26,31 +24,11 @@ use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 use crate::receptive_field::ReceptiveField;
+use crate::record::{CalibrationManifest, ValidationManifest};
+use crate::sampling::Sampling;
 use crate::score::{Normalisation, Terms};
 use crate::statistics::Moments;
 use crate::weight_file::FileHeader;
-
-/// At which positions of an image descriptors are computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sampling {
-    /// Every 4th row and column (every 8th for p = 65), scores interpolated in between: the same
-    /// descriptors at fewer positions, for a fraction of the work.
-    #[default]
-    Grid,
-    /// Every pixel: the paper's method.
-    Dense,
-}
-
-impl Sampling {
-    /// Distance of neighbouring positions, in pixels of the resized image.
-    pub fn stride(self, field: ReceptiveField) -> usize {
-        match self {
-            Self::Dense => 1,
-            Self::Grid => field.pooling_stride().max(4),
-        }
-    }
-}
 
 /// A trained student–teacher detector.
 #[derive(Clone, Debug)]
@@ -158,7 +136,7 @@ impl Fit for StudentTeacherConfig {
                 }
                 Some(CalibrationManifest {
                     thresholds,
-                    sampling,
+                    sampling: Some(sampling),
                     data: None,
                 })
             }

@@ -1,101 +1,11 @@
-//! From a folder of good images to a trained detector that knows where they came from.
+//! From a folder of good images to a trained detector, in one call.
 
-use std::path::Path;
-
-use pupilla_core::dataset::{
-    Dataset, FingerprintError, SplitError, content_digits, fingerprint, split,
-};
-use pupilla_core::detector::Fit;
-use pupilla_core::image_source::{ImageFiles, ImageFilesError};
+use pupilla_core::dataset::Dataset;
 use pupilla_core::observer::Observer;
 
 use super::config::StudentTeacherConfig;
 use super::detector::StudentTeacher;
-use super::model_file::DataManifest;
-use super::plan::Plan;
-use crate::error::TrainError;
-
-/// Share of the good images that is kept back for validation (the paper's choice of a tenth).
-pub const VALIDATION_SHARE: f64 = 0.1;
-
-/// Training on files could not begin or could not go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FitFilesError {
-    /// Training itself.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    /// The image files.
-    #[error(transparent)]
-    Files(#[from] ImageFilesError),
-    /// The split into training and validation.
-    #[error(transparent)]
-    Split(#[from] SplitError),
-    /// The fingerprint of the files.
-    #[error(transparent)]
-    Fingerprint(#[from] FingerprintError),
-}
-
-/// The good images of a data set, every file decoded once, a tenth of them kept back by the seed for validation.
-#[derive(Clone, Debug)]
-pub struct PreparedFiles {
-    training: ImageFiles,
-    validation: ImageFiles,
-    data: DataManifest,
-}
-
-impl PreparedFiles {
-    /// Reads and splits.
-    ///
-    /// # Errors
-    /// If a file cannot be read (and `skip_unreadable` is not set), there are fewer than two images, or the observer asks to stop.
-    pub fn open(
-        dataset: &Dataset,
-        seed: u64,
-        skip_unreadable: bool,
-        observer: &mut dyn Observer,
-    ) -> Result<Self, FitFilesError> {
-        let files = ImageFiles::open(&dataset.good, skip_unreadable, observer)?;
-        let split = split(files.paths(), VALIDATION_SHARE, seed)?;
-        let mut learned = content_digits(&split.training)?;
-        learned.sort_unstable();
-        Ok(Self {
-            data: DataManifest {
-                name: dataset.name.clone(),
-                fingerprint: fingerprint(files.paths(), &dataset.root)?,
-                validation: split
-                    .validation
-                    .iter()
-                    .map(|path| file_name(path))
-                    .collect(),
-                learned,
-            },
-            training: files.select(&split.training),
-            validation: files.select(&split.validation),
-        })
-    }
-
-    /// What [`fit`](Self::fit) will take.
-    ///
-    /// # Errors
-    /// As [`StudentTeacherConfig::plan`].
-    pub fn plan(&self, config: &StudentTeacherConfig) -> Result<Plan, TrainError> {
-        config.plan(&self.training, &self.validation)
-    }
-
-    /// Fits a detector that records where its images came from.
-    ///
-    /// # Errors
-    /// If the settings are wrong, a file cannot be read any more, or training fails or is stopped.
-    pub fn fit(
-        &self,
-        config: &StudentTeacherConfig,
-        observer: &mut dyn Observer,
-    ) -> Result<StudentTeacher, TrainError> {
-        let detector = config.fit(&self.training, &self.validation, observer)?;
-        Ok(detector.with_data(self.data.clone()))
-    }
-}
+use crate::prepared_files::{FitFilesError, PreparedFiles};
 
 /// Fits a detector on the good images of a data set: [`PreparedFiles::open`] and [`PreparedFiles::fit`].
 ///
@@ -111,11 +21,4 @@ pub fn fit_files(
     let seed = config.settings.seed;
     let files = PreparedFiles::open(dataset, seed, skip_unreadable, observer)?;
     Ok(files.fit(config, observer)?)
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
 }

@@ -3,12 +3,12 @@
 //! An estimate: what the networks' maps and the image's own maps need, counted from their shapes, above what the process holds
 //! anyway. `docs/performance.md` has how near it comes.
 
-use super::detector::Sampling;
 use super::scale::{Ensemble, Grid, Scale, side_by_side};
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::{self, Tiling};
 use crate::patch_network::PatchNetworkConfig;
 use crate::receptive_field::{Layer, ReceptiveField};
+use crate::sampling::Sampling;
 
 /// Bytes of an `f32`.
 const FLOAT: usize = 4;

@@ -11,20 +11,19 @@ mod from_files;
 mod memory;
 pub mod model_file;
 pub mod plan;
-mod scale;
-mod scale_teacher;
+pub(crate) mod scale;
+pub(crate) mod scale_teacher;
 mod seen_images;
 pub mod step;
-mod tiles;
+pub(crate) mod tiles;
 mod training;
 mod watch;
 
-pub use calibration::{CalibrationData, CalibrationManifest};
 pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};
-pub use detector::{Sampling, StudentTeacher};
-pub use from_files::{FitFilesError, PreparedFiles, VALIDATION_SHARE, fit_files};
+pub use detector::StudentTeacher;
+pub use from_files::fit_files;
 pub use memory::bytes_beside;
-pub use model_file::{DataManifest, ModelManifest, ScaleManifest, ValidationManifest};
+pub use model_file::{ModelManifest, ScaleManifest};
 pub use plan::{Plan, ScalePlan};
 pub use scale_teacher::{
     BACKBONE_MARGIN, BackboneManifest, BackboneTeacher, BackboneTeacherError, ScaleTeacher,

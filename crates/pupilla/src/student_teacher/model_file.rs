@@ -6,21 +6,23 @@ use std::sync::Arc;
 use pupilla_core::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
 
-use super::calibration::{self, CalibrationManifest};
 use super::config::Settings;
-use super::detector::{Sampling, StudentTeacher};
+use super::detector::StudentTeacher;
 use super::scale::{Ensemble, Scale};
 use super::scale_teacher::{BackboneManifest, BackboneTeacher, ScaleTeacher, ScaleTeacherManifest};
 use crate::backbone::Backbone;
+use crate::detector_kind::DetectorKind;
 use crate::device;
 use crate::network_weights::{export, import, layout};
 use crate::patch_network::PatchNetworkConfig;
+use crate::record::{CalibrationManifest, DataManifest, Recorded, ValidationManifest};
+use crate::sampling::Sampling;
 use crate::score::{Normalisation, Whitening};
 use crate::teacher::{Teacher, check_width};
 use crate::weight_file::{self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError};
 
 /// `kind` of a model file.
-pub(crate) const KIND: &str = "student-teacher";
+pub(crate) const KIND: &str = DetectorKind::StudentTeacher.name();
 
 /// Before the names of a pretrained network's arrays, which stand in the file once for all scales.
 const BACKBONE: &str = "backbone";
@@ -58,21 +60,6 @@ pub struct ModelManifest {
     pub calibration: Option<CalibrationManifest>,
 }
 
-/// Where a model's images came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataManifest {
-    /// Name of the data set or folder.
-    pub name: String,
-    /// SHA-256 over names and contents of the good images.
-    pub fingerprint: String,
-    /// The images that were kept back for validation, by name.
-    pub validation: Vec<String>,
-    /// The first 16 digits of the SHA-256 of each image that was learned or watched, sorted: whatever they are called and wherever
-    /// they lie, no threshold is taken from them. Empty in files that are older than this.
-    #[serde(default)]
-    pub learned: Vec<String>,
-}
-
 /// Everything about one scale but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScaleManifest {
@@ -92,31 +79,14 @@ pub struct ScaleManifest {
     pub normalisation: Normalisation,
 }
 
-/// What a model says about the validation images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ValidationManifest {
-    /// The score of each validation image.
-    pub scores: Vec<f32>,
-    /// The largest of them: an image above it is more anomalous than any good image seen so far.
-    pub threshold: f32,
-}
-
-impl ValidationManifest {
-    /// From the scores of the validation images.
-    pub(super) fn new(scores: Vec<f32>) -> Self {
-        let threshold = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        Self { scores, threshold }
+impl Recorded for StudentTeacher {
+    fn with_data(mut self, data: DataManifest) -> Self {
+        self.manifest.data = Some(data);
+        self
     }
 }
 
 impl StudentTeacher {
-    /// Records where the training images came from.
-    #[must_use]
-    pub fn with_data(mut self, data: DataManifest) -> Self {
-        self.manifest.data = Some(data);
-        self
-    }
-
     /// Writes the model; the file appears whole or not at all.
     ///
     /// # Errors
@@ -274,13 +244,10 @@ fn check(file: &WeightFile, manifest: &ModelManifest) -> Result<(), WeightFileEr
     {
         return Err(file.invalid("an unknown normalisation of the channels"));
     }
-    let validation = &manifest.validation;
-    let mut scores = validation.scores.iter().chain([&validation.threshold]);
-    if validation.scores.is_empty() || scores.any(|score| !score.is_finite()) {
-        return Err(file.invalid("the validation scores are not usable"));
-    }
-    if let Some(thresholds) = &manifest.calibration {
-        calibration::check(thresholds).map_err(|reason| file.invalid(reason))?;
+    let validation = manifest.validation.check();
+    validation.map_err(|reason| file.invalid(reason))?;
+    if let Some(calibration) = &manifest.calibration {
+        calibration.check().map_err(|reason| file.invalid(reason))?;
     }
     let mut first = None;
     for (index, scale) in manifest.scales.iter().enumerate() {

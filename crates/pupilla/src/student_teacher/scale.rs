@@ -4,7 +4,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pupilla_core::image::Image;
 use rayon::prelude::*;
 
-use super::detector::Sampling;
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::{TileOfGrid, Tiling};
 use crate::backbone::Positions;
@@ -12,11 +11,12 @@ use crate::error::ScoreError;
 use crate::input::{Border, Window};
 use crate::patch_network::{PatchNetwork, values};
 use crate::receptive_field::ReceptiveField;
+use crate::sampling::Sampling;
 use crate::score::{Normalisation, Terms, Whitening};
 
 /// Teacher, students and whitening of one patch size.
 #[derive(Clone, Debug)]
-pub(super) struct Ensemble {
+pub(crate) struct Ensemble {
     pub teacher: ScaleTeacher,
     pub students: Vec<PatchNetwork>,
     pub whitening: Whitening,
@@ -24,7 +24,7 @@ pub(super) struct Ensemble {
 
 /// A trained scale: an ensemble whose scores are normalised.
 #[derive(Clone, Debug)]
-pub(super) struct Scale {
+pub(crate) struct Scale {
     pub ensemble: Ensemble,
     pub normalisation: Normalisation,
 }
@@ -32,7 +32,7 @@ pub(super) struct Scale {
 /// The positions of an image at which descriptors are computed: the pixels at every `stride`-th row
 /// and column, and one more behind the end where the last does not fall on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Grid {
+pub(crate) struct Grid {
     pub stride: usize,
     pub rows: usize,
     pub columns: usize,
@@ -148,18 +148,18 @@ impl Ensemble {
 
 /// Whether a scale's networks look at a tile at the same time. They do where one network's maps are so small that they do not keep
 /// many threads busy by themselves; larger ones would take much memory, or much smaller tiles.
-pub(super) fn side_by_side(field: ReceptiveField, stride: usize) -> bool {
+pub(crate) fn side_by_side(field: ReceptiveField, stride: usize) -> bool {
     stride > 1 && field != ReceptiveField::P17
 }
 
 /// The first rows and columns of a map, `[batch, channels, rows, columns]`.
-pub(super) fn corner(map: Tensor<4>, [rows, columns]: [usize; 2]) -> Tensor<4> {
+pub(crate) fn corner(map: Tensor<4>, [rows, columns]: [usize; 2]) -> Tensor<4> {
     let [batch, channels, ..] = map.dims();
     map.slice([0..batch, 0..channels, 0..rows, 0..columns])
 }
 
 /// The window that holds the patches centred on `rows × columns` grid points from `(top, left)` on.
-pub(super) fn patches_window(
+pub(crate) fn patches_window(
     field: ReceptiveField,
     stride: usize,
     [top, left, rows, columns]: [usize; 4],
@@ -175,7 +175,7 @@ pub(super) fn patches_window(
 
 /// The centres of the patches in a window, in the coordinates of its image: what
 /// [`patches_window`] began with, if the window came from there.
-pub(super) fn windows_positions(
+pub(crate) fn windows_positions(
     window: &Window,
     field: ReceptiveField,
     stride: usize,
@@ -190,7 +190,7 @@ pub(super) fn windows_positions(
 }
 
 /// The pixels under a window of an image, `[1, 3, height, width]`.
-pub(super) fn window_tensor(
+pub(crate) fn window_tensor(
     image: &Image,
     window: &Window,
     border: Border,
@@ -204,7 +204,7 @@ pub(super) fn window_tensor(
 
 /// A network's descriptors of a batch, `[batch, channels, rows, columns]`; a grid of stride 1 is the
 /// dense method.
-pub(super) fn descriptors(network: &PatchNetwork, input: Tensor<4>, stride: usize) -> Tensor<4> {
+pub(crate) fn descriptors(network: &PatchNetwork, input: Tensor<4>, stride: usize) -> Tensor<4> {
     if stride == 1 {
         network.dense(input)
     } else {

@@ -51,8 +51,8 @@ impl From<Teacher> for ScaleTeacher {
 /// A pretrained network whose features students learn to predict. Clones share its weights.
 #[derive(Clone, Debug)]
 pub struct BackboneTeacher {
-    pub(super) network: Arc<dyn Backbone>,
-    pub(super) manifest: BackboneManifest,
+    pub(crate) network: Arc<dyn Backbone>,
+    pub(crate) manifest: BackboneManifest,
 }
 
 /// Everything about a pretrained network as a teacher but its weights.
@@ -79,6 +79,16 @@ pub enum ScaleTeacherManifest {
     PatchNetwork(Box<TeacherManifest>),
     /// A pretrained network.
     Backbone(BackboneManifest),
+}
+
+impl ScaleTeacherManifest {
+    /// The patch network's manifest, if it is one.
+    pub fn patch_network(&self) -> Option<&TeacherManifest> {
+        match self {
+            Self::PatchNetwork(teacher) => Some(teacher),
+            Self::Backbone(_) => None,
+        }
+    }
 }
 
 /// A file of weights cannot be a teacher.
@@ -147,7 +157,7 @@ impl BackboneTeacher {
     }
 
     /// What it says about an image, which is seen as a whole, continued beyond its edges.
-    pub(super) fn maps(&self, image: &Image, border: Border) -> Result<FeatureMaps, ScoreError> {
+    pub(crate) fn maps(&self, image: &Image, border: Border) -> Result<FeatureMaps, ScoreError> {
         let features = &self.manifest.features;
         let continued = continued(image, self.manifest.margin, border);
         features
@@ -175,7 +185,7 @@ impl BackboneTeacher {
         (width + margin) * (height + margin) * zoom * zoom * BYTES_PER_PIXEL
     }
 
-    fn failed(&self, source: BackboneError) -> ScoreError {
+    pub(crate) fn failed(&self, source: BackboneError) -> ScoreError {
         ScoreError::Backbone {
             file: self.manifest.file.clone(),
             source: Box::new(source),
@@ -215,6 +225,20 @@ impl BackboneManifest {
         self.network == other.network && self.fingerprint == other.fingerprint
     }
 
+    /// What an untrusted file must satisfy beside the existence of the features.
+    ///
+    /// # Errors
+    /// If the margin is too large.
+    pub(crate) fn check(&self) -> Result<(), BackboneError> {
+        if self.margin > MAX_MARGIN {
+            return Err(BackboneError::Features {
+                network: self.network.name(),
+                reason: format!("the margin is {}, not 0 to {MAX_MARGIN}", self.margin),
+            });
+        }
+        Ok(())
+    }
+
     /// The students of patch size p that predict these features.
     ///
     /// # Errors
@@ -223,12 +247,7 @@ impl BackboneManifest {
         &self,
         field: ReceptiveField,
     ) -> Result<PatchNetworkConfig, BackboneError> {
-        if self.margin > MAX_MARGIN {
-            return Err(BackboneError::Features {
-                network: self.network.name(),
-                reason: format!("the margin is {}, not 0 to {MAX_MARGIN}", self.margin),
-            });
-        }
+        self.check()?;
         let outputs = self.features.check(&self.network)?;
         Ok(PatchNetworkConfig {
             output_channels: outputs.iter().map(|output| output.channels).sum(),

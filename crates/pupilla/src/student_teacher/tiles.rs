@@ -5,24 +5,24 @@
 //! and on whether the whole block exists. So a tile begins where a block of *every* layer begins, and its window reaches as far
 //! beyond its last patch as the blocks do, or to where the whole image's window ends.
 
-use super::detector::Sampling;
 use super::scale::{Grid, patches_window};
 use crate::input::Window;
 use crate::patch_network::PatchNetworkConfig;
 use crate::receptive_field::{Layer, ReceptiveField};
+use crate::sampling::Sampling;
 
 /// Outputs that a convolution computes together, along each side.
 const BLOCK: usize = 4;
 
 /// Side of the smallest tile, in pixels: two blocks of p = 65's last layer.
-pub(super) const SMALLEST: usize = 64;
+pub(crate) const SMALLEST: usize = 64;
 
 /// Side of the largest tile, in pixels: larger ones are no faster.
-pub(super) const LARGEST: usize = 320;
+pub(crate) const LARGEST: usize = 320;
 
 /// How tiles lie in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tiling {
+pub(crate) struct Tiling {
     field: ReceptiveField,
     sampling: Sampling,
     /// Side of a tile in grid points.
@@ -31,7 +31,7 @@ pub(super) struct Tiling {
 
 /// Some grid points and the pixels that their descriptors are computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TileOfGrid {
+pub(crate) struct TileOfGrid {
     /// `[top, left, rows, columns]` in grid points.
     pub part: [usize; 4],
     /// The window; its first patches are those of the part, further ones may follow on every row and column.

@@ -1,64 +1,60 @@
-//! `pupilla train`: good images in, a model file out.
+//! What the options say about a student–teacher detector.
 
 use std::path::Path;
 
 use anyhow::bail;
+use pupilla::prepared_files::PreparedFiles;
 use pupilla::student_teacher::{
-    BackboneTeacher, Length, Paper, Plan, PreparedFiles, Quick, ScaleTeacher, Settings,
-    StudentTeacherConfig, Training,
+    BackboneTeacher, Length, ModelManifest, Paper, Plan, Quick, ScaleTeacher, Settings,
+    StudentTeacher, StudentTeacherConfig, Training,
 };
 use pupilla::teacher::Teacher;
-use pupilla_core::calibration::WantedRates;
-use pupilla_core::dataset::Dataset;
 
 use crate::arguments::{Preset, Train};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
-pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
+use super::{scales, wanted_rates};
+
+/// The detector to be trained, its settings checked.
+pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
+    let default = Settings::default();
     let config = StudentTeacherConfig {
         teachers: teachers(train)?,
         settings: Settings {
-            students: train.students,
+            students: train.students.unwrap_or(default.students),
             resize: train.resize,
             border: train.border,
             training: training(train)?,
             seed: train.seed,
-            false_reject: WantedRates {
-                images: train.rates.false_reject,
-                pixels: train.rates.pixel_false_reject,
-            },
+            false_reject: wanted_rates(train),
         },
     };
     config.check()?;
-    output::check_json(train.json.as_deref())?;
-    output::distinct(
-        "--json and --out",
-        train.json.as_deref(),
-        train.out.as_deref(),
-    )?;
+    Ok(config)
+}
+
+/// Says what training will take, and trains unless that was all; `None` then.
+pub fn fit(
+    config: &StudentTeacherConfig,
+    files: &PreparedFiles,
+    train: &Train,
+    progress: &mut Progress,
+) -> anyhow::Result<Option<StudentTeacher>> {
     let json = train.json.as_deref();
-    let dataset = Dataset::open_good(&train.data)?;
-    let out = match &train.out {
-        Some(out) if !train.dry_run => {
-            output::check_writable(out)?;
-            Some(out)
-        }
-        _ => None,
-    };
-    let files = PreparedFiles::open(&dataset, train.seed, train.skip_unreadable, progress)?;
-    let plan = files.plan(&config)?;
+    let plan = config.plan(files.training(), files.validation())?;
     print_plan(&plan, json)?;
-    let Some(out) = out else {
+    if train.dry_run {
         if let Some(target) = json {
             output::json(target, &plan)?;
         }
-        return Ok(());
-    };
-    let model = files.fit(&config, progress)?;
-    model.save(out)?;
+        return Ok(None);
+    }
+    Ok(Some(files.fit(config, progress)?))
+}
 
-    let manifest = model.manifest();
+/// What became of each scale.
+pub fn print_scales(manifest: &ModelManifest, json: Option<&Path>) -> anyhow::Result<()> {
     for scale in &manifest.scales {
         output::line(
             json,
@@ -70,20 +66,6 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
                 scale.validation_loss
             ),
         )?;
-    }
-    output::line(
-        json,
-        format_args!(
-            "{} good images learned, {} kept back for validation (highest score {:.3}, threshold {:.3})",
-            manifest.training_images,
-            manifest.validation.scores.len(),
-            manifest.validation.threshold,
-            manifest.calibration().thresholds.image.value
-        ),
-    )?;
-    output::line(json, format_args!("wrote {}", out.display()))?;
-    if let Some(target) = json {
-        output::json(target, manifest)?;
     }
     Ok(())
 }
@@ -115,7 +97,7 @@ fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
 }
 
 fn training(train: &Train) -> anyhow::Result<Training> {
-    match train.preset {
+    match train.preset.unwrap_or(Preset::Quick) {
         Preset::Quick => {
             if train.epochs.is_some() {
                 return Err(Usage(
@@ -174,6 +156,7 @@ fn training(train: &Train) -> anyhow::Result<Training> {
 
 /// The teacher of each scale: the pretrained network, or from the files given, else built in.
 fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
+    let scales = scales(train);
     if let Some(weights) = &train.teacher_backbone {
         let zoom = usize::from(train.backbone_zoom.unwrap_or(1));
         let teacher = BackboneTeacher::load(weights, train.backbone_outputs.clone(), zoom)?;
@@ -181,13 +164,13 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
             field,
             teacher: teacher.clone(),
         };
-        return Ok(train.scales.iter().map(of_scale).collect());
+        return Ok(scales.iter().map(of_scale).collect());
     }
     let mut given = Vec::new();
     for path in &train.teachers {
         let teacher = Teacher::load(path)?;
         let field = teacher.receptive_field();
-        if !train.scales.contains(&field) {
+        if !scales.contains(&field) {
             bail!(
                 "{} is a teacher for p = {field}, which is not among the scales: add it to --scales",
                 path.display()
@@ -201,8 +184,7 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
         }
         given.push(teacher);
     }
-    train
-        .scales
+    scales
         .iter()
         .map(|&field| {
             match given

@@ -1,0 +1,114 @@
+//! `pupilla train`: good images in, a model file out.
+
+mod belonging;
+mod features;
+mod student_teacher;
+
+use std::path::Path;
+
+use pupilla::detector_kind::DetectorKind;
+use pupilla::feature_detectors::FeatureDetectorConfig;
+use pupilla::manifest::Manifest;
+use pupilla::model::Model;
+use pupilla::prepared_files::PreparedFiles;
+use pupilla::receptive_field::ReceptiveField;
+use pupilla::student_teacher::StudentTeacherConfig;
+use pupilla_core::calibration::WantedRates;
+use pupilla_core::dataset::Dataset;
+
+use crate::arguments::Train;
+use crate::output;
+use crate::progress::Progress;
+
+/// A detector to be trained, its settings checked.
+enum Config {
+    StudentTeacher(StudentTeacherConfig),
+    Features(Box<FeatureDetectorConfig>),
+}
+
+pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
+    belonging::check(train)?;
+    let config = config(train)?;
+    let json = train.json.as_deref();
+    output::check_json(json)?;
+    output::distinct("--json and --out", json, train.out.as_deref())?;
+    let dataset = Dataset::open_good(&train.data)?;
+    if let Some(out) = train.out.as_ref().filter(|_| !train.dry_run) {
+        output::check_writable(out)?;
+    }
+    let files = PreparedFiles::open(&dataset, train.seed, train.skip_unreadable, progress)?;
+    let Some(model) = fit(&config, &files, train, progress)? else {
+        return Ok(());
+    };
+    // Without --out, which --dry-run alone allows, nothing has been trained.
+    let Some(out) = &train.out else {
+        return Ok(());
+    };
+    model.save(out)?;
+    print(&model, out, json)
+}
+
+fn config(train: &Train) -> anyhow::Result<Config> {
+    match train.detector {
+        DetectorKind::StudentTeacher => student_teacher::config(train).map(Config::StudentTeacher),
+        DetectorKind::NearestNeighbour
+        | DetectorKind::OneClassSvm
+        | DetectorKind::KMeans
+        | DetectorKind::CnnDictionary
+        | DetectorKind::MemoryBank
+        | DetectorKind::Padim => Ok(Config::Features(Box::new(features::config(train)?))),
+    }
+}
+
+/// The trained model; `None` if only a plan was wanted.
+fn fit(
+    config: &Config,
+    files: &PreparedFiles,
+    train: &Train,
+    progress: &mut Progress,
+) -> anyhow::Result<Option<Model>> {
+    match config {
+        Config::StudentTeacher(config) => {
+            let detector = student_teacher::fit(config, files, train, progress)?;
+            Ok(detector.map(Model::from))
+        }
+        Config::Features(config) => Ok(Some(files.fit(&**config, progress)?.into())),
+    }
+}
+
+fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
+    let manifest = model.manifest();
+    match &manifest {
+        Manifest::StudentTeacher(manifest) => student_teacher::print_scales(manifest, json)?,
+        Manifest::Features(manifest) => features::print_fitted(manifest, json)?,
+        Manifest::Teacher(_) => {}
+    }
+    let about = model.about();
+    output::line(
+        json,
+        format_args!(
+            "{} good images learned, {} kept back for validation (highest score {:.3}, threshold {:.3})",
+            about.training_images,
+            about.validation.scores.len(),
+            about.validation.threshold,
+            about.calibration.thresholds.image.value
+        ),
+    )?;
+    output::line(json, format_args!("wrote {}", out.display()))?;
+    if let Some(target) = json {
+        output::json(target, &manifest)?;
+    }
+    Ok(())
+}
+
+fn scales(train: &Train) -> Vec<ReceptiveField> {
+    let given = train.scales.clone();
+    given.unwrap_or_else(|| vec![ReceptiveField::P33])
+}
+
+fn wanted_rates(train: &Train) -> WantedRates {
+    WantedRates {
+        images: train.rates.false_reject,
+        pixels: train.rates.pixel_false_reject,
+    }
+}
