@@ -358,7 +358,7 @@ fn results_of_the_same_name_are_not_overwritten() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_stops_and_leaves_nothing() {
+fn ctrl_c_stops_and_the_run_goes_on_later() {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     let (_folder, parts) = dataset();
@@ -388,5 +388,55 @@ fn ctrl_c_stops_and_leaves_nothing() {
     let last = lines.map(Result::unwrap).last().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(last.contains("stopped on request"), "{last}");
-    assert_eq!(listing(parts.parent().unwrap()), ["parts"]);
+    assert!(last.contains("--resume"), "{last}");
+    let folder = parts.parent().unwrap();
+    assert_eq!(listing(folder), ["m.pupilla.checkpoint", "parts"]);
+    // With other settings it is another run.
+    let (output, _) = train(&parts, &["--resume"]);
+    assert_failure(&output, 1, &["m.pupilla.checkpoint", "other settings"]);
+}
+
+/// A run that is killed, again and again, at moments that the test does not choose.
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_goes_on_to_the_same_bytes() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let (_folder, parts) = dataset();
+    let (output, out) = train(&parts, &["--threads", "1"]);
+    assert_success(&output);
+    let expected = fs::read(&out).unwrap();
+    let killed = parts.with_file_name("killed.pupilla");
+    let mut arguments = vec!["train", text(&parts), "--out", text(&killed)];
+    arguments.extend(SHORT);
+    arguments.extend(["--threads", "1", "--resume", "--checkpoint-every", "1"]);
+    for kill_at in [2, 3, 4] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pupilla"))
+            .args(&arguments)
+            .args(["--progress", "json"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let steps = lines.filter(|line| line.as_ref().unwrap().contains("\"loss\":0"));
+        assert_eq!(steps.take(kill_at).count(), kill_at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!killed.exists());
+    }
+    let output = run(&arguments);
+    assert_success(&output);
+    let said = stderr(&output);
+    let step = said.split("resumed at step ").nth(1);
+    let step = step.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    assert!(step.is_some_and(|step| step >= 3), "{said}");
+    assert!(fs::read(&killed).unwrap() == expected);
+    // Nothing is left but the models and the images, temporary files of the killed ones apart, which their names tell.
+    let left = listing(parts.parent().unwrap());
+    let left: Vec<_> = left
+        .iter()
+        .filter(|name| !name.starts_with(".pupilla-"))
+        .collect();
+    assert_eq!(left, ["killed.pupilla", "m.pupilla", "parts"]);
 }
