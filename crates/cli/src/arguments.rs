@@ -147,6 +147,12 @@ pub struct Train {
     #[arg(long, value_name = "N", requires = "pretrained",
         value_parser = clap::value_parser!(u8).range(1..=8))]
     pub backbone_zoom: Option<u8>,
+    /// Go on from the last checkpoint of the same command, OUT.checkpoint, if there is one
+    #[arg(long)]
+    pub resume: bool,
+    /// Steps between two checkpoints [default: 200]
+    #[arg(long)]
+    pub checkpoint_every: Option<NonZeroUsize>,
     /// Seed of everything random: the validation split, the windows, the students' first weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

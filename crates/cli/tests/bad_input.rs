@@ -114,6 +114,71 @@ fn images_smaller_than_the_receptive_field() {
 }
 
 #[test]
+fn a_single_pixel_and_a_huge_image() {
+    let (folder, parts) = dataset();
+    let pixel = folder.path().join("pixel.png");
+    image::RgbImage::new(1, 1).save(&pixel).unwrap();
+    let output = run(&["inspect", text(model()), text(&pixel)]);
+    assert_failure(&output, 1, &["pixel.png", "1×1"]);
+    // A header that claims 30 000 × 30 000 pixels: nothing is allocated for it.
+    let huge = parts.join("train/good/huge.bmp");
+    let mut header = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+    header.extend(30_000u32.to_le_bytes());
+    header.extend(30_000u32.to_le_bytes());
+    header.extend([1, 0, 24, 0]);
+    header.extend([0; 24]);
+    fs::write(&huge, header).unwrap();
+    let output = run(&["inspect", text(model()), text(&huge)]);
+    assert_failure(&output, 1, &["huge.bmp", "30000×30000"]);
+    let (output, out) = train(&parts, &[]);
+    assert_failure(&output, 1, &["huge.bmp", "30000"]);
+    assert!(!out.exists());
+}
+
+/// Images disappear and others are cut off after the folder was listed and the work has begun.
+#[test]
+fn a_folder_that_changes_while_it_is_read() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let inspect = |more: &[&str]| {
+        let (_folder, parts) = dataset();
+        let images = parts.join("train/good");
+        for index in 6..40 {
+            good(index)
+                .save(images.join(format!("{index:03}.png")))
+                .unwrap();
+        }
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pupilla"))
+            .args(["inspect", text(model()), text(&images)])
+            .args(["--progress", "json", "--threads", "1"])
+            .args(more)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let under_way = lines.find(|line| line.as_ref().unwrap().contains("\"progress\""));
+        assert!(under_way.is_some());
+        fs::remove_file(images.join("038.png")).unwrap();
+        fs::write(images.join("039.png"), b"\x89PNG").unwrap();
+        let rest: Vec<String> = lines.map(Result::unwrap).collect();
+        (child.wait().unwrap().code(), rest.join("\n"))
+    };
+    let (code, said) = inspect(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("038.png") && !said.contains("panicked"),
+        "{said}"
+    );
+    let (code, said) = inspect(&["--skip-unreadable"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("038.png") && said.contains("039.png"),
+        "{said}"
+    );
+}
+
+#[test]
 fn masks_that_do_not_fit_or_are_missing() {
     let (_folder, parts) = dataset();
     let mask = parts.join("ground_truth/square/000_mask.png");
@@ -293,7 +358,7 @@ fn results_of_the_same_name_are_not_overwritten() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_stops_and_leaves_nothing() {
+fn ctrl_c_stops_and_the_run_goes_on_later() {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     let (_folder, parts) = dataset();
@@ -323,5 +388,55 @@ fn ctrl_c_stops_and_leaves_nothing() {
     let last = lines.map(Result::unwrap).last().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(last.contains("stopped on request"), "{last}");
-    assert_eq!(listing(parts.parent().unwrap()), ["parts"]);
+    assert!(last.contains("--resume"), "{last}");
+    let folder = parts.parent().unwrap();
+    assert_eq!(listing(folder), ["m.pupilla.checkpoint", "parts"]);
+    // With other settings it is another run.
+    let (output, _) = train(&parts, &["--resume"]);
+    assert_failure(&output, 1, &["m.pupilla.checkpoint", "other settings"]);
+}
+
+/// A run that is killed, again and again, at moments that the test does not choose.
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_goes_on_to_the_same_bytes() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let (_folder, parts) = dataset();
+    let (output, out) = train(&parts, &["--threads", "1"]);
+    assert_success(&output);
+    let expected = fs::read(&out).unwrap();
+    let killed = parts.with_file_name("killed.pupilla");
+    let mut arguments = vec!["train", text(&parts), "--out", text(&killed)];
+    arguments.extend(SHORT);
+    arguments.extend(["--threads", "1", "--resume", "--checkpoint-every", "1"]);
+    for kill_at in [2, 3, 4] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pupilla"))
+            .args(&arguments)
+            .args(["--progress", "json"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let steps = lines.filter(|line| line.as_ref().unwrap().contains("\"loss\":0"));
+        assert_eq!(steps.take(kill_at).count(), kill_at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!killed.exists());
+    }
+    let output = run(&arguments);
+    assert_success(&output);
+    let said = stderr(&output);
+    let step = said.split("resumed at step ").nth(1);
+    let step = step.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    assert!(step.is_some_and(|step| step >= 3), "{said}");
+    assert!(fs::read(&killed).unwrap() == expected);
+    // Nothing is left but the models and the images, temporary files of the killed ones apart, which their names tell.
+    let left = listing(parts.parent().unwrap());
+    let left: Vec<_> = left
+        .iter()
+        .filter(|name| !name.starts_with(".pupilla-"))
+        .collect();
+    assert_eq!(left, ["killed.pupilla", "m.pupilla", "parts"]);
 }

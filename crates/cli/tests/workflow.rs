@@ -138,6 +138,7 @@ fn memory_changes_no_score_or_is_refused() {
     };
     let free = inspect(&[]);
     assert_success(&free);
+    assert!(stderr(&free).contains("images of 300x90 take about"));
     let limited = inspect(&["--memory", "110M"]);
     assert_success(&limited);
     assert_eq!(stdout(&free), stdout(&limited));
@@ -147,6 +148,28 @@ fn memory_changes_no_score_or_is_refused() {
         &["large.png", "9 MiB are allowed"],
     );
     assert_failure(&inspect(&["--memory", "much"]), 2, &["500M or 2G"]);
+}
+
+#[test]
+fn scales_that_a_model_lacks_are_named() {
+    let (_folder, parts) = dataset();
+    let eval = |scales: &str| run(&["eval", text(model()), text(&parts), "--scales", scales]);
+    let all = run(&["eval", text(model()), text(&parts)]);
+    assert_success(&all);
+    let alone = eval("33");
+    assert_success(&alone);
+    let figures = |output: &Output| {
+        let text = stdout(output);
+        let lines = text.lines().filter(|line| !line.contains("an image"));
+        lines.map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(figures(&all), figures(&alone));
+    assert_failure(
+        &eval("17,33"),
+        1,
+        &["no scale p = 17", "the model has p = 33"],
+    );
+    assert_failure(&eval("18"), 2, &["18"]);
 }
 
 #[test]

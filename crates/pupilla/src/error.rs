@@ -107,6 +107,12 @@ pub enum TrainError {
     },
 }
 
+impl From<WeightFileError> for TrainError {
+    fn from(error: WeightFileError) -> Self {
+        Self::Checkpoint(Box::new(error))
+    }
+}
+
 /// An image could not be scored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -11,6 +11,7 @@
 
 pub mod backbone;
 mod channel_moments;
+pub mod checkpoints;
 mod convolution;
 pub mod detector_kind;
 mod device;

@@ -82,6 +82,11 @@ impl PreparedFiles {
         &self.validation
     }
 
+    /// What is known about them.
+    pub fn data(&self) -> &DataManifest {
+        &self.data
+    }
+
     /// Fits a detector that records where its images came from.
     ///
     /// # Errors

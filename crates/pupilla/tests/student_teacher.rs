@@ -1,6 +1,8 @@
 //! Fitting and using a whole detector, on small images that train in seconds.
 
+use pupilla::checkpoints::Checkpoints;
 use pupilla::error::{ScoreError, TrainError};
+use pupilla::optimizer::Optimizer;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::sampling::Sampling;
 use pupilla::student_teacher::{
@@ -215,6 +217,173 @@ fn a_run_whose_loss_does_not_fall_ends_early() {
     assert_eq!(fit(false), (600, 40, 0));
 }
 
+/// Asks to stop after so many steps in all, and remembers where the run was resumed.
+#[derive(Default)]
+struct Stops {
+    after: Option<usize>,
+    steps: usize,
+    resumed: Option<u64>,
+    warnings: Vec<String>,
+}
+
+impl Observer for Stops {
+    fn advance(&mut self, _done: u64, loss: Option<f64>) {
+        self.steps += usize::from(loss.is_some());
+    }
+
+    fn resumed(&mut self, step: u64) {
+        self.resumed = Some(step);
+    }
+
+    fn warn(&mut self, warning: &str) {
+        self.warnings.push(warning.to_string());
+    }
+
+    fn stop_requested(&mut self) -> bool {
+        self.after.is_some_and(|after| self.steps >= after)
+    }
+}
+
+fn stops_after(after: usize) -> Stops {
+    Stops {
+        after: Some(after),
+        ..Stops::default()
+    }
+}
+
+/// Two scales, stopped in the first, at its end, and in the second; and killed, which leaves the checkpoint of some step before.
+#[test]
+fn a_run_that_was_stopped_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let teachers = [ReceptiveField::P17, ReceptiveField::P33].map(|field| teacher(field).into());
+    let mut config = config(ReceptiveField::P33, 6);
+    config.teachers = teachers.to_vec();
+    config.settings.students = 1;
+    let all = images(6, 34, 36);
+    let run = |checkpoints: &Checkpoints, observer: &mut dyn Observer| {
+        let validation = all[..2].to_vec();
+        config.fit_with_checkpoints(&all, &validation, "stripes", Some(checkpoints), observer)
+    };
+    let bytes = |model: &StudentTeacher| {
+        let path = folder.path().join("model");
+        model.save(&path).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let checkpoints = |name: &str| Checkpoints {
+        path: folder.path().join(name),
+        every: 2,
+        resume: true,
+    };
+    let mut straight = Stops::default();
+    let expected = bytes(&run(&checkpoints("straight"), &mut straight).unwrap());
+    assert!(straight.warnings[0].contains("no checkpoint"));
+
+    for after in [3, 6, 7] {
+        let kept = checkpoints(&after.to_string());
+        let said = run(&kept, &mut stops_after(after)).unwrap_err();
+        assert!(
+            matches!(&said, TrainError::StoppedWithCheckpoint { step, .. } if *step == after),
+            "{said}"
+        );
+        let mut observer = Stops::default();
+        let resumed = run(&kept, &mut observer).unwrap();
+        assert_eq!(observer.resumed, Some(after as u64));
+        assert!(bytes(&resumed) == expected, "stopped after {after}");
+    }
+
+    // A killed run leaves a checkpoint from before, here that of step 10.
+    struct Copies<'a>(&'a Checkpoints, usize);
+    impl Observer for Copies<'_> {
+        fn advance(&mut self, _done: u64, loss: Option<f64>) {
+            self.1 += usize::from(loss.is_some());
+            if self.1 == 11 {
+                std::fs::copy(&self.0.path, self.0.path.with_extension("killed")).unwrap();
+            }
+        }
+    }
+    let kept = checkpoints("whole");
+    run(&kept, &mut Copies(&kept, 0)).unwrap();
+    let killed = Checkpoints {
+        path: kept.path.with_extension("killed"),
+        ..kept
+    };
+    let mut observer = Stops::default();
+    let resumed = run(&killed, &mut observer).unwrap();
+    assert_eq!(observer.resumed, Some(10));
+    assert!(bytes(&resumed) == expected);
+
+    // Another run's, a damaged and a foreign one are refused.
+    let refusal = |config: &StudentTeacherConfig, data: &str| {
+        let validation = all[..2].to_vec();
+        let kept = Some(&killed);
+        let result = config.fit_with_checkpoints(&all, &validation, data, kept, &mut Silent);
+        result.unwrap_err().to_string()
+    };
+    let other = StudentTeacherConfig {
+        settings: Settings {
+            seed: 1,
+            ..config.settings.clone()
+        },
+        ..config.clone()
+    };
+    assert!(refusal(&other, "stripes").contains("other settings"));
+    assert!(refusal(&config, "dots").contains("other settings"));
+    let mut bytes = std::fs::read(&killed.path).unwrap();
+    let last = bytes.len() - 100;
+    bytes[last] ^= 1;
+    std::fs::write(&killed.path, &bytes).unwrap();
+    assert!(refusal(&config, "stripes").contains("checksum"));
+    std::fs::write(&killed.path, &expected).unwrap();
+    assert!(refusal(&config, "stripes").contains("student-teacher"));
+    std::fs::write(&killed.path, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(refusal(&config, "stripes").contains("cut off"));
+}
+
+/// Stopped before and after its end was decided.
+#[test]
+fn a_run_that_ends_early_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(ReceptiveField::P33, 1);
+    config.settings.students = 1;
+    config.settings.training = Training::Quick(Quick {
+        length: Length::Steps(300),
+        window: Some(33),
+        optimizer: Optimizer::Adam,
+        early_stop: true,
+        // Enough for another student every step, too little for a lower loss.
+        learning_rate: 1e-8,
+        ..Quick::default()
+    });
+    let all = images(40, 34, 36);
+    let run = |name: &str, observer: &mut dyn Observer| {
+        let kept = Checkpoints {
+            path: folder.path().join(name),
+            every: 1000,
+            resume: true,
+        };
+        let validation = all[..2].to_vec();
+        config.fit_with_checkpoints(&all, &validation, "stripes", Some(&kept), observer)
+    };
+    let bytes = |model: &StudentTeacher| {
+        let path = folder.path().join("model");
+        model.save(&path).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let model = run("straight", &mut Silent).unwrap();
+    let expected = bytes(&model);
+    // Seven looks, 26 steps apart, and a tenth of the steps.
+    let steps = model.manifest().scales[0].steps;
+    assert_eq!(steps, 7 * 26 + 30);
+    for after in [60, 190] {
+        let name = after.to_string();
+        run(&name, &mut stops_after(after)).unwrap_err();
+        let mut observer = Stops::default();
+        let resumed = run(&name, &mut observer).unwrap();
+        assert_eq!(observer.resumed, Some(after as u64));
+        assert!(bytes(&resumed) == expected, "stopped after {after}");
+    }
+}
+
 #[test]
 fn a_plan_says_what_will_be_done_and_changes_nothing() {
     let config = config(ReceptiveField::P33, 7);
@@ -292,11 +461,23 @@ fn several_scales_are_the_mean_of_each() {
         let mut config = config(ReceptiveField::P33, 2);
         config.teachers = teachers.to_vec();
         fitted(&config, 44, 40)
-            .anomaly_map(&striped(44, 40, 5))
-            .unwrap()
     };
-    let both = of(&teachers);
-    let alone = [of(&teachers[..1]), of(&teachers[1..])];
+    let map = |model: &StudentTeacher| model.anomaly_map(&striped(44, 40, 5)).unwrap();
+    let model = of(&teachers);
+    let both = map(&model);
+    let alone = [map(&of(&teachers[..1])), map(&of(&teachers[1..]))];
+    // One scale of both is that scale by itself.
+    for (field, alone) in fields.iter().zip(&alone) {
+        let one = model.clone().with_scales(&[*field]).unwrap();
+        assert!(map(&one) == *alone, "p = {field}");
+        assert_eq!(one.manifest().scales.len(), 1);
+    }
+    let error = model
+        .clone()
+        .with_scales(&[ReceptiveField::P65])
+        .unwrap_err();
+    assert!(error.to_string().contains("p = 17, p = 33"), "{error}");
+    assert!(model.with_scales(&[]).is_err());
     for (at, &score) in both.scores().iter().enumerate() {
         let mean = (alone[0].scores()[at] + alone[1].scores()[at]) / 2.0;
         assert!(

@@ -12,14 +12,16 @@ use pupilla_core::image::resize::resize_map;
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 
+use super::checkpoint::Progress;
 use super::config::{Length, StudentTeacherConfig, Training};
 use super::memory::{Need, fitting_tiles, usual_side};
 use super::model_file::{ModelManifest, ScaleManifest};
 use super::scale::{Ensemble, Grid, Scale};
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::Tiling;
-use super::training::{Resized, train_students, whitening};
+use super::training::{Resized, learning, train_students, whitening};
 use super::watch;
+use crate::checkpoints::Checkpoints;
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
@@ -50,17 +52,47 @@ impl Fit for StudentTeacherConfig {
         validation: &dyn ImageSource,
         observer: &mut dyn Observer,
     ) -> Result<StudentTeacher, TrainError> {
+        self.fit_with_checkpoints(training, validation, "", None, observer)
+    }
+}
+
+impl StudentTeacherConfig {
+    /// [`fit`](Fit::fit) that can be killed at any time and goes on later: it ends with the same bytes. `data` tells the images from
+    /// others, as a fingerprint.
+    ///
+    /// # Errors
+    /// As `fit`; if a checkpoint cannot be written or read, or is another run's.
+    pub fn fit_with_checkpoints(
+        &self,
+        training: &dyn ImageSource,
+        validation: &dyn ImageSource,
+        data: &str,
+        checkpoints: Option<&Checkpoints>,
+        observer: &mut dyn Observer,
+    ) -> Result<StudentTeacher, TrainError> {
         self.check_images(training, validation)?;
-        let start = Instant::now();
         let device = device::cpu();
         let settings = &self.settings;
         let [learned, watched] = watch::split(training, settings.training.early_stop());
         let resized = |images| Resized { images, settings };
         let (training, watched) = (resized(&learned), resized(&watched));
         let validation = resized(validation);
+        let students = |teacher: &ScaleTeacher| {
+            teacher.students().map_err(|error| TrainError::Setting {
+                setting: "teachers",
+                reason: error.to_string(),
+            })
+        };
+        let networks = self.teachers.iter().map(students);
+        let networks = networks.collect::<Result<Vec<_>, _>>()?;
+        let learning = learning(&settings.training);
+        let mut progress = Progress::begin(self, &networks, learning, data, checkpoints, observer)?;
         let deadline = match &settings.training {
             Training::Quick(quick) => match quick.length {
-                Length::Budget(seconds) => Some(start + Duration::from_secs(seconds)),
+                Length::Budget(seconds) => {
+                    let left = (seconds as f64 - progress.seconds()).max(0.0);
+                    Some(Instant::now() + Duration::from_secs_f64(left))
+                }
                 Length::Steps(_) => None,
             },
             Training::Paper(_) => None,
@@ -71,38 +103,56 @@ impl Fit for StudentTeacherConfig {
         let mut scales = Vec::new();
         let mut manifests = Vec::new();
         let mut terms = Vec::new();
-        for (index, teacher) in self.teachers.iter().enumerate() {
-            let network = teacher.students().map_err(|error| TrainError::Setting {
-                setting: "teachers",
-                reason: error.to_string(),
-            })?;
-            let (whitening, counted) = whitening(teacher, &training, most, &device, observer)?;
-            let deadline = match deadline {
-                None => None,
-                Some(deadline) => {
-                    // The scales share what is left; each needs time for its validation.
-                    let untrained = Ensemble {
-                        teacher: teacher.clone(),
-                        students: vec![network.init(0, &device); settings.students],
-                        whitening: whitening.clone(),
-                    };
-                    let reserve = validation_time(&untrained, &validation, sampling, &device)?;
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    let scales = (self.teachers.len() - index) as u32;
-                    Some(Instant::now() + (left / scales).saturating_sub(reserve))
-                }
+        for (index, (teacher, &network)) in self.teachers.iter().zip(&networks).enumerate() {
+            if index == progress.finished.len() {
+                let resumed = progress.take_current();
+                let whitening = match &resumed {
+                    Some(resumed) => resumed.whitening.clone(),
+                    None => whitening(teacher, &training, most, &device, observer)
+                        .map_err(|error| progress.stopped_between(error))?,
+                };
+                let deadline = match deadline.filter(|_| resumed.is_none()) {
+                    None => None,
+                    Some(deadline) => {
+                        // The scales share what is left; each needs time for its validation.
+                        let untrained = Ensemble {
+                            teacher: teacher.clone(),
+                            students: vec![network.init(0, &device); settings.students],
+                            whitening: whitening.clone(),
+                        };
+                        let reserve = validation_time(&untrained, &validation, sampling, &device)?;
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        let scales = (self.teachers.len() - index) as u32;
+                        Some(Instant::now() + (left / scales).saturating_sub(reserve))
+                    }
+                };
+                let finished = train_students(
+                    teacher,
+                    network,
+                    whitening,
+                    &training,
+                    &watched,
+                    deadline,
+                    (&progress, resumed),
+                    observer,
+                )?;
+                progress.finish(finished)?;
+            }
+            let finished = progress.finished[index].clone();
+            let ensemble = Ensemble {
+                teacher: teacher.clone(),
+                students: finished.students,
+                whitening: finished.whitening,
             };
-            let (ensemble, run) = train_students(
-                teacher, network, whitening, &training, &watched, deadline, observer,
-            )?;
-            let of_images = validate(&ensemble, &validation, sampling, &device, observer)?;
+            let of_images = validate(&ensemble, &validation, sampling, &device, observer)
+                .map_err(|error| progress.stopped_between(error))?;
             let normalisation = normalisation(&of_images);
             manifests.push(ScaleManifest {
                 network,
                 teacher: teacher.manifest(),
-                statistics_images: counted,
-                steps: run.steps,
-                training_loss: run.final_loss,
+                statistics_images: most,
+                steps: finished.run.steps,
+                training_loss: finished.run.final_loss,
                 validation_loss: mean_loss(&of_images, network.output_channels),
                 normalisation,
             });

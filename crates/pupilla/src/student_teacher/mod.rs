@@ -5,6 +5,7 @@
 //! [`config`] → training (scale by scale, [`step`] by step) → [`detector`] → [`model_file`].
 
 mod calibration;
+mod checkpoint;
 pub mod config;
 pub mod detector;
 mod from_files;

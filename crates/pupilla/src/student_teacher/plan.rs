@@ -75,7 +75,7 @@ impl StudentTeacherConfig {
             let sampling = settings.training.sampling();
             // The first image of each kind pays for what the next ones find ready.
             let look = || whitening(teacher, &learned, 1, &device, &mut Silent);
-            let (whitening, _) = look()?;
+            let whitening = look()?;
             let statistics = timed(look)?.mul_f64(self.statistics_images(learned.len()) as f64);
             let step = step_time(teacher, network, &whitening, &learned)?;
             let untrained = Ensemble {

@@ -1,7 +1,7 @@
 //! One optimiser step of the students on given targets: where training spends its time.
 
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Bytes, Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::scale::descriptors;
@@ -72,6 +72,50 @@ impl StudentsInTraining {
             learning,
             device,
         }
+    }
+
+    /// Each student's network and its optimiser's state as the framework writes it, or why it cannot.
+    pub(super) fn parts(&self) -> Vec<(&PatchNetwork, Result<Vec<u8>, String>)> {
+        let part = |student: &'_ Student| {
+            let optimizer = student.optimizer.into_bytes();
+            let optimizer = optimizer.map(|bytes| bytes.to_vec());
+            optimizer.map_err(|error| error.to_string())
+        };
+        self.students
+            .iter()
+            .map(|student| (&student.network.network, part(student)))
+            .collect()
+    }
+
+    /// Students from their [`parts`](Self::parts), the networks with automatic differentiation, as they were before any
+    /// [`observe`](Self::observe).
+    ///
+    /// # Errors
+    /// Why an optimiser's state cannot be read.
+    pub(super) fn from_parts(
+        parts: Vec<(PatchNetwork, Vec<u8>)>,
+        learning: Learning,
+    ) -> Result<Self, String> {
+        let student = |(network, optimizer)| {
+            let optimizer = learning
+                .optimizer
+                .init(learning.weight_decay)
+                .from_bytes(Bytes::from_bytes_vec(optimizer))
+                .map_err(|error| format!("the optimiser's state: {error}"))?;
+            Ok(Student {
+                network: NormalisedNetwork { network },
+                optimizer,
+                moments: HiddenMoments::default(),
+            })
+        };
+        Ok(Self {
+            students: parts
+                .into_iter()
+                .map(student)
+                .collect::<Result<_, String>>()?,
+            learning,
+            device: device::cpu().autodiff(),
+        })
     }
 
     /// How many students there are.

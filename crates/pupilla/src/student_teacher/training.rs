@@ -11,9 +11,11 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Current, Finished, Progress, Snapshot};
 use super::config::{Length, Paper, Quick, Settings, Training};
-use super::scale::{Ensemble, Grid, patches_window, window_tensor};
+use super::scale::{Grid, patches_window, window_tensor};
 use super::scale_teacher::ScaleTeacher;
 use super::seen_images::SeenImages;
 use super::step::{Learning, Planes, StudentsInTraining};
@@ -59,7 +61,7 @@ impl Resized<'_> {
 }
 
 /// Optimiser steps that were run, and the loss at their end.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
     pub steps: usize,
     /// Mean loss of all students over the last tenth of the steps.
@@ -81,14 +83,14 @@ impl Run {
 const STATISTICS_TILE: usize = 256;
 
 /// Mean and deviation of the teacher's descriptors over at most `most` of the training images, one
-/// pass, in `f64`; and the number of images that were looked at.
+/// pass, in `f64`.
 pub(super) fn whitening(
     teacher: &ScaleTeacher,
     images: &Resized<'_>,
     most: usize,
     device: &Device,
     observer: &mut dyn Observer,
-) -> Result<(Whitening, usize), TrainError> {
+) -> Result<Whitening, TrainError> {
     let settings = images.settings;
     let field = teacher.receptive_field();
     let sampling = settings.training.sampling();
@@ -125,7 +127,7 @@ pub(super) fn whitening(
         observer.advance(done as u64 + 1, None);
     }
     observer.finish();
-    Ok((Whitening::new(&channels), chosen.len()))
+    Ok(Whitening::new(&channels))
 }
 
 /// Trains the students of one scale. `deadline` ends a budget's time for this scale.
@@ -136,19 +138,21 @@ pub(super) fn train_students(
     images: &Resized<'_>,
     watched: &Resized<'_>,
     deadline: Option<Instant>,
+    (progress, resumed): (&Progress<'_>, Option<Current>),
     observer: &mut dyn Observer,
-) -> Result<(Ensemble, Run), TrainError> {
+) -> Result<Finished, TrainError> {
     let mut class = Class::new(teacher, config, &whitening, images);
     let run = match &images.settings.training {
-        Training::Quick(quick) => class.run_quick(quick, watched, deadline, observer)?,
-        Training::Paper(paper) => class.run_paper(paper, observer)?,
+        Training::Quick(quick) => {
+            class.run_quick(quick, watched, deadline, (progress, resumed), observer)?
+        }
+        Training::Paper(paper) => class.run_paper(paper, (progress, resumed), observer)?,
     };
-    let ensemble = Ensemble {
+    Ok(Finished {
         students: class.students.into_networks(),
-        teacher: teacher.clone(),
         whitening,
-    };
-    Ok((ensemble, run))
+        run,
+    })
 }
 
 /// How long an optimiser step of all students takes, measured on copies that are thrown away.
@@ -268,7 +272,7 @@ impl Batch {
 /// Batches behind the statistics that batch norm is folded with.
 const NORM_BATCHES: usize = 32;
 
-fn learning(training: &Training) -> Learning {
+pub(super) fn learning(training: &Training) -> Learning {
     match training {
         Training::Quick(quick) => Learning {
             optimizer: quick.optimizer,
@@ -341,14 +345,16 @@ impl<'a> Class<'a> {
         quick: &Quick,
         watched: &Resized<'_>,
         deadline: Option<Instant>,
+        (progress, resumed): (&Progress<'_>, Option<Current>),
         observer: &mut dyn Observer,
     ) -> Result<Run, TrainError> {
         let (side, stride) = self.windows(quick)?;
         let (images, field) = (self.images, self.field());
         let batch = |step: usize| images.random_windows(quick, field, side, step);
-        let steps = match quick.length {
-            Length::Steps(steps) => steps,
-            Length::Budget(seconds) => {
+        let steps = match (quick.length, &resumed) {
+            (Length::Steps(steps), _) => steps,
+            (Length::Budget(_), Some(resumed)) => resumed.planned,
+            (Length::Budget(seconds), None) => {
                 let deadline =
                     deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(seconds));
                 let each = self.median_step(&batch, stride, quick.learning_rate)?;
@@ -363,9 +369,28 @@ impl<'a> Class<'a> {
         observer.start(&self.stage(), steps as u64);
         let mut schedule = Schedule::new(steps, quick.learning_rate);
         let mut losses = Vec::new();
-        let mut next = Some(batch(0));
-        let mut step = 0;
+        if let Some(resumed) = resumed {
+            self.students = resumed.students;
+            losses = resumed.losses;
+            schedule.ending = resumed.ending;
+            watch = watch.zip(resumed.watched).map(|(mut watch, watched)| {
+                watch.resume(watched);
+                watch
+            });
+        }
+        let mut step = losses.len();
+        let mut next = (step < schedule.steps()).then(|| batch(step));
         while let Some(this) = next.transpose()? {
+            if observer.stop_requested() {
+                return Err(progress.stopped(step, || Snapshot {
+                    whitening: self.whitening,
+                    planned: steps,
+                    losses: &losses,
+                    ending: schedule.ending,
+                    students: &self.students,
+                    watch: watch.as_ref(),
+                }));
+            }
             let more = step + 1 < schedule.steps();
             let read = || more.then(|| batch(step + 1));
             let loss;
@@ -374,7 +399,6 @@ impl<'a> Class<'a> {
                 stride,
                 (schedule.rate(step), quick.learning_rate),
                 read,
-                observer,
             )?;
             losses.push(loss);
             step += 1;
@@ -390,6 +414,14 @@ impl<'a> Class<'a> {
                 schedule.end_early(step);
                 watch = None;
             }
+            progress.after(step, || Snapshot {
+                whitening: self.whitening,
+                planned: steps,
+                losses: &losses,
+                ending: schedule.ending,
+                students: &self.students,
+                watch: watch.as_ref(),
+            })?;
         }
         if let Some(mut watching) = watch {
             watching.look(&self.students);
@@ -401,7 +433,14 @@ impl<'a> Class<'a> {
         if quick.batch_norm {
             for index in 0..NORM_BATCHES {
                 if observer.stop_requested() {
-                    return Err(TrainError::Stopped);
+                    return Err(progress.stopped(step, || Snapshot {
+                        whitening: self.whitening,
+                        planned: steps,
+                        losses: &losses,
+                        ending: schedule.ending,
+                        students: &self.students,
+                        watch: None,
+                    }));
                 }
                 // Windows that no step has seen.
                 let input = batch(steps + index)?.planes(images.settings.border);
@@ -437,7 +476,12 @@ impl<'a> Class<'a> {
     }
 
     /// One whole image a step, every pixel, a constant learning rate.
-    fn run_paper(&mut self, paper: &Paper, observer: &mut dyn Observer) -> Result<Run, TrainError> {
+    fn run_paper(
+        &mut self,
+        paper: &Paper,
+        (progress, resumed): (&Progress<'_>, Option<Current>),
+        observer: &mut dyn Observer,
+    ) -> Result<Run, TrainError> {
         let (images, field) = (self.images, self.field());
         let seed = derive_seed(images.settings.seed, "epochs", field.side() as u64);
         let count = images.len();
@@ -456,19 +500,39 @@ impl<'a> Class<'a> {
         let steps = paper.epochs * count;
         observer.start(&self.stage(), steps as u64);
         let mut losses = Vec::new();
-        let mut next = Some(batch(0));
-        let mut step = 0;
+        if let Some(resumed) = resumed {
+            self.students = resumed.students;
+            losses = resumed.losses;
+        }
+        let mut step = losses.len();
+        let mut next = (step < steps).then(|| batch(step));
         while let Some(this) = next.transpose()? {
+            if observer.stop_requested() {
+                return Err(progress.stopped(step, || self.snapshot(steps, &losses)));
+            }
             let read = || (step + 1 < steps).then(|| batch(step + 1));
             let rates = (paper.learning_rate, paper.learning_rate);
             let loss;
-            (loss, next) = self.checked_step((step, &this), 1, rates, read, observer)?;
+            (loss, next) = self.checked_step((step, &this), 1, rates, read)?;
             losses.push(loss);
             step += 1;
             observer.advance(step as u64, Some(loss));
+            progress.after(step, || self.snapshot(steps, &losses))?;
         }
         observer.finish();
         Ok(Run::of(&losses))
+    }
+
+    /// A run of the published procedure, to be written.
+    fn snapshot<'s>(&'s self, planned: usize, losses: &'s [f64]) -> Snapshot<'s> {
+        Snapshot {
+            whitening: self.whitening,
+            planned,
+            losses,
+            ending: None,
+            students: &self.students,
+            watch: None,
+        }
     }
 
     fn stage(&self) -> String {
@@ -487,11 +551,7 @@ impl<'a> Class<'a> {
         stride: usize,
         (rate, peak): (f64, f64),
         read: impl FnOnce() -> Read + Send,
-        observer: &mut dyn Observer,
     ) -> Result<(f64, Read), TrainError> {
-        if observer.stop_requested() {
-            return Err(TrainError::Stopped);
-        }
         let (losses, read) = rayon::join(|| self.step(batch, stride, rate), read);
         let losses = losses?;
         if let Some(student) = losses.iter().position(|loss| !loss.is_finite()) {

@@ -7,6 +7,7 @@
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
 use pupilla_core::image_source::ImageSource;
+use serde::{Deserialize, Serialize};
 
 use super::step::{Planes, StudentsInTraining};
 use crate::schedule::{cosine, one_cycle};
@@ -68,13 +69,24 @@ pub(super) fn interval(steps: usize, watched: usize) -> usize {
     (steps / LOOKS).max(25).max(20 * watched / 3)
 }
 
+/// How a run ends before its planned steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ending {
+    /// The step at which it was decided.
+    from: usize,
+    /// The rate there.
+    rate: f64,
+    /// Steps from there on.
+    more: usize,
+}
+
 /// The learning rate of a run that may end early.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     peak: f64,
     planned: usize,
-    /// The step at which its end was decided, the rate there, and the steps from there on.
-    end: Option<(usize, f64, usize)>,
+    /// Set once its end was decided.
+    pub ending: Option<Ending>,
 }
 
 impl Schedule {
@@ -83,19 +95,20 @@ impl Schedule {
         Self {
             peak,
             planned: steps,
-            end: None,
+            ending: None,
         }
     }
 
     /// All steps.
     pub fn steps(&self) -> usize {
-        self.end.map_or(self.planned, |(from, _, more)| from + more)
+        self.ending
+            .map_or(self.planned, |ending| ending.from + ending.more)
     }
 
     /// The rate of a step.
     pub fn rate(&self, step: usize) -> f64 {
-        match self.end {
-            Some((from, rate, more)) if step >= from => {
+        match self.ending {
+            Some(Ending { from, rate, more }) if step >= from => {
                 cosine(rate, 0.0, (step - from) as f64 / more as f64)
             }
             _ => one_cycle(step, self.planned, self.peak),
@@ -105,7 +118,11 @@ impl Schedule {
     /// From `step` on the rate falls to zero, in a tenth of the steps that were planned.
     pub fn end_early(&mut self, step: usize) {
         let more = self.planned.div_ceil(10).min(self.planned - step);
-        self.end = Some((step, self.rate(step), more));
+        self.ending = Some(Ending {
+            from: step,
+            rate: self.rate(step),
+            more,
+        });
     }
 }
 
@@ -114,8 +131,16 @@ pub(super) struct Watch {
     /// Pixels and whitened descriptors of each window.
     windows: Vec<(Planes, Planes)>,
     stride: usize,
-    best: Option<(f64, StudentsInTraining)>,
-    since: usize,
+    watched: Watched,
+}
+
+/// How the students did on watched images so far.
+#[derive(Default)]
+pub(super) struct Watched {
+    /// The lowest loss, and the students that had it.
+    pub best: Option<(f64, StudentsInTraining)>,
+    /// Looks since then.
+    pub since: usize,
 }
 
 impl Watch {
@@ -124,9 +149,22 @@ impl Watch {
         Self {
             windows,
             stride,
-            best: None,
-            since: 0,
+            watched: Watched::default(),
         }
+    }
+
+    /// Goes on from what was seen before.
+    pub fn resume(&mut self, watched: Watched) {
+        self.watched = watched;
+    }
+
+    /// Looks since the lowest loss; that loss and its students.
+    pub fn state(&self) -> (usize, Option<(f64, &StudentsInTraining)>) {
+        let best = self.watched.best.as_ref();
+        (
+            self.watched.since,
+            best.map(|(loss, students)| (*loss, students)),
+        )
     }
 
     /// Whether the loss has stopped falling.
@@ -137,21 +175,26 @@ impl Watch {
             .map(|(input, target)| students.loss(input, target, self.stride));
         let loss = losses.sum::<f64>() / self.windows.len() as f64;
         if self
+            .watched
             .best
             .as_ref()
             .is_none_or(|(best, _)| loss < best * (1.0 - SHARE))
         {
-            self.best = Some((loss, students.clone()));
-            self.since = 0;
+            self.watched.best = Some((loss, students.clone()));
+            self.watched.since = 0;
         } else {
-            self.since += 1;
+            self.watched.since += 1;
         }
-        self.since >= PATIENCE
+        self.watched.since >= PATIENCE
     }
 
     /// The students as they were at the look with the lowest loss, if that was not the last.
     pub fn better(&mut self) -> Option<StudentsInTraining> {
-        let (_, students) = self.best.take().filter(|_| self.since > 0)?;
+        let (_, students) = self
+            .watched
+            .best
+            .take()
+            .filter(|_| self.watched.since > 0)?;
         Some(students)
     }
 }

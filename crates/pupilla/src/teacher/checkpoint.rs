@@ -1,8 +1,6 @@
 //! Checkpoints of a teacher's training: everything that a step changes, so that a run that was killed goes on
 //! where it was and ends with the same bytes.
 
-use std::path::PathBuf;
-
 use burn::tensor::{Bytes, Device};
 use pupilla_core::observer::Observer;
 use serde::{Deserialize, Serialize};
@@ -12,10 +10,11 @@ use super::distillation::TargetScale;
 use super::history;
 use super::training::{Learner, State};
 use super::{Provenance, TeacherConfig, decoding_layout, decoding_tensors};
+use crate::checkpoints::{Checkpoints, checksum};
 use crate::error::TrainError;
 use crate::network_weights;
 use crate::normalised_network::NormalisedNetwork;
-use crate::weight_file::{self, FileHeader, NamedBytes, Precision, WeightFile, WeightFileError};
+use crate::weight_file::{self, FileHeader, NamedBytes, Precision, WeightFile};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "teacher-checkpoint";
@@ -28,17 +27,6 @@ const OPTIMIZER: &str = "optimizer";
 
 /// The losses of the steps so far.
 const HISTORY: &str = "history";
-
-/// Where and how often to write checkpoints.
-#[derive(Clone, Debug)]
-pub struct Checkpoints {
-    /// The file; it is replaced as a whole, so that there is always one that is complete.
-    pub path: PathBuf,
-    /// Steps between two checkpoints, at least 1.
-    pub every: usize,
-    /// Whether to go on from the file, if there is one.
-    pub resume: bool,
-}
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
@@ -62,17 +50,6 @@ pub(super) fn identity(config: &TeacherConfig, provenance: &Provenance) -> Strin
 }
 
 impl Checkpoints {
-    /// Takes the file away, once the teacher is safe.
-    ///
-    /// # Errors
-    /// If it is there and cannot be removed.
-    pub fn remove(&self) -> std::io::Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn write(
         &self,
         state: &State,
@@ -205,28 +182,4 @@ impl Checkpoints {
         };
         Ok(Some((state, scale)))
     }
-}
-
-impl From<WeightFileError> for TrainError {
-    fn from(error: WeightFileError) -> Self {
-        Self::Checkpoint(Box::new(error))
-    }
-}
-
-fn checksum<'a>(
-    tensors: impl Iterator<Item = &'a [f32]>,
-    blobs: impl Iterator<Item = &'a [u8]>,
-) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for values in tensors {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        hasher.update(&bytes);
-    }
-    for bytes in blobs {
-        hasher.update(bytes);
-    }
-    hasher.finalize()
 }

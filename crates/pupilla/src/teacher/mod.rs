@@ -22,7 +22,7 @@ use pupilla_core::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-pub use checkpoint::Checkpoints;
+pub use crate::checkpoints::Checkpoints;
 pub(crate) use config::check_rules;
 pub use config::{Distillation, TeacherConfig};
 pub use held_out::{DistillationError, HeldOut};

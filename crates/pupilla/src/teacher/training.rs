@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::batch::Batch;
-use super::checkpoint::{Checkpoints, identity};
+use super::checkpoint::identity;
 use super::config::Distillation;
 use super::decoder::Decoder;
 use super::distillation::{TargetScale, Tutor, divergence, squared_error};
@@ -19,6 +19,7 @@ use super::history::{StepLosses, mean_of_last_tenth};
 use super::loss::{compactness, next_image, triplet};
 use super::{KIND, Provenance, Teacher, TeacherConfig, TeacherManifest, TutorManifest};
 use crate::backbone::Backbone;
+use crate::checkpoints::Checkpoints;
 use crate::device;
 use crate::error::TrainError;
 use crate::normalised_network::{HiddenMoments, NormalisedNetwork};

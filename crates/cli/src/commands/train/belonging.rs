@@ -17,8 +17,14 @@ const WITH_PCA: [DetectorKind; 4] = [NearestNeighbour, OneClassSvm, KMeans, CnnD
 pub fn check(train: &Train) -> Result<(), Usage> {
     let features = &train.features;
     let students: &[DetectorKind] = &[StudentTeacher];
-    let options: [(&str, bool, &[DetectorKind]); 26] = [
+    let options: [(&str, bool, &[DetectorKind]); 28] = [
         ("--dry-run", train.dry_run, students),
+        ("--resume", train.resume, students),
+        (
+            "--checkpoint-every",
+            train.checkpoint_every.is_some(),
+            students,
+        ),
         ("--students", train.students.is_some(), students),
         ("--preset", train.preset.is_some(), students),
         ("--steps", train.steps.is_some(), students),

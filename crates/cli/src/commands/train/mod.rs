@@ -6,6 +6,7 @@ mod student_teacher;
 
 use std::path::Path;
 
+use anyhow::Context;
 use pupilla::detector_kind::DetectorKind;
 use pupilla::feature_detectors::FeatureDetectorConfig;
 use pupilla::manifest::Manifest;
@@ -45,6 +46,11 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
         return Ok(());
     };
     model.save(out)?;
+    let checkpoints = student_teacher::checkpoints(train, out);
+    let path = checkpoints.path.display();
+    checkpoints
+        .remove()
+        .with_context(|| format!("cannot remove {path}"))?;
     print(&model, out, json)
 }
 

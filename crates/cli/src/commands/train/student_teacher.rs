@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::bail;
+use pupilla::checkpoints::Checkpoints;
 use pupilla::prepared_files::PreparedFiles;
+use pupilla::record::Recorded;
 use pupilla::student_teacher::{
     BackboneTeacher, Length, ModelManifest, Paper, Plan, Quick, ScaleTeacher, Settings,
     StudentTeacher, StudentTeacherConfig, Training,
@@ -42,15 +44,37 @@ pub fn fit(
     progress: &mut Progress,
 ) -> anyhow::Result<Option<StudentTeacher>> {
     let json = train.json.as_deref();
-    let plan = config.plan(files.training(), files.validation())?;
-    print_plan(&plan, json)?;
-    if train.dry_run {
-        if let Some(target) = json {
-            output::json(target, &plan)?;
+    let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
+    let goes_on = |kept: &Checkpoints| kept.resume && kept.path.exists();
+    if train.dry_run || !checkpoints.as_ref().is_some_and(goes_on) {
+        let plan = config.plan(files.training(), files.validation())?;
+        print_plan(&plan, json)?;
+        if train.dry_run {
+            if let Some(target) = json {
+                output::json(target, &plan)?;
+            }
+            return Ok(None);
         }
-        return Ok(None);
     }
-    Ok(Some(files.fit(config, progress)?))
+    let detector = config.fit_with_checkpoints(
+        files.training(),
+        files.validation(),
+        &files.data().fingerprint,
+        checkpoints.as_ref(),
+        progress,
+    )?;
+    Ok(Some(detector.with_data(files.data().clone())))
+}
+
+/// Beside the model, so that they are on the same disk.
+pub fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
+    let mut path = out.as_os_str().to_owned();
+    path.push(".checkpoint");
+    Checkpoints {
+        path: path.into(),
+        every: train.checkpoint_every.map_or(200, |every| every.get()),
+        resume: train.resume,
+    }
 }
 
 /// What became of each scale.

@@ -1,0 +1,504 @@
+//! Checkpoints of a student–teacher run: the scales that are finished, and everything that a step changes in the one that is not.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use pupilla_core::observer::Observer;
+use serde::{Deserialize, Serialize};
+
+use super::config::StudentTeacherConfig;
+use super::scale_teacher::ScaleTeacher;
+use super::step::{Learning, StudentsInTraining};
+use super::training::Run;
+use super::watch::{Ending, Watch, Watched};
+use crate::checkpoints::{Checkpoints, checksum};
+use crate::device;
+use crate::error::TrainError;
+use crate::network_weights::{export, import, layout};
+use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
+use crate::score::Whitening;
+use crate::weight_file::{self, FileHeader, NamedBytes, NamedTensor, Precision, WeightFile};
+
+/// `kind` of a checkpoint's file.
+const KIND: &str = "student-teacher-checkpoint";
+
+/// Before the names of what belongs to the scale in training, and to its students when their loss was lowest.
+const CURRENT: &str = "current";
+const BEST: &str = "best";
+
+/// The loss of every step of the scale in training.
+const LOSSES: &str = "losses";
+
+/// A scale whose students have learned all they will.
+#[derive(Clone)]
+pub(super) struct Finished {
+    pub students: Vec<PatchNetwork>,
+    pub whitening: Whitening,
+    pub run: Run,
+}
+
+/// A scale in training.
+pub(super) struct Current {
+    pub whitening: Whitening,
+    /// Steps that were planned when it began: a budget's are timed once.
+    pub planned: usize,
+    pub losses: Vec<f64>,
+    pub ending: Option<Ending>,
+    pub students: StudentsInTraining,
+    /// `None` if nothing is watched, or not any more.
+    pub watched: Option<Watched>,
+}
+
+/// The same, to be written.
+pub(super) struct Snapshot<'a> {
+    pub whitening: &'a Whitening,
+    pub planned: usize,
+    pub losses: &'a [f64],
+    pub ending: Option<Ending>,
+    pub students: &'a StudentsInTraining,
+    pub watch: Option<&'a Watch>,
+}
+
+/// What a run has done so far, and where it is kept.
+pub(super) struct Progress<'a> {
+    checkpoints: Option<&'a Checkpoints>,
+    identity: String,
+    started: Instant,
+    /// Seconds that the run had taken before it was resumed.
+    before: f64,
+    pub finished: Vec<Finished>,
+    current: Option<Current>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    #[serde(flatten)]
+    header: FileHeader,
+    /// Settings, teachers and data of the run, in words that are equal for the same run only.
+    identity: String,
+    /// Worker threads: with others, sums are rounded otherwise.
+    threads: usize,
+    /// What the run had taken so far: of a budget, the rest is left.
+    seconds: f64,
+    finished: Vec<Run>,
+    current: Option<CurrentManifest>,
+    /// Of the numbers of all arrays and blobs, in the order in which they are written.
+    crc32: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CurrentManifest {
+    planned: usize,
+    ending: Option<Ending>,
+    /// The framework's names of each student's parameters, by which the optimiser's state knows them.
+    parameters: Vec<Vec<u64>>,
+    watched: Option<WatchedManifest>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WatchedManifest {
+    since: usize,
+    best: Option<BestManifest>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BestManifest {
+    loss: f64,
+    parameters: Vec<Vec<u64>>,
+}
+
+/// Settings, teachers and data of a run, in words that are equal for the same run only.
+fn identity(config: &StudentTeacherConfig, data: &str) -> String {
+    let teachers: Vec<_> = config
+        .teachers
+        .iter()
+        .map(|teacher| {
+            let weights = match teacher {
+                ScaleTeacher::PatchNetwork(teacher) => teacher.network.weights(),
+                // Its manifest has the fingerprint of its file.
+                ScaleTeacher::Backbone { .. } => Vec::new(),
+            };
+            let arrays = weights
+                .iter()
+                .flat_map(|(weight, bias)| [&weight[..], &bias[..]]);
+            (
+                teacher.manifest(),
+                checksum(arrays, std::iter::empty::<&[u8]>()),
+            )
+        })
+        .collect();
+    format!(
+        "{} {:?} {teachers:?} {data}",
+        env!("CARGO_PKG_VERSION"),
+        config.settings
+    )
+}
+
+impl<'a> Progress<'a> {
+    /// Where a run begins: at its beginning, or where its checkpoint says, if that is wanted and there is one. `data` tells the images
+    /// from others.
+    pub fn begin(
+        config: &StudentTeacherConfig,
+        networks: &[PatchNetworkConfig],
+        learning: Learning,
+        data: &str,
+        checkpoints: Option<&'a Checkpoints>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let mut progress = Self {
+            checkpoints,
+            identity: checkpoints.map_or(String::new(), |_| identity(config, data)),
+            started: Instant::now(),
+            before: 0.0,
+            finished: Vec::new(),
+            current: None,
+        };
+        let Some(checkpoints) = checkpoints.filter(|checkpoints| checkpoints.resume) else {
+            return Ok(progress);
+        };
+        if !checkpoints.path.exists() {
+            observer.warn(&format!(
+                "there is no checkpoint {} yet: training starts from the beginning",
+                checkpoints.path.display()
+            ));
+            return Ok(progress);
+        }
+        progress.read(
+            checkpoints,
+            config.settings.students,
+            networks,
+            learning,
+            observer,
+        )?;
+        Ok(progress)
+    }
+
+    /// Seconds since the run began, those before it was resumed among them.
+    pub fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// The scale in training when the checkpoint was written; once.
+    pub fn take_current(&mut self) -> Option<Current> {
+        self.current.take()
+    }
+
+    /// A scale is finished.
+    pub fn finish(&mut self, scale: Finished) -> Result<(), TrainError> {
+        self.finished.push(scale);
+        self.write(None)
+    }
+
+    /// Writes a checkpoint if one is due after so many steps.
+    pub fn after<'s>(
+        &self,
+        step: usize,
+        snapshot: impl FnOnce() -> Snapshot<'s>,
+    ) -> Result<(), TrainError> {
+        match self.checkpoints {
+            Some(checkpoints) if step.is_multiple_of(checkpoints.every) => {
+                self.write(Some(snapshot()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error that ends a run that was asked to stop after so many steps of its scale; what it has done is safe if it keeps checkpoints.
+    pub fn stopped<'s>(&self, step: usize, snapshot: impl FnOnce() -> Snapshot<'s>) -> TrainError {
+        let Some(checkpoints) = self.checkpoints else {
+            return TrainError::Stopped;
+        };
+        match self.write(Some(snapshot())) {
+            Err(error) => error,
+            Ok(()) => TrainError::StoppedWithCheckpoint {
+                step: self.steps() + step,
+                path: checkpoints.path.clone(),
+            },
+        }
+    }
+
+    /// The same for work between the steps, which a resumed run does again: what it had finished before is safe.
+    pub fn stopped_between(&self, error: TrainError) -> TrainError {
+        match (error, self.checkpoints) {
+            (TrainError::Stopped, Some(checkpoints)) if !self.finished.is_empty() => {
+                TrainError::StoppedWithCheckpoint {
+                    step: self.steps(),
+                    path: checkpoints.path.clone(),
+                }
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// Steps of all finished scales.
+    fn steps(&self) -> usize {
+        self.finished.iter().map(|scale| scale.run.steps).sum()
+    }
+
+    fn write(&self, current: Option<Snapshot<'_>>) -> Result<(), TrainError> {
+        let Some(checkpoints) = self.checkpoints else {
+            return Ok(());
+        };
+        let (mut tensors, mut blobs) = (Vec::new(), Vec::new());
+        for (index, scale) in self.finished.iter().enumerate() {
+            let prefix = format!("finished{index}");
+            for (student, network) in scale.students.iter().enumerate() {
+                tensors.extend(export(
+                    &student_name(&prefix, student),
+                    network,
+                    Precision::Full,
+                ));
+            }
+            tensors.extend(whitening_tensors(&prefix, &scale.whitening));
+        }
+        let current = match current {
+            None => None,
+            Some(current) => {
+                tensors.extend(whitening_tensors(CURRENT, current.whitening));
+                blobs.push(NamedBytes {
+                    name: LOSSES.to_string(),
+                    bytes: current
+                        .losses
+                        .iter()
+                        .copied()
+                        .flat_map(f64::to_le_bytes)
+                        .collect(),
+                });
+                let parameters = add_students(CURRENT, current.students, &mut tensors, &mut blobs)?;
+                let watched = match current.watch.map(Watch::state) {
+                    None => None,
+                    Some((since, None)) => Some(WatchedManifest { since, best: None }),
+                    Some((since, Some((loss, students)))) => {
+                        let parameters = add_students(BEST, students, &mut tensors, &mut blobs)?;
+                        let best = Some(BestManifest { loss, parameters });
+                        Some(WatchedManifest { since, best })
+                    }
+                };
+                Some(CurrentManifest {
+                    planned: current.planned,
+                    ending: current.ending,
+                    parameters,
+                    watched,
+                })
+            }
+        };
+        let crc32 = checksum(
+            tensors.iter().map(|tensor| tensor.values.as_slice()),
+            blobs.iter().map(|blob| blob.bytes.as_slice()),
+        );
+        let manifest = Manifest {
+            header: FileHeader::new(KIND),
+            identity: self.identity.clone(),
+            threads: rayon::current_num_threads(),
+            seconds: self.seconds(),
+            finished: self.finished.iter().map(|scale| scale.run).collect(),
+            current,
+            crc32,
+        };
+        weight_file::write_with_bytes(&checkpoints.path, &manifest, tensors, &blobs)?;
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        checkpoints: &Checkpoints,
+        students: usize,
+        networks: &[PatchNetworkConfig],
+        learning: Learning,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let file = WeightFile::open(&checkpoints.path)?;
+        let manifest: Manifest = file.manifest(KIND)?;
+        if manifest.identity != self.identity {
+            return Err(TrainError::OtherRun {
+                path: checkpoints.path.clone(),
+            });
+        }
+        if manifest.threads != rayon::current_num_threads() {
+            observer.warn(&format!(
+                "the run began with {} threads and goes on with {}: the last bits of the result will be others",
+                manifest.threads,
+                rayon::current_num_threads()
+            ));
+        }
+        let of_current = networks.get(manifest.finished.len());
+        if manifest.finished.len() > networks.len()
+            || (manifest.current.is_some() && of_current.is_none())
+        {
+            return Err(file.invalid("it has more scales than the run").into());
+        }
+        // The arrays and bytes that such a run has, in the order in which they were written.
+        let (mut wanted, mut blobs) = (Vec::new(), Vec::new());
+        for (index, network) in networks.iter().take(manifest.finished.len()).enumerate() {
+            let prefix = format!("finished{index}");
+            for student in 0..students {
+                wanted.extend(layout(&student_name(&prefix, student), network));
+            }
+            wanted.extend(whitening_layout(&prefix, network));
+        }
+        if let (Some(current), Some(network)) = (&manifest.current, of_current) {
+            wanted.extend(whitening_layout(CURRENT, network));
+            blobs.push(LOSSES.to_string());
+            let best = current
+                .watched
+                .as_ref()
+                .and_then(|watched| watched.best.as_ref());
+            for prefix in std::iter::once(CURRENT).chain(best.map(|_| BEST)) {
+                for student in 0..students {
+                    wanted.extend(layout(&student_name(prefix, student), network));
+                    blobs.push(optimizer_name(prefix, student));
+                }
+            }
+        }
+        let names: Vec<&str> = blobs.iter().map(String::as_str).collect();
+        let (tensors, blobs) = file.tensors_and_bytes(&wanted, &names)?;
+        let crc32 = checksum(
+            tensors.iter().map(Vec::as_slice),
+            blobs.iter().map(Vec::as_slice),
+        );
+        if crc32 != manifest.crc32 {
+            let damaged = file.invalid("its checksum does not fit: it is damaged");
+            return Err(damaged.into());
+        }
+        let (mut tensors, mut blobs) = (tensors.into_iter(), blobs.into_iter());
+        let plain = device::cpu();
+        for (run, network) in manifest.finished.iter().zip(networks) {
+            let students = (0..students)
+                .map(|_| import(network, &mut tensors, &plain))
+                .collect();
+            self.finished.push(Finished {
+                students,
+                whitening: next_whitening(&mut tensors),
+                run: *run,
+            });
+        }
+        if let (Some(current), Some(network)) = (manifest.current, of_current) {
+            let whitening = next_whitening(&mut tensors);
+            let losses = losses(&blobs.next().unwrap_or_default())
+                .filter(|losses| losses.len() <= current.planned)
+                .ok_or_else(|| file.invalid("the losses do not fit"))?;
+            let mut next = |parameters: &[Vec<u64>]| {
+                let autodiff = device::cpu().autodiff();
+                take_students(
+                    parameters,
+                    students,
+                    network,
+                    &mut tensors,
+                    &mut blobs,
+                    learning,
+                    &autodiff,
+                )
+                .map_err(|reason| file.invalid(reason))
+            };
+            let now = next(&current.parameters)?;
+            let watched = match current.watched {
+                None => None,
+                Some(watched) => Some(Watched {
+                    since: watched.since,
+                    best: match watched.best {
+                        None => None,
+                        Some(best) => Some((best.loss, next(&best.parameters)?)),
+                    },
+                }),
+            };
+            self.current = Some(Current {
+                whitening,
+                planned: current.planned,
+                losses,
+                ending: current.ending,
+                students: now,
+                watched,
+            });
+        }
+        self.before = manifest.seconds;
+        let current = self
+            .current
+            .as_ref()
+            .map_or(0, |current| current.losses.len());
+        observer.resumed((self.steps() + current) as u64);
+        Ok(())
+    }
+}
+
+fn student_name(prefix: &str, student: usize) -> String {
+    format!("{prefix}.student{student}")
+}
+
+fn optimizer_name(prefix: &str, student: usize) -> String {
+    format!("{prefix}.optimizer{student}")
+}
+
+fn whitening_tensors(prefix: &str, whitening: &Whitening) -> [NamedTensor; 2] {
+    let arrays = [
+        ("mean", &whitening.mean),
+        ("deviation", &whitening.deviation),
+    ];
+    arrays.map(|(name, values)| NamedTensor {
+        name: format!("{prefix}.{name}"),
+        shape: vec![values.len()],
+        values: values.clone(),
+        precision: Precision::Full,
+    })
+}
+
+fn whitening_layout(prefix: &str, network: &PatchNetworkConfig) -> [(String, Vec<usize>); 2] {
+    ["mean", "deviation"].map(|name| (format!("{prefix}.{name}"), vec![network.output_channels]))
+}
+
+fn next_whitening(tensors: &mut impl Iterator<Item = Vec<f32>>) -> Whitening {
+    let mut next = || tensors.next().unwrap_or_default();
+    Whitening {
+        mean: next(),
+        deviation: next(),
+    }
+}
+
+/// Adds the students' weights and optimisers; the names of their parameters.
+fn add_students(
+    prefix: &str,
+    students: &StudentsInTraining,
+    tensors: &mut Vec<NamedTensor>,
+    blobs: &mut Vec<NamedBytes>,
+) -> Result<Vec<Vec<u64>>, TrainError> {
+    let mut parameters = Vec::new();
+    for (index, (network, optimizer)) in students.parts().into_iter().enumerate() {
+        parameters.push(network.identities());
+        tensors.extend(export(
+            &student_name(prefix, index),
+            network,
+            Precision::Full,
+        ));
+        blobs.push(NamedBytes {
+            name: optimizer_name(prefix, index),
+            bytes: optimizer.map_err(TrainError::Optimizer)?,
+        });
+    }
+    Ok(parameters)
+}
+
+fn take_students(
+    parameters: &[Vec<u64>],
+    students: usize,
+    network: &PatchNetworkConfig,
+    tensors: &mut impl Iterator<Item = Vec<f32>>,
+    blobs: &mut impl Iterator<Item = Vec<u8>>,
+    learning: Learning,
+    device: &Device,
+) -> Result<StudentsInTraining, String> {
+    let names = 2 * network.weight_shapes().len();
+    if parameters.len() != students || parameters.iter().any(|of_one| of_one.len() != names) {
+        return Err("the number of parameters does not fit".into());
+    }
+    let parts = parameters.iter().map(|names| {
+        let network = import(network, tensors, device).with_identities(names);
+        (network, blobs.next().unwrap_or_default())
+    });
+    StudentsInTraining::from_parts(parts.collect(), learning)
+}
+
+/// The losses from their bytes; `None` if they are no whole numbers of them, or not finite.
+fn losses(bytes: &[u8]) -> Option<Vec<f64>> {
+    let (numbers, rest) = bytes.as_chunks::<8>();
+    let losses: Vec<f64> = numbers.iter().copied().map(f64::from_le_bytes).collect();
+    (rest.is_empty() && losses.iter().all(|loss| loss.is_finite())).then_some(losses)
+}
