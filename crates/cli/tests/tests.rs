@@ -4,6 +4,8 @@ mod backbone;
 mod bad_input;
 mod data;
 mod detectors;
+#[cfg(unix)]
+mod killed;
 mod score;
 mod verdicts;
 mod workflow;
