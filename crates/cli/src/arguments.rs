@@ -1,6 +1,6 @@
 //! Every verb and option of the command line.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -55,6 +55,8 @@ pub enum Command {
     Score(Score),
     /// Look a data set over: images that occur twice, leaks between training and test, outliers, broken files, masks
     Check(Check),
+    /// Train and measure every detector on the same images, and set them side by side
+    Compare(Compare),
     /// Work with teachers, the networks that students learn from
     Teacher(Teacher),
     /// Show everything that a model or teacher file says about itself; without a file, the built-in teachers
@@ -599,6 +601,49 @@ pub struct Backbone {
     #[arg(long)]
     pub resize: Option<Resize>,
     /// Print the pooled 512 features as JSON, to FILE or standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// A data set in the MVTec AD layout with a test part and masks, or a folder of several, such as all of MVTec AD
+    pub data: PathBuf,
+    /// The folder for models, figures and tables; the same command again goes on with what is left
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Which detectors, in the order of the table, by their names at `train --detector` [default: all]
+    #[arg(long, value_delimiter = ',')]
+    pub detectors: Vec<DetectorKind>,
+    /// Patch sizes of student-teacher, measured each by itself and together [default: 33; for several data sets 17,33,65]
+    #[arg(long, value_delimiter = ',')]
+    pub scales: Vec<ReceptiveField>,
+    /// Time for the training of each network, as 10m [default: the number of steps of `pupilla train`]
+    #[arg(long)]
+    pub budget: Option<Budget>,
+    /// Optimiser steps of each network (for each scale)
+    #[arg(long, conflicts_with = "budget")]
+    pub steps: Option<NonZeroUsize>,
+    /// Pretrained weights (as for `pupilla backbone`) for cnn-dictionary, memory-bank and padim; without them they compare a
+    /// teacher's descriptors
+    #[arg(long, value_name = "WEIGHTS")]
+    pub backbone: Option<PathBuf>,
+    /// How images are resized, as for `pupilla train`
+    #[arg(long)]
+    pub resize: Option<String>,
+    /// Seeds of the detectors that are no networks: 0 to N − 1; means and deviations are shown
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seeds: NonZeroU32,
+    /// Seeds of the networks, which take longer
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub network_seeds: NonZeroU32,
+    /// False-positive rate up to which AU-PRO is taken
+    #[arg(long, default_value_t = 0.3, value_parser = rate)]
+    pub fpr_limit: f64,
+    /// Pixels of a mask above this are defective
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=254))]
+    pub mask_threshold: u8,
+    /// Print the comparison as JSON, to FILE or standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
 }

@@ -45,6 +45,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &mut progress),
         Command::Eval(eval) => commands::eval::run(&eval, &mut progress),
         Command::Score(score) => commands::score::run(&score, &mut progress),
+        Command::Compare(compare) => commands::compare::run(&compare, &mut progress),
         Command::Check(check) => return commands::check::run(&check, &mut progress),
         Command::Teacher(teacher) => match teacher.command {
             TeacherCommand::Train(train) => commands::teacher::train(&train, &mut progress),

@@ -2,6 +2,7 @@
 
 mod backbone;
 mod bad_input;
+mod compare;
 mod data;
 mod detectors;
 #[cfg(unix)]

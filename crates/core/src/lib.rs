@@ -11,6 +11,7 @@ pub mod attribution;
 pub mod calibration;
 pub mod calibration_run;
 mod canvas;
+pub mod comparison;
 pub mod dataset;
 pub mod dataset_check;
 pub mod detector;

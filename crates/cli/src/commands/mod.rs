@@ -3,6 +3,7 @@
 pub mod backbone;
 pub mod calibrate;
 pub mod check;
+pub mod compare;
 pub mod demo;
 pub mod eval;
 pub mod info;

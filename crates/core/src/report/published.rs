@@ -48,6 +48,25 @@ impl Published {
     }
 }
 
+impl Published {
+    /// One of the compared systems, by the name that it has here; `None` for a detector that the paper does not compare.
+    pub fn of_detector(&self, detector: &str) -> Option<f64> {
+        let method = match detector {
+            "1-nn" => "1-NN",
+            "oc-svm" => "OC-SVM",
+            "k-means" => "K-Means",
+            "l2-ae" => "ℓ2-AE",
+            "vae" => "VAE",
+            "ssim-ae" => "SSIM-AE",
+            "anogan" => "AnoGAN",
+            "cnn-dictionary" => "CNN dictionary",
+            _ => return None,
+        };
+        let place = METHODS.iter().position(|known| *known == method)?;
+        Some(self.au_pro[place])
+    }
+}
+
 const fn row(category: &'static str, au_pro: [f64; 12]) -> Published {
     Published { category, au_pro }
 }

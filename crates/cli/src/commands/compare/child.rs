@@ -1,0 +1,109 @@
+//! A command of this program in a process of its own: its progress is shown as ours, its time and memory are measured.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use pupilla_core::observer::Observer;
+use serde_json::Value;
+
+use crate::progress::Progress;
+
+/// How often its memory is looked at.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a command took.
+pub struct Child {
+    pub seconds: f64,
+    /// The most that it held at a time. `None` where the system does not tell.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Child {
+    /// Runs a command to its end; its last words as the error if it fails.
+    pub fn run(words: &[String], progress: &mut Progress) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let start = Instant::now();
+        let threads = rayon::current_num_threads().to_string();
+        let mut child = Command::new(&program)
+            .args(words)
+            .args(["--progress", "json", "--threads", &threads])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let (sender, lines) = channel();
+        if let Some(stderr) = child.stderr.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        let mut memory_bytes = None;
+        let mut last = String::new();
+        loop {
+            match lines.recv_timeout(INTERVAL) {
+                Ok(line) => show(&line, progress, &mut last),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            memory_bytes = peak(child.id()).or(memory_bytes);
+            if progress.stop_requested() {
+                // Ctrl-C reaches it as well; a signal to us alone does not. Its last checkpoint stays.
+                let _ = child.kill();
+            }
+        }
+        let status = child.wait().context("cannot wait for a process")?;
+        if !status.success() {
+            let reason = last.strip_prefix("error: ").unwrap_or(&last);
+            bail!(
+                "{}",
+                if reason.is_empty() {
+                    status.to_string()
+                } else {
+                    reason.to_string()
+                }
+            );
+        }
+        Ok(Self {
+            seconds: start.elapsed().as_secs_f64(),
+            memory_bytes,
+        })
+    }
+}
+
+/// Shows an event as if it were ours, and keeps what is none.
+fn show(line: &str, progress: &mut Progress, last: &mut String) {
+    let Ok(event) = serde_json::from_str::<Value>(line) else {
+        line.clone_into(last);
+        return;
+    };
+    let word = |key: &str| event[key].as_str().unwrap_or_default();
+    let number = |key: &str| event[key].as_u64().unwrap_or_default();
+    match word("event") {
+        "start" => progress.start(word("stage"), number("total")),
+        "progress" => progress.advance(number("done"), event["loss"].as_f64()),
+        "finish" => progress.finish(),
+        "warning" => progress.warn(word("text")),
+        "resumed" => progress.resumed(number("step")),
+        // What it will take it takes; and files that are left out end a run here.
+        _ => {}
+    }
+}
+
+/// The most bytes that a process has held so far.
+fn peak(process: u32) -> Option<u64> {
+    // Linux alone says so in a file.
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
