@@ -202,6 +202,7 @@ fn a_run_whose_loss_does_not_fall_ends_early() {
         quick.early_stop = early_stop;
         quick.windows = 1;
         quick.window = Some(17);
+        quick.optimizer = Optimizer::Adam;
         // So low that nothing is learned.
         quick.learning_rate = 1e-12;
         let model = config.fit(&all, &all[..2].to_vec(), &mut Silent).unwrap();
@@ -460,6 +461,9 @@ fn several_scales_are_the_mean_of_each() {
     let of = |teachers: &[ScaleTeacher]| {
         let mut config = config(ReceptiveField::P33, 2);
         config.teachers = teachers.to_vec();
+        if let Training::Quick(quick) = &mut config.settings.training {
+            quick.batch_norm = false;
+        }
         fitted(&config, 44, 40)
     };
     let map = |model: &StudentTeacher| model.anomaly_map(&striped(44, 40, 5)).unwrap();
