@@ -605,6 +605,14 @@ pub struct Backbone {
     pub json: Option<PathBuf>,
 }
 
+/// A way to resize as it was written, once it is clear that it is one.
+fn resize_words(text: &str) -> Result<String, String> {
+    let resize: Result<Resize, _> = text.parse();
+    resize
+        .map(|_| text.to_string())
+        .map_err(|error| error.to_string())
+}
+
 #[derive(Debug, Args)]
 pub struct Compare {
     /// A data set in the MVTec AD layout with a test part and masks, or a folder of several, such as all of MVTec AD
@@ -629,7 +637,7 @@ pub struct Compare {
     #[arg(long, value_name = "WEIGHTS")]
     pub backbone: Option<PathBuf>,
     /// How images are resized, as for `pupilla train`
-    #[arg(long)]
+    #[arg(long, value_parser = resize_words)]
     pub resize: Option<String>,
     /// Seeds of the detectors that are no networks: 0 to N − 1; means and deviations are shown
     #[arg(long, value_name = "N", default_value = "1")]

@@ -127,6 +127,18 @@ fn a_detector_that_fails_is_reported_and_the_others_go_on() {
         "padim,padim",
     ]);
     assert_failure(&twice, 2, &["twice"]);
+    let mut ignored = vec!["compare", text(&parts), "--out", text(&out)];
+    ignored.extend(["--detectors", "padim", "--budget", "10m"]);
+    assert_failure(&run(&ignored), 2, &["--budget", "none of these"]);
+    let wrong = run(&[
+        "compare",
+        text(&parts),
+        "--out",
+        text(&out),
+        "--resize",
+        "huge",
+    ]);
+    assert_failure(&wrong, 2, &["huge"]);
     let nothing = run(&["compare", text(&parts.join("train")), "--out", text(&out)]);
     assert_failure(&nothing, 1, &["train"]);
 }

@@ -20,7 +20,7 @@ use super::scale_teacher::ScaleTeacher;
 use super::seen_images::SeenImages;
 use super::step::{Learning, Planes, StudentsInTraining};
 use super::tiles::{TileOfGrid, Tiling};
-use super::watch::{self, Schedule, Watch};
+use super::watch::{self, Ending, Schedule, Watch};
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{Border, Window};
@@ -381,13 +381,8 @@ impl<'a> Class<'a> {
         let mut next = (step < schedule.steps()).then(|| batch(step));
         while let Some(this) = next.transpose()? {
             if observer.stop_requested() {
-                return Err(progress.stopped(step, || Snapshot {
-                    whitening: self.whitening,
-                    planned: steps,
-                    losses: &losses,
-                    ending: schedule.ending,
-                    students: &self.students,
-                    watch: watch.as_ref(),
+                return Err(progress.stopped(step, || {
+                    self.snapshot(steps, &losses, schedule.ending, watch.as_ref())
                 }));
             }
             let more = step + 1 < schedule.steps();
@@ -413,13 +408,8 @@ impl<'a> Class<'a> {
                 schedule.end_early(step);
                 watch = None;
             }
-            progress.after(step, || Snapshot {
-                whitening: self.whitening,
-                planned: steps,
-                losses: &losses,
-                ending: schedule.ending,
-                students: &self.students,
-                watch: watch.as_ref(),
+            progress.after(step, || {
+                self.snapshot(steps, &losses, schedule.ending, watch.as_ref())
             })?;
         }
         if let Some(mut watching) = watch {
@@ -432,13 +422,8 @@ impl<'a> Class<'a> {
         if quick.batch_norm {
             for index in 0..NORM_BATCHES {
                 if observer.stop_requested() {
-                    return Err(progress.stopped(step, || Snapshot {
-                        whitening: self.whitening,
-                        planned: steps,
-                        losses: &losses,
-                        ending: schedule.ending,
-                        students: &self.students,
-                        watch: None,
+                    return Err(progress.stopped(step, || {
+                        self.snapshot(steps, &losses, schedule.ending, None)
                     }));
                 }
                 // Windows that no step has seen.
@@ -507,7 +492,7 @@ impl<'a> Class<'a> {
         let mut next = (step < steps).then(|| batch(step));
         while let Some(this) = next.transpose()? {
             if observer.stop_requested() {
-                return Err(progress.stopped(step, || self.snapshot(steps, &losses)));
+                return Err(progress.stopped(step, || self.snapshot(steps, &losses, None, None)));
             }
             let read = || (step + 1 < steps).then(|| batch(step + 1));
             let rates = (paper.learning_rate, paper.learning_rate);
@@ -516,21 +501,27 @@ impl<'a> Class<'a> {
             losses.push(loss);
             step += 1;
             observer.advance(step as u64, Some(loss));
-            progress.after(step, || self.snapshot(steps, &losses))?;
+            progress.after(step, || self.snapshot(steps, &losses, None, None))?;
         }
         observer.finish();
         Ok(Run::of(&losses))
     }
 
-    /// A run of the published procedure, to be written.
-    fn snapshot<'s>(&'s self, planned: usize, losses: &'s [f64]) -> Snapshot<'s> {
+    /// Everything that the steps so far have changed, to be written.
+    fn snapshot<'s>(
+        &'s self,
+        planned: usize,
+        losses: &'s [f64],
+        ending: Option<Ending>,
+        watch: Option<&'s Watch>,
+    ) -> Snapshot<'s> {
         Snapshot {
             whitening: self.whitening,
             planned,
             losses,
-            ending: None,
+            ending,
             students: &self.students,
-            watch: None,
+            watch,
         }
     }
 

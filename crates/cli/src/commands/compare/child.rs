@@ -14,6 +14,9 @@ use crate::progress::Progress;
 /// How often its memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long it may take to stop by itself, which leaves a checkpoint of its last step.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// What a command took.
 pub struct Child {
     pub seconds: f64,
@@ -46,6 +49,7 @@ impl Child {
             });
         }
         let mut memory_bytes = None;
+        let mut stopping: Option<Instant> = None;
         let mut last = String::new();
         loop {
             match lines.recv_timeout(INTERVAL) {
@@ -54,8 +58,10 @@ impl Child {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             memory_bytes = peak(child.id()).or(memory_bytes);
-            if progress.stop_requested() {
-                // Ctrl-C reaches it as well; a signal to us alone does not. Its last checkpoint stays.
+            // Ctrl-C reaches it as well; a signal to us alone does not, and its last checkpoint stays.
+            if progress.stop_requested()
+                && stopping.get_or_insert_with(Instant::now).elapsed() > GRACE
+            {
                 let _ = child.kill();
             }
         }

@@ -130,6 +130,7 @@ fn jobs(compare: &Compare, folders: &[PathBuf]) -> anyhow::Result<Vec<Job>> {
     if once.len() < detectors.len() {
         return Err(Usage("--detectors names one twice".to_string()).into());
     }
+    check_belonging(compare, &detectors)?;
     let several = folders.len() > 1;
     let scales = match &compare.scales[..] {
         [] if several => vec![17, 33, 65],
@@ -162,6 +163,36 @@ fn jobs(compare: &Compare, folders: &[PathBuf]) -> anyhow::Result<Vec<Job>> {
         }
     }
     Ok(jobs)
+}
+
+/// Refuses options that none of the detectors has.
+fn check_belonging(compare: &Compare, detectors: &[DetectorKind]) -> Result<(), Usage> {
+    use DetectorKind::{CnnDictionary, MemoryBank, Padim, StudentTeacher};
+    let networks = |kind: &DetectorKind| *kind == StudentTeacher;
+    let others = |kind: &DetectorKind| *kind != StudentTeacher;
+    let on_backbones = |kind: &DetectorKind| matches!(kind, CnnDictionary | MemoryBank | Padim);
+    let has = |which: &dyn Fn(&DetectorKind) -> bool| detectors.iter().any(which);
+    let options = [
+        ("--scales", !compare.scales.is_empty(), has(&networks)),
+        ("--budget", compare.budget.is_some(), has(&networks)),
+        ("--steps", compare.steps.is_some(), has(&networks)),
+        (
+            "--network-seeds",
+            compare.network_seeds.get() > 1,
+            has(&networks),
+        ),
+        ("--seeds", compare.seeds.get() > 1, has(&others)),
+        ("--backbone", compare.backbone.is_some(), has(&on_backbones)),
+    ];
+    match options
+        .iter()
+        .find(|(_, given, applies)| *given && !applies)
+    {
+        Some((option, ..)) => Err(Usage(format!(
+            "{option} belongs to none of these detectors: leave it out, or add one that it belongs to"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn train_words(

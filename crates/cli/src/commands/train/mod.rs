@@ -46,11 +46,14 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
         return Ok(());
     };
     model.save(out)?;
-    let checkpoints = student_teacher::checkpoints(train, out);
-    let path = checkpoints.path.display();
-    checkpoints
-        .remove()
-        .with_context(|| format!("cannot remove {path}"))?;
+    // Another detector's file of that name is not its own.
+    if let Config::StudentTeacher(_) = config {
+        let checkpoints = student_teacher::checkpoints(train, out);
+        let path = checkpoints.path.display();
+        checkpoints
+            .remove()
+            .with_context(|| format!("cannot remove {path}"))?;
+    }
     print(&model, out, json)
 }
 
