@@ -121,7 +121,13 @@ impl Method {
                 search_rate: 0.05,
                 feature_weight: 0.1,
             },
-            _ => return None,
+            DetectorKind::StudentTeacher
+            | DetectorKind::NearestNeighbour
+            | DetectorKind::OneClassSvm
+            | DetectorKind::KMeans
+            | DetectorKind::CnnDictionary
+            | DetectorKind::MemoryBank
+            | DetectorKind::Padim => return None,
         })
     }
 

@@ -1,0 +1,233 @@
+//! The two networks in training, and one step of each method.
+
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
+use burn::module::Module;
+use burn::tensor::{Device, Gradients, Tensor, TensorData, activation};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::architecture::plans;
+use super::config::{Method, Settings};
+use super::losses::{
+    cross_entropy, divergence, reparametrised, squared_error, structural_similarity,
+};
+use super::network::{Beginning, Network};
+use crate::device;
+use crate::normalised_network::HiddenMoments;
+use crate::optimizer::Optimizer;
+use crate::random::{derive_seed, normal};
+
+/// Deviation of a DCGAN's first weights, and its optimisers' β₁ (Radford et al. 2016).
+const ADVERSARIAL_DEVIATION: f32 = 0.02;
+const ADVERSARIAL_MOMENTUM: f32 = 0.5;
+
+/// Two networks (what looks at images, and what makes them) and the state of their optimisers.
+#[derive(Clone)]
+pub(super) struct Learner {
+    pub networks: [Network; 2],
+    pub optimizers: [ModuleOptimizer; 2],
+    method: Method,
+    side: usize,
+    seed: u64,
+    /// With automatic differentiation.
+    device: Device,
+}
+
+/// The names of the losses that a step has.
+pub(super) fn terms(method: &Method) -> &'static [&'static str] {
+    match method {
+        Method::SquaredError { .. } => &["squared error"],
+        Method::Similarity { .. } => &["dissimilarity"],
+        Method::Variational { .. } => &["squared error", "divergence"],
+        Method::Adversarial { .. } => &["generator", "discriminator"],
+    }
+}
+
+/// The optimisers before the first step.
+pub(super) fn optimizers(settings: &Settings) -> [ModuleOptimizer; 2] {
+    let weight_decay = settings.training.weight_decay;
+    let one = || match settings.method {
+        Method::Adversarial { .. } => AdamConfig::new()
+            .with_beta_1(ADVERSARIAL_MOMENTUM)
+            .with_epsilon(1e-8)
+            .with_weight_decay(Some(WeightDecayConfig::new(weight_decay as f32)))
+            .init(),
+        _ => Optimizer::Adam.init(weight_decay),
+    };
+    [one(), one()]
+}
+
+/// The device that networks are trained on.
+pub(super) fn training_device() -> Device {
+    device::cpu().autodiff()
+}
+
+/// What a generator makes of codes, `[batch, latent, 1, 1]`: images in `[0, 1]`. A sigmoid where the publication has a hyperbolic
+/// tangent: the same function on this range.
+pub(super) fn generated(generator: &Network, codes: Tensor<4>) -> Tensor<4> {
+    activation::sigmoid(generator.forward(codes))
+}
+
+/// Standard normal numbers.
+pub(super) fn normals(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| normal(&mut random)).collect()
+}
+
+/// Mean and logarithm of the variance in what a variational encoder says.
+pub(super) fn code_moments(said: Tensor<4>) -> [Tensor<4>; 2] {
+    let [batch, numbers, ..] = said.dims();
+    let latent = numbers / 2;
+    let part = |from: usize| said.clone().slice([0..batch, from..from + latent, 0..1, 0..1]);
+    [part(0), part(latent)]
+}
+
+impl Learner {
+    /// Before the first step.
+    pub fn begin(settings: &Settings) -> Self {
+        let device = training_device();
+        let beginning = match settings.method {
+            Method::Adversarial { .. } => Beginning::Deviation(ADVERSARIAL_DEVIATION),
+            _ => Beginning::FanIn,
+        };
+        let [looking, making] = plans(&settings.method, settings.side());
+        let init = |plan, index| {
+            let seed = derive_seed(settings.seed, "network weights", index);
+            Network::init(plan, beginning, seed, &device)
+        };
+        Self::with_parts([init(looking, 0), init(making, 1)], optimizers(settings), settings)
+    }
+
+    /// From networks on the [`training_device`] and their optimisers.
+    pub fn with_parts(
+        networks: [Network; 2],
+        optimizers: [ModuleOptimizer; 2],
+        settings: &Settings,
+    ) -> Self {
+        Self {
+            networks,
+            optimizers,
+            method: settings.method,
+            side: settings.side(),
+            seed: settings.seed,
+            device: training_device(),
+        }
+    }
+
+    fn tensor(&self, batch: Vec<f32>, device: &Device) -> Tensor<4> {
+        let count = batch.len() / (3 * self.side * self.side);
+        let shape = [count, 3, self.side, self.side];
+        Tensor::from_data(TensorData::new(batch, shape), device)
+    }
+
+    /// Codes for a step, drawn from the prior.
+    fn noise(&self, purpose: &str, batch: usize, step: usize, device: &Device) -> Tensor<4> {
+        let latent = self.method.latent();
+        let seed = derive_seed(self.seed, purpose, step as u64);
+        let values = normals(batch * latent, seed);
+        Tensor::from_data(TensorData::new(values, [batch, latent, 1, 1]), device)
+    }
+
+    fn update(&mut self, index: usize, rate: f64, gradients: &mut Gradients) {
+        let network = &self.networks[index];
+        let of_network = GradientsParams::from_module(gradients, network);
+        self.networks[index] = self.optimizers[index].step(rate, network.clone(), of_network);
+    }
+
+    /// One step on a batch, `[batch, 3, side, side]`; the losses before it, one for each of the [`terms`].
+    pub fn step(&mut self, batch: Vec<f32>, step: usize, rate: f64) -> Vec<f64> {
+        let images = self.tensor(batch, &self.device);
+        match self.method {
+            Method::Adversarial { .. } => self.adversarial_step(images, step, rate),
+            _ => self.reconstruction_step(images, step, rate),
+        }
+    }
+
+    fn reconstruction_step(&mut self, images: Tensor<4>, step: usize, rate: f64) -> Vec<f64> {
+        let [encoder, decoder] = &self.networks;
+        let said = encoder.forward(images.clone());
+        let (loss, losses) = match self.method {
+            Method::Similarity { .. } => {
+                let made = decoder.forward(said);
+                let loss = structural_similarity(made, images).mean().neg() + 1.0;
+                (loss.clone(), vec![loss])
+            }
+            Method::Variational {
+                divergence_weight, ..
+            } => {
+                let [batch, channels, height, width] = images.dims();
+                let [mean, log_variance] = code_moments(said);
+                let noise = self.noise("noise of codes", batch, step, &self.device);
+                let code = reparametrised(mean.clone(), log_variance.clone(), noise);
+                let error = squared_error(decoder.forward(code), images);
+                // Of the summed error and the divergence, both divided by the numbers of an image.
+                let share = divergence_weight / (channels * height * width) as f64;
+                let apart = divergence(mean, log_variance);
+                (error.clone() + apart.clone() * share, vec![error, apart])
+            }
+            Method::SquaredError { .. } | Method::Adversarial { .. } => {
+                let loss = squared_error(decoder.forward(said), images);
+                (loss.clone(), vec![loss])
+            }
+        };
+        let losses = losses.into_iter().map(number).collect();
+        let mut gradients = loss.backward();
+        self.update(0, rate, &mut gradients);
+        self.update(1, rate, &mut gradients);
+        losses
+    }
+
+    /// The discriminator first, then the generator against it as it is now (Goodfellow et al. 2014, with the loss that does not
+    /// saturate).
+    fn adversarial_step(&mut self, images: Tensor<4>, step: usize, rate: f64) -> Vec<f64> {
+        let batch = images.dims()[0];
+        let codes = self.noise("codes", batch, step, &self.device);
+        let made = generated(&self.networks[1], codes);
+        let discriminator = &self.networks[0];
+        let of_real = cross_entropy(discriminator.forward(images), true);
+        let of_made = cross_entropy(discriminator.forward(made.clone().detach()), false);
+        let loss = of_real + of_made;
+        let of_discriminator = number(loss.clone());
+        self.update(0, rate, &mut loss.backward());
+        // Its own weights' gradients are not needed here.
+        let frozen = self.networks[0].clone().no_grad();
+        let loss = cross_entropy(frozen.forward(made), true);
+        let of_generator = number(loss.clone());
+        self.update(1, rate, &mut loss.backward());
+        vec![of_generator, of_discriminator]
+    }
+
+    /// Takes a batch's statistics for batch norm to be folded with; nothing without it.
+    pub fn observe(&self, batch: Vec<f32>, index: usize, moments: &mut [HiddenMoments; 2]) {
+        let device = device::cpu();
+        let [discriminator, generator] = self.plain();
+        let images = self.tensor(batch, &device);
+        let codes = self.noise("observed codes", images.dims()[0], index, &device);
+        let made = activation::sigmoid(generator.observe(codes, &mut moments[1]));
+        // As in training: real images and made ones by themselves.
+        discriminator.observe(images, &mut moments[0]);
+        discriminator.observe(made, &mut moments[0]);
+    }
+
+    /// The networks as they are, without automatic differentiation.
+    fn plain(&self) -> [Network; 2] {
+        let device = device::cpu();
+        let [looking, making] = plans(&self.method, self.side);
+        let plain = |plan, network: &Network| {
+            Network::with_arrays(plan, &mut network.arrays().into_iter(), &device)
+        };
+        [plain(looking, &self.networks[0]), plain(making, &self.networks[1])]
+    }
+
+    /// The trained networks, batch norm folded in.
+    pub fn folded(&self, moments: &[HiddenMoments; 2]) -> [Network; 2] {
+        let device = device::cpu();
+        [0, 1].map(|index: usize| self.networks[index].fold(&moments[index], &device))
+    }
+}
+
+/// The value of a loss.
+fn number(loss: Tensor<1>) -> f64 {
+    f64::from(loss.inner().into_scalar::<f32>())
+}
