@@ -54,6 +54,23 @@ impl DetectorKind {
         Self::Padim,
     ];
 
+    /// Whether it is a network that is trained step by step, and so for as many steps or as long as is wanted.
+    pub const fn is_trained_in_steps(self) -> bool {
+        match self {
+            Self::StudentTeacher
+            | Self::SquaredErrorAutoencoder
+            | Self::SimilarityAutoencoder
+            | Self::VariationalAutoencoder
+            | Self::AnoGan => true,
+            Self::NearestNeighbour
+            | Self::OneClassSvm
+            | Self::KMeans
+            | Self::CnnDictionary
+            | Self::MemoryBank
+            | Self::Padim => false,
+        }
+    }
+
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {

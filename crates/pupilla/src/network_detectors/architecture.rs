@@ -142,7 +142,7 @@ mod tests {
         Method::SquaredError { latent: 100 },
         Method::Variational {
             latent: 7,
-            divergence_weight: 1.0,
+            kl_weight: 1.0,
         },
         Method::Adversarial {
             latent: 5,

@@ -75,7 +75,7 @@ pub enum Method {
         /// Length of the code (100).
         latent: usize,
         /// Weight of the divergence from the prior beside the summed squared error (1).
-        divergence_weight: f64,
+        kl_weight: f64,
     },
     /// AnoGAN (Schlegl et al. 2017): a DCGAN, and for each image a search for the code whose image is most like it; its score is the
     /// absolute residual.
@@ -113,7 +113,7 @@ impl Method {
             DetectorKind::SimilarityAutoencoder => Self::Similarity { latent: 100 },
             DetectorKind::VariationalAutoencoder => Self::Variational {
                 latent: 100,
-                divergence_weight: 1.0,
+                kl_weight: 1.0,
             },
             DetectorKind::AnoGan => Self::Adversarial {
                 latent: 64,
@@ -180,10 +180,10 @@ impl Method {
         match *self {
             Self::SquaredError { .. } | Self::Similarity { .. } => Ok(()),
             Self::Variational {
-                divergence_weight, ..
+                kl_weight, ..
             } => check_rules([(
-                "divergence weight",
-                (0.0..=1e6).contains(&divergence_weight),
+                "kl weight",
+                (0.0..=1e6).contains(&kl_weight),
                 "0 to a million".to_string(),
             )]),
             Self::Adversarial {

@@ -154,7 +154,7 @@ impl Learner {
                 (loss.clone(), vec![loss])
             }
             Method::Variational {
-                divergence_weight, ..
+                kl_weight, ..
             } => {
                 let [batch, channels, height, width] = images.dims();
                 let [mean, log_variance] = code_moments(said);
@@ -162,7 +162,7 @@ impl Learner {
                 let code = reparametrised(mean.clone(), log_variance.clone(), noise);
                 let error = squared_error(decoder.forward(code), images);
                 // Of the summed error and the divergence, both divided by the numbers of an image.
-                let share = divergence_weight / (channels * height * width) as f64;
+                let share = kl_weight / (channels * height * width) as f64;
                 let apart = divergence(mean, log_variance);
                 (error.clone() + apart.clone() * share, vec![error, apart])
             }
@@ -230,4 +230,106 @@ impl Learner {
 /// The value of a loss.
 fn number(loss: Tensor<1>) -> f64 {
     f64::from(loss.inner().into_scalar::<f32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::super::config::NetworkDetectorConfig;
+    use super::super::network::{Direction, LayerPlan};
+    use super::*;
+    use crate::detector_kind::DetectorKind;
+    use pupilla_core::image::resize::Resize;
+
+    /// What PyTorch says, see `tests/oracle/make_network_detectors.py`.
+    #[derive(Deserialize)]
+    struct Oracle {
+        steps: Steps,
+    }
+
+    #[derive(Deserialize)]
+    struct Steps {
+        batch: Vec<f32>,
+        down: Vec<f32>,
+        up: Vec<f32>,
+        down_bias: Vec<f32>,
+        up_bias: Vec<f32>,
+        losses: Vec<f64>,
+        after: Vec<Vec<f32>>,
+    }
+
+    #[test]
+    fn five_steps_on_the_squared_error_are_those_of_pytorch() {
+        let text = include_str!("../../tests/oracle/network_detectors.json");
+        let Oracle { steps } = serde_json::from_str(text).unwrap();
+        let layer = |direction, channels, slope| LayerPlan {
+            direction,
+            channels,
+            kernel: 4,
+            stride: 2,
+            padding: 1,
+            slope,
+            normalised: false,
+        };
+        let device = training_device();
+        let network = |plan, arrays: [Vec<f32>; 2]| {
+            Network::with_arrays(vec![plan], &mut arrays.into_iter(), &device)
+        };
+        let networks = [
+            network(
+                layer(Direction::Down, [3, 5], 0.2),
+                [steps.down, steps.down_bias],
+            ),
+            network(layer(Direction::Up, [5, 3], 1.0), [steps.up, steps.up_bias]),
+        ];
+        let config = NetworkDetectorConfig::new(DetectorKind::SquaredErrorAutoencoder);
+        let mut settings = config.unwrap().settings;
+        settings.resize = Resize::Square(8);
+        let mut learner = Learner::with_parts(networks, optimizers(&settings), &settings);
+        for (step, expected) in steps.losses.into_iter().enumerate() {
+            let losses = learner.step(steps.batch.clone(), step, 1e-2);
+            assert!((losses[0] - expected).abs() < 1e-6 * expected.max(1.0));
+        }
+        let arrays = learner.networks.iter().flat_map(Network::arrays);
+        for (found, expected) in arrays.zip(&steps.after) {
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
+            }
+        }
+    }
+
+    /// On the batch whose statistics it was folded with, a network computes what it did with batch norm.
+    #[test]
+    fn folded_networks_compute_what_normalised_ones_do() {
+        let config = NetworkDetectorConfig::new(DetectorKind::AnoGan);
+        let mut settings = config.unwrap().settings;
+        settings.resize = Resize::Square(32);
+        let mut learner = Learner::begin(&settings);
+        // Biases and scales that are not those of the beginning.
+        let batch: Vec<f32> = normals(4 * 3 * 32 * 32, 1).iter().map(|x| x.abs()).collect();
+        for step in 0..2 {
+            learner.step(batch.clone(), step, 0.05);
+        }
+        let device = device::cpu();
+        let plain = learner.plain();
+        let inputs = [
+            learner.tensor(batch, &device),
+            learner.noise("any", 4, 0, &device),
+        ];
+        let mut moments: [HiddenMoments; 2] = Default::default();
+        let normalised = [0, 1].map(|index: usize| {
+            let output = plain[index].observe(inputs[index].clone(), &mut moments[index]);
+            crate::patch_network::values(output)
+        });
+        let folded = learner.folded(&moments);
+        for (index, expected) in normalised.iter().enumerate() {
+            let found = crate::patch_network::values(folded[index].forward(inputs[index].clone()));
+            let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-3 * largest, "{found}, {expected}");
+            }
+        }
+    }
 }

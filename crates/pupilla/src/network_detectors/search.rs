@@ -118,3 +118,57 @@ impl Adam {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::NetworkDetectorConfig;
+    use super::super::learner::Learner;
+    use super::*;
+    use crate::detector_kind::DetectorKind;
+    use crate::device;
+    use pupilla_core::image::resize::Resize;
+
+    /// Sum of absolute differences.
+    fn apart(one: &Tensor<4>, other: &Tensor<4>) -> f32 {
+        (one.clone() - other.clone()).abs().sum().into_scalar()
+    }
+
+    /// An image that the generator can make is found nearer the longer the search, wherever it begins.
+    #[test]
+    fn a_longer_search_comes_nearer() {
+        let config = NetworkDetectorConfig::new(DetectorKind::AnoGan);
+        let mut settings = config.unwrap().settings;
+        settings.resize = Resize::Square(16);
+        let networks = Learner::begin(&settings).folded(&Default::default());
+        // Weights of the beginning make nearly grey images: ones that differ need larger codes.
+        let code = normals(settings.method.latent(), 5);
+        let code: Vec<f32> = code.iter().map(|x| 30.0 * x).collect();
+        let shape = [1, settings.method.latent(), 1, 1];
+        let code = Tensor::from_data(TensorData::new(code, shape), &device::cpu());
+        let image = generated(&networks[1], code);
+        let networks = for_search(networks);
+        let search = |steps| {
+            let search = Search {
+                steps,
+                rate: 1.0,
+                ..Search::of(&settings.method, 0).unwrap()
+            };
+            apart(&search.nearest(&networks, image.clone()), &image)
+        };
+        let [none, some, many] = [0, 5, 60].map(search);
+        assert!(many < 0.7 * none && many <= some && some <= none, "{none}, {some}, {many}");
+    }
+
+    #[test]
+    fn adam_follows_its_published_rule() {
+        let mut adam = Adam::new(1);
+        let mut value = [1.0];
+        // The first step is the rate whatever the gradient's size.
+        adam.step(&mut value, &[123.0], 0.1);
+        assert!((value[0] - 0.9).abs() < 1e-6);
+        adam.step(&mut value, &[-41.0], 0.1);
+        // m = 0.9 · 12.3 − 4.1, v = 0.999 · 15.129 + 1.681, both by their bias.
+        let expected = 0.9 - 0.1 * (6.97 / 0.19) / (16.794_871f32 / 0.001_999).sqrt();
+        assert!((value[0] - expected).abs() < 1e-5, "{}", value[0]);
+    }
+}
