@@ -217,24 +217,64 @@ fn networks_say_what_they_will_take_and_what_is_wrong() {
     let (folder, parts) = dataset();
     let out = folder.path().join("m.pupilla");
     let train = |detector, more: &[&str]| {
-        let mut words = vec!["train", text(&parts), "--out", text(&out), "--detector", detector];
+        let mut words = vec![
+            "train",
+            text(&parts),
+            "--out",
+            text(&out),
+            "--detector",
+            detector,
+        ];
         words.extend(more);
         run(&words)
     };
-    let output = train("l2-ae", &["--dry-run", "--resize", "16", "--steps", "7", "--json"]);
+    let output = train(
+        "l2-ae",
+        &["--dry-run", "--resize", "16", "--steps", "7", "--json"],
+    );
     assert_success(&output);
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(plan["steps"], 7);
     assert!(plan["seconds_per_step"].as_f64().unwrap() > 0.0);
 
     for (detector, more, code, words) in [
-        ("l2-ae", &["--resize", "100"][..], 1, &["resize", "power of two from 16 to 512"][..]),
-        ("vae", &["--resize", "keep:64"], 1, &["resize", "power of two"]),
-        ("anogan", &["--search-steps", "2001"], 1, &["search steps", "1 to 2000"]),
-        ("ssim-ae", &["--latent", "2000"], 1, &["latent", "1 to 1024"]),
-        ("anogan", &["--batch", "1"], 1, &["batch", "2 to 256"]),
-        ("anogan", &["--budget", "1s"], 1, &["budget is too small", "at least --budget"]),
-        ("l2-ae", &["--steps", "2", "--budget", "1m"], 2, &["cannot be used with"]),
+        (
+            "l2-ae",
+            &["--resize", "100"][..],
+            2,
+            &["resize", "power of two from 16 to 512"][..],
+        ),
+        (
+            "vae",
+            &["--resize", "keep:64"],
+            2,
+            &["resize", "power of two"],
+        ),
+        (
+            "anogan",
+            &["--search-steps", "2001"],
+            2,
+            &["search steps", "1 to 2000"],
+        ),
+        (
+            "ssim-ae",
+            &["--latent", "2000"],
+            2,
+            &["latent", "1 to 1024"],
+        ),
+        ("anogan", &["--batch", "1"], 2, &["batch", "2 to 256"]),
+        (
+            "anogan",
+            &["--budget", "1s"],
+            1,
+            &["budget is too small", "at least --budget"],
+        ),
+        (
+            "l2-ae",
+            &["--steps", "2", "--budget", "1m"],
+            2,
+            &["cannot be used with"],
+        ),
     ] {
         assert_failure(&train(detector, more), code, words);
         assert!(!out.exists());
@@ -246,7 +286,14 @@ fn a_network_that_was_stopped_goes_on() {
     let (folder, parts) = dataset();
     let out = folder.path().join("m.pupilla");
     let train = |more: &[&str]| {
-        let mut words = vec!["train", text(&parts), "--out", text(&out), "--detector", "vae"];
+        let mut words = vec![
+            "train",
+            text(&parts),
+            "--out",
+            text(&out),
+            "--detector",
+            "vae",
+        ];
         words.extend(["--resize", "16", "--steps", "6", "--checkpoint-every", "2"]);
         words.extend(more);
         run(&words)

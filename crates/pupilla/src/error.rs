@@ -96,7 +96,9 @@ pub enum TrainError {
         missing_seconds: u64,
     },
     /// The time budget does not reach for the fewest steps that teach anything.
-    #[error("the budget is too small: {what} learns nothing in fewer than {steps} steps, which with everything beside them take about {smallest_seconds} s here; give at least --budget {smallest_seconds}s, or set --steps")]
+    #[error(
+        "the budget is too small: {what} learns nothing in fewer than {steps} steps, which with everything beside them take about {smallest_seconds} s here; give at least --budget {smallest_seconds}s, or set --steps"
+    )]
     BudgetBelowSmallest {
         /// Which detector.
         what: DetectorKind,

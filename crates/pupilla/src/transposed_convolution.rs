@@ -205,9 +205,15 @@ impl TransposedConvolutionGradients for Flex {
             from_values(sums.iter().map(|&sum| sum as f32).collect(), [channels])
         });
         let mut full = vec![0.0; shape.input_len()];
-        rows(size, padding, &mut gradient, &mut full, |_, inner, outer| {
-            outer.copy_from_slice(inner);
-        });
+        rows(
+            size,
+            padding,
+            &mut gradient,
+            &mut full,
+            |_, inner, outer| {
+                outer.copy_from_slice(inner);
+            },
+        );
         let input_gradient = wanted[0].then(|| {
             let mut result = vec![0.0; shape.output_len()];
             with_values(&weight, |weight| {

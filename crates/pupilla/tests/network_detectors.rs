@@ -349,9 +349,15 @@ fn a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes() {
             ),
             "{kind}"
         );
-        assert!(bytes(&run(&config, &mut Silent).unwrap()) == expected, "{kind}");
+        assert!(
+            bytes(&run(&config, &mut Silent).unwrap()) == expected,
+            "{kind}"
+        );
         // What is left is the checkpoint of step 4.
-        assert!(bytes(&run(&config, &mut Silent).unwrap()) == expected, "{kind}");
+        assert!(
+            bytes(&run(&config, &mut Silent).unwrap()) == expected,
+            "{kind}"
+        );
         let mut other = config.clone();
         other.settings.seed = 1;
         assert!(matches!(

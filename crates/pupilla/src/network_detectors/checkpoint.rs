@@ -51,11 +51,7 @@ struct Manifest {
 
 /// Settings and data of a run, in words that are equal for the same run only.
 fn identity(config: &NetworkDetectorConfig, data: &str) -> String {
-    format!(
-        "{} {:?} {data}",
-        env!("CARGO_PKG_VERSION"),
-        config.settings
-    )
+    format!("{} {:?} {data}", env!("CARGO_PKG_VERSION"), config.settings)
 }
 
 impl State {
@@ -121,10 +117,13 @@ impl State {
             tensors.iter().map(|tensor| tensor.values.as_slice()),
             contents.iter().map(Vec::as_slice),
         );
-        let blobs = BLOBS.into_iter().zip(contents).map(|(name, bytes)| NamedBytes {
-            name: name.to_string(),
-            bytes,
-        });
+        let blobs = BLOBS
+            .into_iter()
+            .zip(contents)
+            .map(|(name, bytes)| NamedBytes {
+                name: name.to_string(),
+                bytes,
+            });
         let manifest = Manifest {
             header: FileHeader::new(KIND),
             identity: identity(config, data),
@@ -177,7 +176,10 @@ impl State {
             return Err(error.into());
         }
         let fit = layouts.iter().zip(&manifest.parameters);
-        if !fit.into_iter().all(|(layout, names)| layout.len() == names.len()) {
+        if !fit
+            .into_iter()
+            .all(|(layout, names)| layout.len() == names.len())
+        {
             return Err(file.invalid("the number of parameters does not fit").into());
         }
         let [of_first, of_second, losses] = &blobs[..] else {

@@ -179,9 +179,7 @@ impl Method {
     fn check(&self) -> Result<(), TrainError> {
         match *self {
             Self::SquaredError { .. } | Self::Similarity { .. } => Ok(()),
-            Self::Variational {
-                kl_weight, ..
-            } => check_rules([(
+            Self::Variational { kl_weight, .. } => check_rules([(
                 "kl weight",
                 (0.0..=1e6).contains(&kl_weight),
                 "0 to a million".to_string(),
@@ -287,7 +285,9 @@ impl Settings {
             ),
             (
                 "steps",
-                length.steps().is_none_or(|steps| (1..=MOST_STEPS).contains(&steps)),
+                length
+                    .steps()
+                    .is_none_or(|steps| (1..=MOST_STEPS).contains(&steps)),
                 format!("1 to {MOST_STEPS}"),
             ),
             (

@@ -1,8 +1,8 @@
 //! The two networks in training, and one step of each method.
 
+use burn::module::Module;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
-use burn::module::Module;
 use burn::tensor::{Device, Gradients, Tensor, TensorData, activation};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -79,7 +79,10 @@ pub(super) fn normals(count: usize, seed: u64) -> Vec<f32> {
 pub(super) fn code_moments(said: Tensor<4>) -> [Tensor<4>; 2] {
     let [batch, numbers, ..] = said.dims();
     let latent = numbers / 2;
-    let part = |from: usize| said.clone().slice([0..batch, from..from + latent, 0..1, 0..1]);
+    let part = |from: usize| {
+        said.clone()
+            .slice([0..batch, from..from + latent, 0..1, 0..1])
+    };
     [part(0), part(latent)]
 }
 
@@ -96,7 +99,11 @@ impl Learner {
             let seed = derive_seed(settings.seed, "network weights", index);
             Network::init(plan, beginning, seed, &device)
         };
-        Self::with_parts([init(looking, 0), init(making, 1)], optimizers(settings), settings)
+        Self::with_parts(
+            [init(looking, 0), init(making, 1)],
+            optimizers(settings),
+            settings,
+        )
     }
 
     /// From networks on the [`training_device`] and their optimisers.
@@ -153,9 +160,7 @@ impl Learner {
                 let loss = structural_similarity(made, images).mean().neg() + 1.0;
                 (loss.clone(), vec![loss])
             }
-            Method::Variational {
-                kl_weight, ..
-            } => {
+            Method::Variational { kl_weight, .. } => {
                 let [batch, channels, height, width] = images.dims();
                 let [mean, log_variance] = code_moments(said);
                 let noise = self.noise("noise of codes", batch, step, &self.device);
@@ -217,7 +222,10 @@ impl Learner {
         let plain = |plan, network: &Network| {
             Network::with_arrays(plan, &mut network.arrays().into_iter(), &device)
         };
-        [plain(looking, &self.networks[0]), plain(making, &self.networks[1])]
+        [
+            plain(looking, &self.networks[0]),
+            plain(making, &self.networks[1]),
+        ]
     }
 
     /// The trained networks, batch norm folded in.
@@ -308,7 +316,10 @@ mod tests {
         settings.resize = Resize::Square(32);
         let mut learner = Learner::begin(&settings);
         // Biases and scales that are not those of the beginning.
-        let batch: Vec<f32> = normals(4 * 3 * 32 * 32, 1).iter().map(|x| x.abs()).collect();
+        let batch: Vec<f32> = normals(4 * 3 * 32 * 32, 1)
+            .iter()
+            .map(|x| x.abs())
+            .collect();
         for step in 0..2 {
             learner.step(batch.clone(), step, 0.05);
         }
@@ -328,7 +339,10 @@ mod tests {
             let found = crate::patch_network::values(folded[index].forward(inputs[index].clone()));
             let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
             for (found, expected) in found.iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-3 * largest, "{found}, {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-3 * largest,
+                    "{found}, {expected}"
+                );
             }
         }
     }

@@ -19,7 +19,8 @@ pub(crate) fn structural_similarity(one: Tensor<4>, other: Tensor<4>) -> Tensor<
     let product = means[0].clone() * means[1].clone();
     let covariance = window_mean(one.clone() * other.clone()) - product.clone();
     let squares_of_means = squares[0].clone() + squares[1].clone();
-    let variances = window_mean(one.clone() * one + other.clone() * other) - squares_of_means.clone();
+    let variances =
+        window_mean(one.clone() * one + other.clone() * other) - squares_of_means.clone();
     let similar = (product * 2.0 + STABILISERS[0]) * (covariance * 2.0 + STABILISERS[1]);
     let scale = (squares_of_means + STABILISERS[0]) * (variances + STABILISERS[1]);
     (similar / scale).mean_dim(1)
@@ -170,7 +171,10 @@ mod tests {
         let gradients = loss.clone().backward();
         assert!((scalar(loss.inner()) - case.loss).abs() < 1e-5);
         let gradient = values(one.grad(&gradients).unwrap());
-        let largest = case.gradient.iter().fold(0.0f32, |max, value| max.max(value.abs()));
+        let largest = case
+            .gradient
+            .iter()
+            .fold(0.0f32, |max, value| max.max(value.abs()));
         assert_close(&gradient, &case.gradient, 2e-4 * largest);
     }
 

@@ -65,7 +65,9 @@ impl NetworkDetector {
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), WriteError> {
         let manifest = self.manifest();
-        let named = names(&manifest.settings.method).into_iter().zip(self.networks());
+        let named = names(&manifest.settings.method)
+            .into_iter()
+            .zip(self.networks());
         let tensors = named.flat_map(|(name, network)| network.export(name));
         weight_file::write(path, manifest, tensors.collect())
     }

@@ -123,7 +123,11 @@ impl Network {
                 }
             };
             let count = layer.weight_shape().iter().product();
-            arrays.push((0..count).map(|_| deviation * normal(&mut random)).collect());
+            arrays.push(
+                (0..count)
+                    .map(|_| deviation * normal(&mut random))
+                    .collect(),
+            );
             arrays.push(vec![0.0; layer.channels[1]]);
             if layer.normalised {
                 arrays.push(vec![1.0; layer.channels[1]]);

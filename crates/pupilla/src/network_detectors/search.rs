@@ -50,7 +50,11 @@ impl Search {
     /// # Shapes
     /// - `image`: `[1, 3, side, side]`, on the plain device
     /// - output: the same
-    pub fn nearest(&self, [discriminator, generator]: &[Network; 2], image: Tensor<4>) -> Tensor<4> {
+    pub fn nearest(
+        &self,
+        [discriminator, generator]: &[Network; 2],
+        image: Tensor<4>,
+    ) -> Tensor<4> {
         let device = training_device();
         let image = Tensor::from_inner(image);
         let features = discriminator.features(image.clone());
@@ -62,8 +66,8 @@ impl Search {
             let made = generated(generator, codes.clone());
             let apart = (made.clone() - image.clone()).abs().sum();
             let different = discriminator.features(made.clone()) - features.clone();
-            let loss = apart * (1.0 - self.feature_weight)
-                + different.abs().sum() * self.feature_weight;
+            let loss =
+                apart * (1.0 - self.feature_weight) + different.abs().sum() * self.feature_weight;
             let now = loss.clone().inner().into_scalar::<f32>();
             // A loss that is no number is never the best: the caller sees the first image, and finds out.
             if best.as_ref().is_none_or(|(least, _)| now < *least) {
@@ -156,7 +160,10 @@ mod tests {
             apart(&search.nearest(&networks, image.clone()), &image)
         };
         let [none, some, many] = [0, 5, 60].map(search);
-        assert!(many < 0.7 * none && many <= some && some <= none, "{none}, {some}, {many}");
+        assert!(
+            many < 0.7 * none && many <= some && some <= none,
+            "{none}, {some}, {many}"
+        );
     }
 
     #[test]

@@ -130,7 +130,9 @@ impl NetworkDetectorConfig {
         while let Some(batch) = next.transpose()? {
             if observer.stop_requested() {
                 return Err(match checkpoints {
-                    Some(checkpoints) => self.stopped(TrainError::Stopped, state, data, checkpoints),
+                    Some(checkpoints) => {
+                        self.stopped(TrainError::Stopped, state, data, checkpoints)
+                    }
                     None => TrainError::Stopped,
                 });
             }
@@ -337,7 +339,11 @@ mod tests {
         let config = NetworkDetectorConfig::new(DetectorKind::AnoGan).unwrap();
         assert_eq!(config.steps_within(70, 0.0, &trial).unwrap(), 120);
         match config.steps_within(70, 11.0, &trial) {
-            Err(error @ TrainError::BudgetBelowSmallest { smallest_seconds, .. }) => {
+            Err(
+                error @ TrainError::BudgetBelowSmallest {
+                    smallest_seconds, ..
+                },
+            ) => {
                 // 11 s are gone, 10 s are for validation, 100 steps take 50 s; and a tenth.
                 assert_eq!(smallest_seconds, 80);
                 assert!(error.to_string().contains("--budget 80s"), "{error}");

@@ -8,8 +8,8 @@ mod student_teacher;
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla::detector_kind::DetectorKind;
 use pupilla::checkpoints::Checkpoints;
+use pupilla::detector_kind::DetectorKind;
 use pupilla::feature_detectors::FeatureDetectorConfig;
 use pupilla::manifest::Manifest;
 use pupilla::model::Model;
