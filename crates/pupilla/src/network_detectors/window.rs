@@ -1,5 +1,5 @@
-//! The Gaussian window of SSIM as an operation with a gradient of its own: a separable filter of 11×11 pixels, which as convolutions of
-//! a framework would take longer than the autoencoder.
+//! The Gaussian window of SSIM as an operation with a gradient of its own: a separable filter of 11×11 pixels, whose gradient is its
+//! transpose.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
