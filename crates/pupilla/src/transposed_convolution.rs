@@ -100,11 +100,11 @@ fn convolution(input: [usize; 4], weight: [usize; 4], stride: usize) -> Conv2d {
 }
 
 /// Copies between planes and those with `padding` pixels more on every side: `copy` gets a row of the one and its place in the other.
-fn rows<'a>(
+fn rows(
     size: [usize; 2],
     padding: usize,
-    inner: &'a mut [f32],
-    outer: &'a mut [f32],
+    inner: &mut [f32],
+    outer: &mut [f32],
     copy: impl Fn(usize, &mut [f32], &mut [f32]),
 ) {
     let [height, width] = size;

@@ -175,11 +175,8 @@ impl State {
             let error = file.invalid("its checksum does not fit: it is damaged");
             return Err(error.into());
         }
-        let fit = layouts.iter().zip(&manifest.parameters);
-        if !fit
-            .into_iter()
-            .all(|(layout, names)| layout.len() == names.len())
-        {
+        let mut fit = layouts.iter().zip(&manifest.parameters);
+        if !fit.all(|(layout, names)| layout.len() == names.len()) {
             return Err(file.invalid("the number of parameters does not fit").into());
         }
         let [of_first, of_second, losses] = &blobs[..] else {

@@ -218,14 +218,7 @@ impl Learner {
     /// The networks as they are, without automatic differentiation.
     fn plain(&self) -> [Network; 2] {
         let device = device::cpu();
-        let [looking, making] = plans(&self.method, self.side);
-        let plain = |plan, network: &Network| {
-            Network::with_arrays(plan, &mut network.arrays().into_iter(), &device)
-        };
-        [
-            plain(looking, &self.networks[0]),
-            plain(making, &self.networks[1]),
-        ]
+        [0, 1].map(|index: usize| self.networks[index].on(&device))
     }
 
     /// The trained networks, batch norm folded in.

@@ -164,6 +164,11 @@ impl Network {
         }
     }
 
+    /// The same numbers on another device.
+    pub fn on(&self, device: &Device) -> Self {
+        Self::with_arrays(self.plan.0.clone(), &mut self.arrays().into_iter(), device)
+    }
+
     /// Its numbers in the order of [`layout`].
     pub fn arrays(&self) -> Vec<Vec<f32>> {
         let of_layer = |layer: &Layer| {

@@ -93,7 +93,7 @@ impl Search {
 /// The networks as a search needs them: gradients reach the code through them, and stop there.
 pub(crate) fn for_search(networks: [Network; 2]) -> [Network; 2] {
     let device = training_device();
-    networks.map(|network| network.to_device(&device).no_grad())
+    networks.map(|network| network.on(&device).no_grad())
 }
 
 /// Adam on a few numbers.
