@@ -103,19 +103,11 @@ fn training() {
 #[test]
 fn training_networks() {
     let (folder, parts) = dataset();
-    for detector in ["vae", "anogan"] {
-        let folder = tempfile::tempdir_in(folder.path()).unwrap();
-        let own = folder.path().join("parts");
-        std::fs::create_dir(&own).unwrap();
-        for name in listing(&parts.join("train/good")) {
-            std::fs::copy(parts.join("train/good").join(&name), own.join(&name)).unwrap();
-        }
-        let command = ["train", text(&own), "--detector", detector];
-        let more = ["--resize", "16", "--steps", "12", "--batch", "2"];
-        let resumed = kill(folder.path(), &[&command[..], &more].concat());
-        eprintln!("{} kills, resumed {resumed} times", wanted_kills());
-        assert!(resumed > 0);
-    }
+    let command = ["train", text(&parts), "--detector", "anogan"];
+    let more = ["--resize", "16", "--steps", "12", "--batch", "2"];
+    let resumed = kill(folder.path(), &[&command[..], &more].concat());
+    eprintln!("{} kills, resumed {resumed} times", wanted_kills());
+    assert!(resumed > 0);
 }
 
 #[test]
