@@ -228,14 +228,6 @@ impl Network {
         self.through(&self.layers[..hidden], input, &mut |_| {})
     }
 
-    /// What the last layer makes of [`features`](Self::features).
-    pub fn from_features(&self, features: Tensor<4>) -> Tensor<4> {
-        match (self.layers.last(), self.plan.0.last()) {
-            (Some(layer), Some(plan)) => layer.apply(plan, features, &mut |_| {}),
-            _ => features,
-        }
-    }
-
     /// Adds a batch's statistics, to [`fold`](Self::fold) batch norm with; and the output.
     pub fn observe(&self, input: Tensor<4>, moments: &mut HiddenMoments) -> Tensor<4> {
         let mut of_layers = Vec::new();
