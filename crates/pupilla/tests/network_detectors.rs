@@ -284,9 +284,9 @@ fn a_budget_that_teaches_nothing_is_refused_with_the_smallest_that_does() {
 }
 
 #[test]
-fn a_budget_becomes_steps_and_a_plan_says_them() {
+fn a_plan_says_what_training_will_take() {
     let all = images(3, 16, 16);
-    let mut config = config(DetectorKind::VariationalAutoencoder, 7);
+    let config = config(DetectorKind::VariationalAutoencoder, 7);
     let plan = config.plan(&all, &all[..1].to_vec()).unwrap();
     assert_eq!(
         (plan.steps, plan.training_images, plan.validation_images),
@@ -296,10 +296,6 @@ fn a_budget_becomes_steps_and_a_plan_says_them() {
     if cfg!(target_os = "linux") {
         assert!(plan.memory_bytes.unwrap() > 1 << 20);
     }
-    config.settings.training.batch = 1;
-    config.settings.training.length = Length::Budget(3);
-    let model = config.fit(&all, &all, &mut Silent).unwrap();
-    assert!(model.manifest().steps >= 20);
 }
 
 /// Asks to stop after so many steps.
