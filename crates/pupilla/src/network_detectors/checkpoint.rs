@@ -185,7 +185,10 @@ impl State {
         let (losses, rest) = losses.as_chunks::<8>();
         let losses: Vec<f64> = losses.iter().copied().map(f64::from_le_bytes).collect();
         let terms = terms(&settings.method).len();
-        if !rest.is_empty() || losses.len() % terms > 0 || losses.len() / terms > manifest.planned {
+        if !rest.is_empty()
+            || !losses.len().is_multiple_of(terms)
+            || losses.len() / terms > manifest.planned
+        {
             return Err(file.invalid("the losses do not fit").into());
         }
         let device = training_device();
