@@ -259,7 +259,10 @@ impl Network {
         for (layer, plan) in self.layers.iter().zip(&mut plan) {
             let mut weight = values(layer.weight.val());
             let mut bias = values(layer.bias.val());
-            if let (Some(scale), Some([means, squares])) = (&layer.scale, of_layers.next()) {
+            // A layer without batch norm has no moments.
+            if let Some(scale) = &layer.scale
+                && let Some([means, squares]) = of_layers.next()
+            {
                 let scales = values(scale.val());
                 let factors = scales.iter().zip(means.iter().zip(squares));
                 let factors: Vec<f64> = factors
