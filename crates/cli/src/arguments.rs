@@ -235,8 +235,7 @@ pub struct NetworkOptions {
     /// Weight of the divergence from the prior beside the summed squared error (vae) [default: 1]
     #[arg(long, value_name = "NUMBER")]
     pub kl_weight: Option<f64>,
-    /// Steps of the search for an image's code, at most 2000; a step of 64×64 takes about as long as two passes of the networks
-    /// (anogan) [default: 100]
+    /// Steps of the search for each image's code, at most 2000 (anogan) [default: 100]
     #[arg(long, value_name = "N")]
     pub search_steps: Option<usize>,
     /// Learning rate of the search (anogan) [default: 0.05]
