@@ -175,7 +175,11 @@ mod tests {
         assert!((value[0] - 0.9).abs() < 1e-6);
         adam.step(&mut value, &[-41.0], 0.1);
         // m = 0.9 · 12.3 − 4.1, v = 0.999 · 15.129 + 1.681, both by their bias.
-        let expected = 0.9 - 0.1 * (6.97 / 0.19) / (16.794_871f32 / 0.001_999).sqrt();
-        assert!((value[0] - expected).abs() < 1e-5, "{}", value[0]);
+        let expected = 0.9 - 0.1 * (6.97 / 0.19) / (16.794_871f64 / 0.001_999).sqrt();
+        assert!(
+            (f64::from(value[0]) - expected).abs() < 1e-5,
+            "{}",
+            value[0]
+        );
     }
 }
