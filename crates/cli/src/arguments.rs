@@ -74,12 +74,13 @@ pub struct Train {
     /// The model file to write
     #[arg(long, required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
-    /// What to train: student-teacher, 1-nn, oc-svm, k-means, cnn-dictionary, memory-bank (PatchCore) or padim. Options under
-    /// "Other detectors" belong to those; the rest, where nothing else is said, to all, or to student-teacher alone: an option that
-    /// does not apply is refused
+    /// What to train: student-teacher, 1-nn, oc-svm, k-means, l2-ae, ssim-ae, vae, anogan, cnn-dictionary, memory-bank (PatchCore) or
+    /// padim. Options under "Other detectors" belong to those; the rest, where nothing else is said, to all, or to student-teacher
+    /// alone: an option that does not apply is refused
     #[arg(long, value_name = "NAME", default_value_t)]
     pub detector: DetectorKind,
-    /// Only say what training will take: steps, time, memory, found out by a few trial steps
+    /// Only say what training will take: steps, time, memory, found out by a few trial steps (student-teacher and the networks: l2-ae,
+    /// ssim-ae, vae, anogan)
     #[arg(long)]
     pub dry_run: bool,
     /// Patch sizes to look at, each with a teacher and students of its own: of 17, 33, 65; one for other detectors [default: 33]
@@ -91,17 +92,18 @@ pub struct Train {
     /// How to train: quickly on random windows, or exactly as published (days on a CPU) [default: quick]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
-    /// Optimiser steps for each scale (quick preset) [default: 1500]; with the same number and the
+    /// Optimiser steps for each scale (quick preset) or of a network [default: 1500; anogan 800]; with the same number and the
     /// same --threads a run repeats to the byte
     #[arg(long, conflicts_with = "budget")]
     pub steps: Option<NonZeroUsize>,
-    /// Time for training, once the images are read, as 90s, 10m or 1h (quick preset)
+    /// Time for training, once the images are read, as 90s, 10m or 1h (quick preset, and networks)
     #[arg(long)]
     pub budget: Option<Budget>,
     /// Passes over the images (paper preset) [default: 100]
     #[arg(long)]
     pub epochs: Option<NonZeroUsize>,
-    /// Largest learning rate [default: 0.003 quick (0.001 without batch norm), 0.0001 paper]
+    /// Largest learning rate [default: 0.003 quick (0.001 without batch norm), 0.0001 paper; 0.001 l2-ae, ssim-ae and vae, 0.0002
+    /// anogan]
     #[arg(long)]
     pub learning_rate: Option<f64>,
     /// Side of the random windows in pixels (quick preset) [default: 49, 129, 161 for 17, 33, 65]
@@ -123,12 +125,15 @@ pub struct Train {
     /// (quick preset) [default: with --budget]
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub early_stop: Option<bool>,
-    /// How to resize images: a number (to a square), keep:N (longer side N), or none
-    #[arg(long, default_value = "256")]
-    pub resize: Resize,
-    /// What to assume beyond an image's edge: reflect, replicate or zero
-    #[arg(long, default_value_t = Border::Reflect)]
-    pub border: Border,
+    /// How to resize images: a number (to a square), keep:N (longer side N), or none; for the networks a power of two from 16 to 512
+    /// [default: 256; l2-ae, ssim-ae and vae 128, anogan 64, the sizes that they were published for. In the paper's tables they saw
+    /// patches of 128 of textures, and whole images of objects]
+    #[arg(long)]
+    pub resize: Option<Resize>,
+    /// What to assume beyond an image's edge: reflect, replicate or zero (student-teacher and the detectors that compare features)
+    /// [default: reflect]
+    #[arg(long)]
+    pub border: Option<Border>,
     /// Teacher files to use instead of the built-in ones, one for each scale at most
     #[arg(long = "teacher")]
     pub teachers: Vec<PathBuf>,
@@ -149,10 +154,10 @@ pub struct Train {
     #[arg(long, value_name = "N", requires = "pretrained",
         value_parser = clap::value_parser!(u8).range(1..=8))]
     pub backbone_zoom: Option<u8>,
-    /// Go on from the last checkpoint of the same command, OUT.checkpoint, if there is one
+    /// Go on from the last checkpoint of the same command, OUT.checkpoint, if there is one (student-teacher and networks)
     #[arg(long)]
     pub resume: bool,
-    /// Steps between two checkpoints [default: 200]
+    /// Steps between two checkpoints (student-teacher and networks) [default: 200]
     #[arg(long)]
     pub checkpoint_every: Option<NonZeroUsize>,
     /// Seed of everything random: the validation split, the windows, the students' first weights
@@ -160,6 +165,8 @@ pub struct Train {
     pub seed: u64,
     #[command(flatten)]
     pub features: FeatureOptions,
+    #[command(flatten)]
+    pub networks: NetworkOptions,
     #[command(flatten)]
     pub rates: Rates,
     /// Report unreadable images and go on without them
@@ -213,6 +220,30 @@ pub struct FeatureOptions {
     /// Deviation of the Gaussian that smooths the map, in pixels of the resized image [default: 4 for memory-bank and padim, else 0]
     #[arg(long, value_name = "PIXELS")]
     pub smoothing: Option<f64>,
+}
+
+/// Options of the detectors that are networks trained to make good images again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Other detectors")]
+pub struct NetworkOptions {
+    /// Length of the code between the two networks (l2-ae, ssim-ae, vae, anogan) [default: 100; anogan 64]
+    #[arg(long, value_name = "N")]
+    pub latent: Option<usize>,
+    /// Images in a step (l2-ae, ssim-ae, vae, anogan) [default: 8; anogan 16]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Weight of the divergence from the prior beside the summed squared error (vae) [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub kl_weight: Option<f64>,
+    /// Steps of the search for each image's code, at most 2000 (anogan) [default: 100]
+    #[arg(long, value_name = "N")]
+    pub search_steps: Option<usize>,
+    /// Learning rate of the search (anogan) [default: 0.05]
+    #[arg(long, value_name = "NUMBER")]
+    pub search_rate: Option<f64>,
+    /// Weight of the discriminator's features in the search, the pixels' being the rest (anogan) [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    pub feature_weight: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -636,7 +667,8 @@ pub struct Compare {
     /// teacher's descriptors
     #[arg(long, value_name = "WEIGHTS")]
     pub backbone: Option<PathBuf>,
-    /// How images are resized, as for `pupilla train`
+    /// How images are resized, as for `pupilla train`; the networks among the other detectors keep their own size if it is no power of
+    /// two from 16 to 512
     #[arg(long, value_parser = resize_words)]
     pub resize: Option<String>,
     /// Seeds of the detectors that are no networks: 0 to N − 1; means and deviations are shown

@@ -160,6 +160,7 @@ fn settings(manifest: &Manifest) -> anyhow::Result<Facts> {
     let settings = match manifest {
         Manifest::StudentTeacher(manifest) => serde_json::to_value(&manifest.settings)?,
         Manifest::Features(manifest) => serde_json::to_value(&manifest.settings)?,
+        Manifest::Network(manifest) => serde_json::to_value(&manifest.settings)?,
         Manifest::Teacher(manifest) => serde_json::to_value(&manifest.config)?,
     };
     let mut facts = Vec::new();

@@ -142,3 +142,43 @@ fn a_detector_that_fails_is_reported_and_the_others_go_on() {
     let nothing = run(&["compare", text(&parts.join("train")), "--out", text(&out)]);
     assert_failure(&nothing, 1, &["train"]);
 }
+
+#[test]
+fn networks_keep_their_own_size_where_the_one_asked_for_is_none_of_theirs() {
+    let (folder, parts) = dataset();
+    let out = folder.path().join("compared");
+    let compare = |resize| {
+        let mut words = vec!["compare", text(&parts), "--out", text(&out)];
+        words.extend(["--detectors", "l2-ae,k-means", "--resize", resize]);
+        words.extend(["--steps", "1", "--network-seeds", "2"]);
+        run(&words)
+    };
+    let output = compare("40");
+    assert_success(&output);
+    let said = stdout(&output);
+    assert!(
+        said.contains("l2-ae sees images at 128×128, not --resize 40"),
+        "{said}"
+    );
+    assert!(!said.contains("k-means sees"), "{said}");
+    let comparison: Value =
+        serde_json::from_slice(&fs::read(out.join("comparison.json")).unwrap()).unwrap();
+    let lines = comparison["detectors"].as_array().unwrap();
+    let seeds: Vec<_> = lines
+        .iter()
+        .map(|line| line["categories"][0]["seeds"].as_u64())
+        .collect();
+    assert_eq!(seeds, [Some(2), Some(1)]);
+    let json = folder.path().join("info.json");
+    for (model, size) in [("l2-ae-0", "128"), ("l2-ae-1", "128"), ("k-means-0", "40")] {
+        let model = out.join("parts").join(model).join("model.pupilla");
+        assert_success(&run(&["info", text(&model), "--json", text(&json)]));
+        let manifest: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+        assert_eq!(manifest["settings"]["resize"], size);
+    }
+    fs::remove_dir_all(&out).unwrap();
+    // One that it can have is passed on.
+    let output = compare("32");
+    assert_success(&output);
+    assert!(!stdout(&output).contains("sees images"));
+}

@@ -19,6 +19,19 @@ fn small(kind: DetectorKind) -> &'static [&'static str] {
         DetectorKind::KMeans | DetectorKind::MemoryBank | DetectorKind::Padim => {
             &["--smoothing", "1"]
         }
+        DetectorKind::SquaredErrorAutoencoder
+        | DetectorKind::SimilarityAutoencoder
+        | DetectorKind::VariationalAutoencoder => &["--resize", "32", "--steps", "12"],
+        DetectorKind::AnoGan => &[
+            "--resize",
+            "32",
+            "--steps",
+            "12",
+            "--search-steps",
+            "5",
+            "--batch",
+            "4",
+        ],
     }
 }
 
@@ -38,7 +51,7 @@ fn every_detector_goes_through_every_command() {
             name,
         ];
         train.extend(small(kind));
-        if kind != DetectorKind::StudentTeacher {
+        if !kind.is_trained_in_steps() {
             train.extend(["--resize", "40"]);
         }
         let output = run(&train);
@@ -164,6 +177,11 @@ fn options_of_other_detectors_are_refused() {
     );
     refused("k-means", &["--scales", "17,33"], &["one patch size"]);
     refused(
+        "vae",
+        &["--border", "zero"],
+        &belongs("--border", "padim", "vae"),
+    );
+    refused(
         "padim",
         &["--backbone", "w.pth", "--scales", "17"],
         &["cannot be used with"],
@@ -192,6 +210,102 @@ fn more_entries_than_descriptors_fail_with_both_numbers() {
     // Five images of 11×11 positions, and 5000 wanted by default.
     assert_failure(&output, 1, &["dictionary", "5000", "605"]);
     assert!(!out.exists());
+}
+
+#[test]
+fn networks_say_what_they_will_take_and_what_is_wrong() {
+    let (folder, parts) = dataset();
+    let out = folder.path().join("m.pupilla");
+    let train = |detector, more: &[&str]| {
+        let mut words = vec![
+            "train",
+            text(&parts),
+            "--out",
+            text(&out),
+            "--detector",
+            detector,
+        ];
+        words.extend(more);
+        run(&words)
+    };
+    let output = train(
+        "l2-ae",
+        &["--dry-run", "--resize", "16", "--steps", "7", "--json"],
+    );
+    assert_success(&output);
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(plan["steps"], 7);
+    assert!(plan["seconds_per_step"].as_f64().unwrap() > 0.0);
+
+    for (detector, more, code, words) in [
+        (
+            "l2-ae",
+            &["--resize", "100"][..],
+            2,
+            &["resize", "power of two from 16 to 512"][..],
+        ),
+        (
+            "vae",
+            &["--resize", "keep:64"],
+            2,
+            &["resize", "power of two"],
+        ),
+        (
+            "anogan",
+            &["--search-steps", "2001"],
+            2,
+            &["search steps", "1 to 2000"],
+        ),
+        (
+            "ssim-ae",
+            &["--latent", "2000"],
+            2,
+            &["latent", "1 to 1024"],
+        ),
+        ("anogan", &["--batch", "1"], 2, &["batch", "2 to 256"]),
+        (
+            "anogan",
+            &["--budget", "1s"],
+            1,
+            &["budget is too small", "at least --budget"],
+        ),
+        (
+            "l2-ae",
+            &["--steps", "2", "--budget", "1m"],
+            2,
+            &["cannot be used with"],
+        ),
+    ] {
+        assert_failure(&train(detector, more), code, words);
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn a_network_that_was_stopped_goes_on() {
+    let (folder, parts) = dataset();
+    let out = folder.path().join("m.pupilla");
+    let train = |more: &[&str]| {
+        let mut words = vec![
+            "train",
+            text(&parts),
+            "--out",
+            text(&out),
+            "--detector",
+            "vae",
+        ];
+        words.extend(["--resize", "16", "--steps", "6", "--checkpoint-every", "2"]);
+        words.extend(more);
+        run(&words)
+    };
+    assert_success(&train(&[]));
+    let expected = std::fs::read(&out).unwrap();
+    let checkpoint = folder.path().join("m.pupilla.checkpoint");
+    assert!(!checkpoint.exists());
+    let output = train(&["--resume"]);
+    assert_success(&output);
+    assert!(stderr(&output).contains("there is no checkpoint"));
+    assert!(std::fs::read(&out).unwrap() == expected);
 }
 
 #[test]

@@ -101,6 +101,16 @@ fn training() {
 }
 
 #[test]
+fn training_networks() {
+    let (folder, parts) = dataset();
+    let command = ["train", text(&parts), "--detector", "anogan"];
+    let more = ["--resize", "16", "--steps", "12", "--batch", "2"];
+    let resumed = kill(folder.path(), &[&command[..], &more].concat());
+    eprintln!("{} kills, resumed {resumed} times", wanted_kills());
+    assert!(resumed > 0);
+}
+
+#[test]
 fn teaching() {
     let (folder, parts) = dataset();
     let images = parts.join("train/good");

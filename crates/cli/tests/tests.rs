@@ -2,6 +2,7 @@
 
 mod backbone;
 mod bad_input;
+mod belonging;
 mod compare;
 mod data;
 mod detectors;

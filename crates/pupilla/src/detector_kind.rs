@@ -15,6 +15,14 @@ pub enum DetectorKind {
     OneClassSvm,
     /// Distance to the nearest of a few centres of descriptors.
     KMeans,
+    /// Squared error of an autoencoder's reconstruction.
+    SquaredErrorAutoencoder,
+    /// Structural dissimilarity of an autoencoder's reconstruction.
+    SimilarityAutoencoder,
+    /// Squared error of a variational autoencoder's reconstruction.
+    VariationalAutoencoder,
+    /// Residual of the nearest image that a generator makes.
+    AnoGan,
     /// Mean distance to the nearest words of a dictionary of a pretrained network's features.
     CnnDictionary,
     /// Distance to the nearest of a coreset of features (PatchCore).
@@ -32,15 +40,36 @@ pub struct UnknownDetector {
 
 impl DetectorKind {
     /// All of them, the default first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::StudentTeacher,
         Self::NearestNeighbour,
         Self::OneClassSvm,
         Self::KMeans,
+        Self::SquaredErrorAutoencoder,
+        Self::SimilarityAutoencoder,
+        Self::VariationalAutoencoder,
+        Self::AnoGan,
         Self::CnnDictionary,
         Self::MemoryBank,
         Self::Padim,
     ];
+
+    /// Whether it is a network that is trained step by step, and so for as many steps or as long as is wanted.
+    pub const fn is_trained_in_steps(self) -> bool {
+        match self {
+            Self::StudentTeacher
+            | Self::SquaredErrorAutoencoder
+            | Self::SimilarityAutoencoder
+            | Self::VariationalAutoencoder
+            | Self::AnoGan => true,
+            Self::NearestNeighbour
+            | Self::OneClassSvm
+            | Self::KMeans
+            | Self::CnnDictionary
+            | Self::MemoryBank
+            | Self::Padim => false,
+        }
+    }
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -49,6 +78,10 @@ impl DetectorKind {
             Self::NearestNeighbour => "1-nn",
             Self::OneClassSvm => "oc-svm",
             Self::KMeans => "k-means",
+            Self::SquaredErrorAutoencoder => "l2-ae",
+            Self::SimilarityAutoencoder => "ssim-ae",
+            Self::VariationalAutoencoder => "vae",
+            Self::AnoGan => "anogan",
             Self::CnnDictionary => "cnn-dictionary",
             Self::MemoryBank => "memory-bank",
             Self::Padim => "padim",

@@ -6,6 +6,7 @@ use pupilla_core::atomic_file::WriteError;
 use pupilla_core::image::read::ReadError;
 
 use crate::backbone::BackboneError;
+use crate::detector_kind::DetectorKind;
 use crate::receptive_field::ReceptiveField;
 use crate::weight_file::WeightFileError;
 
@@ -93,6 +94,18 @@ pub enum TrainError {
     BudgetTooSmall {
         /// By how much.
         missing_seconds: u64,
+    },
+    /// The time budget does not reach for the fewest steps that teach anything.
+    #[error(
+        "the budget is too small: {what} learns nothing in fewer than {steps} steps, which with everything beside them take about {smallest_seconds} s here; give at least --budget {smallest_seconds}s, or set --steps"
+    )]
+    BudgetBelowSmallest {
+        /// Which detector.
+        what: DetectorKind,
+        /// The fewest steps.
+        steps: usize,
+        /// The smallest sensible budget.
+        smallest_seconds: u64,
     },
     /// The observer asked to stop.
     #[error("stopped on request; nothing was written")]

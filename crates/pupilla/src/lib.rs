@@ -3,8 +3,8 @@
 //!
 //! The rooms in the order of the data path: [`input`] (image → numbers) → [`patch_network`] (patch →
 //! descriptor, dense or on a grid) → [`teacher`] → [`student_teacher`] (students, detector, model
-//! file) → [`score`]; [`feature_detectors`] compare features with those of good images instead; [`model`] is a trained detector
-//! of any kind. Beside the path: [`tensor_file`] (other programs' weights) → [`backbone`]
+//! file) → [`score`]; [`feature_detectors`] compare features with those of good images instead, [`network_detectors`]
+//! images with what a network makes of them; [`model`] is a trained detector of any kind. Beside the path: [`tensor_file`] (other programs' weights) → [`backbone`]
 //! (pretrained networks). This is the only crate that names the deep-learning framework; what it gives
 //! is a [`pupilla_core::detector::Detector`], which speaks in images and maps.
 #![forbid(unsafe_code)]
@@ -21,11 +21,13 @@ pub mod input;
 pub mod manifest;
 pub mod model;
 mod muon;
+pub mod network_detectors;
 mod network_weights;
 mod normalised_network;
 pub mod optimizer;
 pub mod patch_network;
 pub mod prepared_files;
+mod process_memory;
 mod random;
 pub mod receptive_field;
 pub mod record;
@@ -36,4 +38,5 @@ pub mod statistics;
 pub mod student_teacher;
 pub mod teacher;
 pub mod tensor_file;
+mod transposed_convolution;
 pub mod weight_file;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::feature_detectors::FeatureManifest;
 use crate::model::Model;
+use crate::network_detectors::NetworkManifest;
 use crate::student_teacher::ModelManifest;
 use crate::teacher::{self, Teacher, TeacherManifest};
 use crate::weight_file::{WeightFile, WeightFileError};
@@ -20,6 +21,8 @@ pub enum Manifest {
     StudentTeacher(Box<ModelManifest>),
     /// Of a detector that compares features.
     Features(Box<FeatureManifest>),
+    /// Of a detector that is a network trained to make images again.
+    Network(Box<NetworkManifest>),
 }
 
 impl Manifest {
@@ -34,6 +37,7 @@ impl Manifest {
                     .collect()
             }
             Self::Features(model) => model.features.patch_network().into_iter().collect(),
+            Self::Network(_) => Vec::new(),
         }
     }
 }

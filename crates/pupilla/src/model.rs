@@ -14,6 +14,7 @@ use crate::detector_kind::DetectorKind;
 use crate::error::ScoreError;
 use crate::feature_detectors::FeatureDetector;
 use crate::manifest::Manifest;
+use crate::network_detectors::NetworkDetector;
 use crate::record::{CalibrationManifest, DataManifest, ValidationManifest};
 use crate::sampling::Sampling;
 use crate::student_teacher::StudentTeacher;
@@ -26,6 +27,8 @@ pub enum Model {
     StudentTeacher(Box<StudentTeacher>),
     /// One that compares features with those of good images.
     Features(Box<FeatureDetector>),
+    /// One that compares images with what networks make of them.
+    Network(Box<NetworkDetector>),
 }
 
 /// What every kind of detector says about itself.
@@ -67,6 +70,12 @@ impl From<FeatureDetector> for Model {
     }
 }
 
+impl From<NetworkDetector> for Model {
+    fn from(detector: NetworkDetector) -> Self {
+        Self::Network(Box::new(detector))
+    }
+}
+
 impl Model {
     /// Reads a model of any kind and checks all of it.
     ///
@@ -90,6 +99,12 @@ impl Model {
                 | DetectorKind::MemoryBank
                 | DetectorKind::Padim,
             ) => FeatureDetector::from_file(file).map(Self::from),
+            Ok(
+                DetectorKind::SquaredErrorAutoencoder
+                | DetectorKind::SimilarityAutoencoder
+                | DetectorKind::VariationalAutoencoder
+                | DetectorKind::AnoGan,
+            ) => NetworkDetector::from_file(file).map(Self::from),
         }
     }
 
@@ -101,6 +116,7 @@ impl Model {
         match self {
             Self::StudentTeacher(detector) => detector.save(path),
             Self::Features(detector) => detector.save(path),
+            Self::Network(detector) => detector.save(path),
         }
     }
 
@@ -109,6 +125,7 @@ impl Model {
         match self {
             Self::StudentTeacher(_) => DetectorKind::StudentTeacher,
             Self::Features(detector) => detector.manifest().settings.method.kind(),
+            Self::Network(detector) => detector.manifest().settings.method.kind(),
         }
     }
 
@@ -137,6 +154,17 @@ impl Model {
                     threads: manifest.threads,
                 }
             }
+            Self::Network(detector) => {
+                let manifest = detector.manifest();
+                About {
+                    header: &manifest.header,
+                    data: manifest.data.as_ref(),
+                    training_images: manifest.training_images,
+                    validation: &manifest.validation,
+                    calibration: manifest.calibration(),
+                    threads: manifest.threads,
+                }
+            }
         }
     }
 
@@ -147,6 +175,7 @@ impl Model {
                 Manifest::StudentTeacher(Box::new(detector.manifest().clone()))
             }
             Self::Features(detector) => Manifest::Features(Box::new(detector.manifest().clone())),
+            Self::Network(detector) => Manifest::Network(Box::new(detector.manifest().clone())),
         }
     }
 
@@ -154,7 +183,7 @@ impl Model {
     pub fn sampling(&self) -> Option<Sampling> {
         match self {
             Self::StudentTeacher(detector) => Some(detector.sampling()),
-            Self::Features(_) => None,
+            Self::Features(_) | Self::Network(_) => None,
         }
     }
 
@@ -165,7 +194,7 @@ impl Model {
     pub fn student_teacher(self, option: &'static str) -> Result<StudentTeacher, DoesNotApply> {
         match self {
             Self::StudentTeacher(detector) => Ok(*detector),
-            Self::Features(_) => Err(DoesNotApply {
+            Self::Features(_) | Self::Network(_) => Err(DoesNotApply {
                 option,
                 kind: self.kind(),
             }),
@@ -178,6 +207,7 @@ impl Model {
         match self {
             Self::StudentTeacher(detector) => detector.with_calibration(calibration).into(),
             Self::Features(detector) => detector.with_calibration(calibration).into(),
+            Self::Network(detector) => detector.with_calibration(calibration).into(),
         }
     }
 }
@@ -189,6 +219,7 @@ impl Detector for Model {
         match self {
             Self::StudentTeacher(detector) => detector.anomaly_map(image),
             Self::Features(detector) => detector.anomaly_map(image),
+            Self::Network(detector) => detector.anomaly_map(image),
         }
     }
 
@@ -196,6 +227,7 @@ impl Detector for Model {
         match self {
             Self::StudentTeacher(detector) => detector.explain(image),
             Self::Features(detector) => detector.explain(image),
+            Self::Network(detector) => detector.explain(image),
         }
     }
 }

@@ -107,7 +107,13 @@ fn normalise(
 }
 
 impl HiddenMoments {
-    fn add(&mut self, layers: Vec<[Vec<f64>; 2]>) {
+    /// The layers' means, then their mean squares.
+    pub fn layers(&self) -> &[[Vec<f64>; 2]] {
+        &self.layers
+    }
+
+    /// Adds a batch's, one a layer.
+    pub fn add(&mut self, layers: Vec<[Vec<f64>; 2]>) {
         self.batches += 1;
         if self.layers.is_empty() {
             self.layers = layers;

@@ -7,6 +7,7 @@ mod dense_features;
 mod feature_detector_parts;
 mod feature_detectors;
 mod model_file;
+mod network_detectors;
 mod patch_network;
 mod score;
 mod student_teacher;

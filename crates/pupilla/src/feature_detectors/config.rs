@@ -153,7 +153,11 @@ impl Method {
     pub fn of(kind: DetectorKind) -> Option<Self> {
         let (sample, variance) = (SAMPLE, VARIANCE);
         Some(match kind {
-            DetectorKind::StudentTeacher => return None,
+            DetectorKind::StudentTeacher
+            | DetectorKind::SquaredErrorAutoencoder
+            | DetectorKind::SimilarityAutoencoder
+            | DetectorKind::VariationalAutoencoder
+            | DetectorKind::AnoGan => return None,
             DetectorKind::NearestNeighbour => Self::NearestNeighbour {
                 sample,
                 variance,

@@ -16,6 +16,7 @@ use super::training::{Resized, step_time, steps_aside, steps_within, whitening};
 use super::watch;
 use crate::device;
 use crate::error::TrainError;
+use crate::process_memory::peak_memory;
 use crate::receptive_field::ReceptiveField;
 
 /// What a training run will take on this machine, as it is busy now.
@@ -159,15 +160,4 @@ fn timed<T>(work: impl FnOnce() -> Result<T, TrainError>) -> Result<Duration, Tr
     let start = Instant::now();
     work()?;
     Ok(start.elapsed())
-}
-
-/// The most bytes that this process has held so far.
-fn peak_memory() -> Option<u64> {
-    // Linux alone says so in a file; elsewhere it would take a system call.
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
 }

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use pupilla::detector_kind::DetectorKind;
+use pupilla::network_detectors::{self, NetworkDetectorConfig};
 use pupilla_core::comparison::{self, Comparison, Failure, Figures, Tested};
 use pupilla_core::dataset::categories;
 use pupilla_core::evaluation::Evaluation;
+use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,7 @@ pub fn run(compare: &Compare, progress: &mut Progress) -> anyhow::Result<()> {
         .map(Job::finished)
         .collect::<anyhow::Result<Vec<_>>>()?;
     output::folder(&compare.out)?;
+    say_own_sizes(compare, &jobs, json)?;
     let (mut tested, mut failed) = (Vec::new(), Vec::new());
     for (index, (job, known)) in jobs.iter().zip(known).enumerate() {
         let title = format!(
@@ -111,6 +114,26 @@ pub fn run(compare: &Compare, progress: &mut Progress) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Which detectors see images at another size than was asked for.
+fn say_own_sizes(compare: &Compare, jobs: &[Job], json: Option<&Path>) -> anyhow::Result<()> {
+    let mut said: Vec<DetectorKind> = Vec::new();
+    for job in jobs {
+        if let (Some(own), Some(wanted)) = (own_size(compare, job.detector), &compare.resize)
+            && !said.contains(&job.detector)
+        {
+            said.push(job.detector);
+            output::line(
+                json,
+                format_args!(
+                    "{} sees images at {own}×{own}, not --resize {wanted}: its networks take squares of a power of two",
+                    job.detector
+                ),
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// The three forms of the table.
 fn write(comparison: &Comparison, out: &Path) -> anyhow::Result<()> {
     output::json(&out.join("comparison.json"), comparison)?;
@@ -142,7 +165,7 @@ fn jobs(compare: &Compare, folders: &[PathBuf]) -> anyhow::Result<Vec<Job>> {
         let category = name(folder)?;
         for &detector in &detectors {
             let students = detector == DetectorKind::StudentTeacher;
-            let seeds = if students {
+            let seeds = if detector.is_trained_in_steps() {
                 compare.network_seeds
             } else {
                 compare.seeds
@@ -168,12 +191,13 @@ fn jobs(compare: &Compare, folders: &[PathBuf]) -> anyhow::Result<Vec<Job>> {
 /// Refuses options that none of the detectors has.
 fn check_belonging(compare: &Compare, detectors: &[DetectorKind]) -> Result<(), Usage> {
     use DetectorKind::{CnnDictionary, MemoryBank, Padim, StudentTeacher};
-    let networks = |kind: &DetectorKind| *kind == StudentTeacher;
-    let others = |kind: &DetectorKind| *kind != StudentTeacher;
+    let students = |kind: &DetectorKind| *kind == StudentTeacher;
+    let networks = |kind: &DetectorKind| kind.is_trained_in_steps();
+    let others = |kind: &DetectorKind| !kind.is_trained_in_steps();
     let on_backbones = |kind: &DetectorKind| matches!(kind, CnnDictionary | MemoryBank | Padim);
     let has = |which: &dyn Fn(&DetectorKind) -> bool| detectors.iter().any(which);
     let options = [
-        ("--scales", !compare.scales.is_empty(), has(&networks)),
+        ("--scales", !compare.scales.is_empty(), has(&students)),
         ("--budget", compare.budget.is_some(), has(&networks)),
         ("--steps", compare.steps.is_some(), has(&networks)),
         (
@@ -195,6 +219,14 @@ fn check_belonging(compare: &Compare, detectors: &[DetectorKind]) -> Result<(), 
     }
 }
 
+/// The size that a detector sees images at instead of the one asked for, which its networks cannot have; `None` if it can, or none was
+/// asked for.
+fn own_size(compare: &Compare, detector: DetectorKind) -> Option<Resize> {
+    let wanted: Resize = compare.resize.as_ref()?.parse().ok()?;
+    let own = NetworkDetectorConfig::new(detector)?.settings.resize;
+    (!network_detectors::config::fits(wanted)).then_some(own)
+}
+
 fn train_words(
     compare: &Compare,
     data: &Path,
@@ -212,21 +244,31 @@ fn train_words(
     match detector {
         DetectorKind::StudentTeacher => {
             words.extend(["--scales".into(), join(scales)]);
-            if let Some(budget) = compare.budget {
-                words.extend(["--budget".into(), format!("{}s", budget.0)]);
-            }
-            if let Some(steps) = compare.steps {
-                words.extend(["--steps".into(), steps.to_string()]);
-            }
         }
         DetectorKind::CnnDictionary | DetectorKind::MemoryBank | DetectorKind::Padim => {
             if let Some(weights) = &compare.backbone {
                 words.extend(["--backbone".into(), text(weights)?]);
             }
         }
-        DetectorKind::NearestNeighbour | DetectorKind::OneClassSvm | DetectorKind::KMeans => {}
+        DetectorKind::NearestNeighbour
+        | DetectorKind::OneClassSvm
+        | DetectorKind::KMeans
+        | DetectorKind::SquaredErrorAutoencoder
+        | DetectorKind::SimilarityAutoencoder
+        | DetectorKind::VariationalAutoencoder
+        | DetectorKind::AnoGan => {}
     }
-    if let Some(resize) = &compare.resize {
+    if detector.is_trained_in_steps() {
+        if let Some(budget) = compare.budget {
+            words.extend(["--budget".into(), format!("{}s", budget.0)]);
+        }
+        if let Some(steps) = compare.steps {
+            words.extend(["--steps".into(), steps.to_string()]);
+        }
+    }
+    if let Some(resize) = &compare.resize
+        && own_size(compare, detector).is_none()
+    {
         words.extend(["--resize".into(), resize.clone()]);
     }
     Ok(words)

@@ -1,7 +1,8 @@
 //! Which options belong to which detectors: what does not apply is refused, never ignored.
 
 use pupilla::detector_kind::DetectorKind::{
-    self, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim, StudentTeacher,
+    self, AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
+    SimilarityAutoencoder, SquaredErrorAutoencoder, StudentTeacher, VariationalAutoencoder,
 };
 
 use crate::arguments::Train;
@@ -13,24 +14,67 @@ const ON_BACKBONES: [DetectorKind; 3] = [CnnDictionary, MemoryBank, Padim];
 /// Those that begin with a PCA.
 const WITH_PCA: [DetectorKind; 4] = [NearestNeighbour, OneClassSvm, KMeans, CnnDictionary];
 
+/// Those that are trained step by step to make images again.
+const MAKERS: [DetectorKind; 4] = [
+    SquaredErrorAutoencoder,
+    SimilarityAutoencoder,
+    VariationalAutoencoder,
+    AnoGan,
+];
+
+/// All that are trained step by step.
+const STEP_BY_STEP: [DetectorKind; 5] = [
+    StudentTeacher,
+    SquaredErrorAutoencoder,
+    SimilarityAutoencoder,
+    VariationalAutoencoder,
+    AnoGan,
+];
+
+/// Those that compare features.
+const ON_FEATURES: [DetectorKind; 6] = [
+    NearestNeighbour,
+    OneClassSvm,
+    KMeans,
+    CnnDictionary,
+    MemoryBank,
+    Padim,
+];
+
+/// Those that look at patches or features, beyond the edges of an image too.
+const DESCRIBING: [DetectorKind; 7] = [
+    StudentTeacher,
+    NearestNeighbour,
+    OneClassSvm,
+    KMeans,
+    CnnDictionary,
+    MemoryBank,
+    Padim,
+];
+
 /// Refuses the first option that was given and does not belong to the detector.
 pub fn check(train: &Train) -> Result<(), Usage> {
     let features = &train.features;
     let students: &[DetectorKind] = &[StudentTeacher];
-    let options: [(&str, bool, &[DetectorKind]); 28] = [
-        ("--dry-run", train.dry_run, students),
-        ("--resume", train.resume, students),
+    let networks = &train.networks;
+    let options: [(&str, bool, &[DetectorKind]); 37] = [
+        ("--dry-run", train.dry_run, &STEP_BY_STEP),
+        ("--resume", train.resume, &STEP_BY_STEP),
         (
             "--checkpoint-every",
             train.checkpoint_every.is_some(),
-            students,
+            &STEP_BY_STEP,
         ),
         ("--students", train.students.is_some(), students),
         ("--preset", train.preset.is_some(), students),
-        ("--steps", train.steps.is_some(), students),
-        ("--budget", train.budget.is_some(), students),
+        ("--steps", train.steps.is_some(), &STEP_BY_STEP),
+        ("--budget", train.budget.is_some(), &STEP_BY_STEP),
         ("--epochs", train.epochs.is_some(), students),
-        ("--learning-rate", train.learning_rate.is_some(), students),
+        (
+            "--learning-rate",
+            train.learning_rate.is_some(),
+            &STEP_BY_STEP,
+        ),
         ("--window", train.window.is_some(), students),
         ("--windows", train.windows.is_some(), students),
         ("--optimizer", train.optimizer.is_some(), students),
@@ -75,17 +119,23 @@ pub fn check(train: &Train) -> Result<(), Usage> {
             features.regularisation.is_some(),
             &[Padim],
         ),
+        ("--smoothing", features.smoothing.is_some(), &ON_FEATURES),
+        ("--scales", train.scales.is_some(), &DESCRIBING),
+        ("--teacher", !train.teachers.is_empty(), &DESCRIBING),
+        ("--border", train.border.is_some(), &DESCRIBING),
+        ("--latent", networks.latent.is_some(), &MAKERS),
+        ("--batch", networks.batch.is_some(), &MAKERS),
         (
-            "--smoothing",
-            features.smoothing.is_some(),
-            &[
-                NearestNeighbour,
-                OneClassSvm,
-                KMeans,
-                CnnDictionary,
-                MemoryBank,
-                Padim,
-            ],
+            "--kl-weight",
+            networks.kl_weight.is_some(),
+            &[VariationalAutoencoder],
+        ),
+        ("--search-steps", networks.search_steps.is_some(), &[AnoGan]),
+        ("--search-rate", networks.search_rate.is_some(), &[AnoGan]),
+        (
+            "--feature-weight",
+            networks.feature_weight.is_some(),
+            &[AnoGan],
         ),
     ];
     for (option, given, detectors) in options {

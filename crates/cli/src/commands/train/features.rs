@@ -12,28 +12,21 @@ use pupilla::teacher::Teacher;
 use crate::arguments::{FeatureOptions, Train};
 use crate::output::{self, Usage};
 
-use super::{scales, wanted_rates};
+use super::{scales, take, wanted_rates};
 
 /// The detector to be fitted, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<FeatureDetectorConfig> {
     let config = FeatureDetectorConfig::new(train.detector, describer(train)?);
     let mut config = config.context("a detector that does not compare features")?;
     let settings = &mut config.settings;
-    settings.resize = train.resize;
-    settings.border = train.border;
+    take(&mut settings.resize, train.resize);
+    take(&mut settings.border, train.border);
     settings.seed = train.seed;
     settings.false_reject = wanted_rates(train);
     take(&mut settings.smoothing, train.features.smoothing);
     take_all(&mut settings.method, &train.features);
     config.check()?;
     Ok(config)
-}
-
-/// A setting that was given replaces its default.
-fn take<T>(setting: &mut T, given: Option<T>) {
-    if let Some(given) = given {
-        *setting = given;
-    }
 }
 
 fn take_all(method: &mut Method, given: &FeatureOptions) {

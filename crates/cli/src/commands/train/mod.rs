@@ -2,15 +2,18 @@
 
 mod belonging;
 mod features;
+mod networks;
 mod student_teacher;
 
 use std::path::Path;
 
 use anyhow::Context;
+use pupilla::checkpoints::Checkpoints;
 use pupilla::detector_kind::DetectorKind;
 use pupilla::feature_detectors::FeatureDetectorConfig;
 use pupilla::manifest::Manifest;
 use pupilla::model::Model;
+use pupilla::network_detectors::NetworkDetectorConfig;
 use pupilla::prepared_files::PreparedFiles;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::StudentTeacherConfig;
@@ -25,6 +28,7 @@ use crate::progress::Progress;
 enum Config {
     StudentTeacher(StudentTeacherConfig),
     Features(Box<FeatureDetectorConfig>),
+    Network(NetworkDetectorConfig),
 }
 
 pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
@@ -47,8 +51,8 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     };
     model.save(out)?;
     // Another detector's file of that name is not its own.
-    if let Config::StudentTeacher(_) = config {
-        let checkpoints = student_teacher::checkpoints(train, out);
+    if let Config::StudentTeacher(_) | Config::Network(_) = config {
+        let checkpoints = checkpoints(train, out);
         let path = checkpoints.path.display();
         checkpoints
             .remove()
@@ -66,6 +70,10 @@ fn config(train: &Train) -> anyhow::Result<Config> {
         | DetectorKind::CnnDictionary
         | DetectorKind::MemoryBank
         | DetectorKind::Padim => Ok(Config::Features(Box::new(features::config(train)?))),
+        DetectorKind::SquaredErrorAutoencoder
+        | DetectorKind::SimilarityAutoencoder
+        | DetectorKind::VariationalAutoencoder
+        | DetectorKind::AnoGan => networks::config(train).map(Config::Network),
     }
 }
 
@@ -82,6 +90,10 @@ fn fit(
             Ok(detector.map(Model::from))
         }
         Config::Features(config) => Ok(Some(files.fit(&**config, progress)?.into())),
+        Config::Network(config) => {
+            let detector = networks::fit(config, files, train, progress)?;
+            Ok(detector.map(Model::from))
+        }
     }
 }
 
@@ -90,6 +102,7 @@ fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
     match &manifest {
         Manifest::StudentTeacher(manifest) => student_teacher::print_scales(manifest, json)?,
         Manifest::Features(manifest) => features::print_fitted(manifest, json)?,
+        Manifest::Network(manifest) => networks::print_losses(manifest, json)?,
         Manifest::Teacher(_) => {}
     }
     let about = model.about();
@@ -113,6 +126,24 @@ fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
 fn scales(train: &Train) -> Vec<ReceptiveField> {
     let given = train.scales.clone();
     given.unwrap_or_else(|| vec![ReceptiveField::P33])
+}
+
+/// Beside the model, so that they are on the same disk.
+fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
+    let mut path = out.as_os_str().to_owned();
+    path.push(".checkpoint");
+    Checkpoints {
+        path: path.into(),
+        every: train.checkpoint_every.map_or(200, |every| every.get()),
+        resume: train.resume,
+    }
+}
+
+/// A setting that was given replaces its default.
+fn take<T>(setting: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *setting = given;
+    }
 }
 
 fn wanted_rates(train: &Train) -> WantedRates {

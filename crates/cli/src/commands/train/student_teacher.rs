@@ -16,7 +16,7 @@ use crate::arguments::{Preset, Train};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
-use super::{scales, wanted_rates};
+use super::{checkpoints, scales, wanted_rates};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
@@ -25,8 +25,8 @@ pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
         teachers: teachers(train)?,
         settings: Settings {
             students: train.students.unwrap_or(default.students),
-            resize: train.resize,
-            border: train.border,
+            resize: train.resize.unwrap_or(default.resize),
+            border: train.border.unwrap_or(default.border),
             training: training(train)?,
             seed: train.seed,
             false_reject: wanted_rates(train),
@@ -64,17 +64,6 @@ pub fn fit(
         progress,
     )?;
     Ok(Some(detector.with_data(files.data().clone())))
-}
-
-/// Beside the model, so that they are on the same disk.
-pub fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
-    let mut path = out.as_os_str().to_owned();
-    path.push(".checkpoint");
-    Checkpoints {
-        path: path.into(),
-        every: train.checkpoint_every.map_or(200, |every| every.get()),
-        resume: train.resume,
-    }
 }
 
 /// What became of each scale.

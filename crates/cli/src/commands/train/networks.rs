@@ -1,0 +1,124 @@
+//! What the options say about a network that is trained to make good images again.
+
+use std::path::Path;
+
+use anyhow::Context;
+use pupilla::checkpoints::Checkpoints;
+use pupilla::network_detectors::{
+    Method, NetworkDetector, NetworkDetectorConfig, NetworkManifest, NetworkPlan,
+};
+use pupilla::prepared_files::PreparedFiles;
+use pupilla::record::Recorded;
+use pupilla::student_teacher::Length;
+
+use crate::arguments::Train;
+use crate::output;
+use crate::progress::Progress;
+
+use super::{checkpoints, take, wanted_rates};
+
+/// The detector to be trained, its settings checked.
+pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
+    let config = NetworkDetectorConfig::new(train.detector);
+    let mut config = config.context("a detector that is no network of this kind")?;
+    let settings = &mut config.settings;
+    take(&mut settings.resize, train.resize);
+    settings.seed = train.seed;
+    settings.false_reject = wanted_rates(train);
+    match (train.steps, train.budget) {
+        (Some(steps), _) => settings.training.length = Length::Steps(steps.get()),
+        (None, Some(budget)) => settings.training.length = Length::Budget(budget.0),
+        (None, None) => {}
+    }
+    let given = &train.networks;
+    take(&mut settings.training.batch, given.batch);
+    take(&mut settings.training.learning_rate, train.learning_rate);
+    match &mut settings.method {
+        Method::SquaredError { latent } | Method::Similarity { latent } => {
+            take(latent, given.latent);
+        }
+        Method::Variational { latent, kl_weight } => {
+            take(latent, given.latent);
+            take(kl_weight, given.kl_weight);
+        }
+        Method::Adversarial {
+            latent,
+            search_steps,
+            search_rate,
+            feature_weight,
+        } => {
+            take(latent, given.latent);
+            take(search_steps, given.search_steps);
+            take(search_rate, given.search_rate);
+            take(feature_weight, given.feature_weight);
+        }
+    }
+    config.check()?;
+    Ok(config)
+}
+
+/// Says what training will take, and trains unless that was all; `None` then.
+pub fn fit(
+    config: &NetworkDetectorConfig,
+    files: &PreparedFiles,
+    train: &Train,
+    progress: &mut Progress,
+) -> anyhow::Result<Option<NetworkDetector>> {
+    let json = train.json.as_deref();
+    let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
+    let goes_on = |kept: &Checkpoints| kept.resume && kept.path.exists();
+    if train.dry_run || !checkpoints.as_ref().is_some_and(goes_on) {
+        let plan = config.plan(files.training(), files.validation())?;
+        print_plan(&plan, json)?;
+        if train.dry_run {
+            if let Some(target) = json {
+                output::json(target, &plan)?;
+            }
+            return Ok(None);
+        }
+    }
+    let detector = config.fit_with_checkpoints(
+        files.training(),
+        files.validation(),
+        &files.data().fingerprint,
+        checkpoints.as_ref(),
+        progress,
+    )?;
+    Ok(Some(detector.with_data(files.data().clone())))
+}
+
+/// What is about to be done, and what it will take.
+fn print_plan(plan: &NetworkPlan, json: Option<&Path>) -> anyhow::Result<()> {
+    let memory = plan.memory_bytes.map_or(String::new(), |bytes| {
+        format!(" and {} MiB of memory", bytes.div_ceil(1 << 20))
+    });
+    output::line(
+        json,
+        format_args!(
+            "{} steps of {:.3} s; {} images to learn, {} to calibrate on; about {}{memory}",
+            plan.steps,
+            plan.seconds_per_step,
+            plan.training_images,
+            plan.validation_images,
+            output::duration(plan.seconds),
+        ),
+    )
+}
+
+/// What became of the networks.
+pub fn print_losses(manifest: &NetworkManifest, json: Option<&Path>) -> anyhow::Result<()> {
+    let losses: Vec<_> = manifest
+        .losses
+        .iter()
+        .map(|(name, loss)| format!("{name} {loss:.5}"))
+        .collect();
+    output::line(
+        json,
+        format_args!(
+            "{}: {} steps, {} at the end",
+            manifest.header.kind,
+            manifest.steps,
+            losses.join(", ")
+        ),
+    )
+}

@@ -1,0 +1,160 @@
+//! Every option of `train` with every detector: what does not apply is refused before any work, what applies is not.
+
+use pupilla::detector_kind::DetectorKind::{
+    self, AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
+    SimilarityAutoencoder, SquaredErrorAutoencoder, StudentTeacher, VariationalAutoencoder,
+};
+
+use crate::data::{run, stderr, stdout};
+
+/// Options that every detector has.
+const COMMON: [&str; 11] = [
+    "--out",
+    "--detector",
+    "--resize",
+    "--seed",
+    "--false-reject",
+    "--pixel-false-reject",
+    "--skip-unreadable",
+    "--json",
+    "--progress",
+    "--threads",
+    "--help",
+];
+
+const STUDENTS: &[DetectorKind] = &[StudentTeacher];
+const MAKERS: &[DetectorKind] = &[
+    SquaredErrorAutoencoder,
+    SimilarityAutoencoder,
+    VariationalAutoencoder,
+    AnoGan,
+];
+const ON_BACKBONES: &[DetectorKind] = &[CnnDictionary, MemoryBank, Padim];
+const ON_FEATURES: &[DetectorKind] = &[
+    NearestNeighbour,
+    OneClassSvm,
+    KMeans,
+    CnnDictionary,
+    MemoryBank,
+    Padim,
+];
+
+/// What is given, and whose it is.
+fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
+    let steps = [STUDENTS, MAKERS].concat();
+    let describing = [STUDENTS, ON_FEATURES].concat();
+    let students = STUDENTS.to_vec();
+    let backbones = ON_BACKBONES.to_vec();
+    vec![
+        (&["--dry-run"], steps.clone()),
+        (&["--resume"], steps.clone()),
+        (&["--checkpoint-every", "5"], steps.clone()),
+        (&["--steps", "5"], steps.clone()),
+        (&["--budget", "10m"], steps.clone()),
+        (&["--learning-rate", "0.001"], steps),
+        (&["--scales", "17"], describing.clone()),
+        (&["--teacher", "t.safetensors"], describing.clone()),
+        (&["--border", "zero"], describing),
+        (&["--students", "2"], students.clone()),
+        (&["--preset", "paper"], students.clone()),
+        (&["--preset", "paper", "--epochs", "2"], students.clone()),
+        (&["--epochs", "2"], students.clone()),
+        (&["--window", "99"], students.clone()),
+        (&["--windows", "2"], students.clone()),
+        (&["--optimizer", "adam"], students.clone()),
+        (&["--batch-norm", "false"], students.clone()),
+        (&["--focus", "0"], students.clone()),
+        (&["--early-stop"], students.clone()),
+        (&["--teacher-backbone", "w.pth"], students.clone()),
+        (
+            &["--teacher-backbone", "w.pth", "--backbone-zoom", "2"],
+            students,
+        ),
+        (&["--backbone", "w.pth"], backbones.clone()),
+        (
+            &["--backbone", "w.pth", "--backbone-outputs", "layer2"],
+            backbones,
+        ),
+        (&["--sample", "100"], ON_FEATURES[..5].to_vec()),
+        (&["--variance", "0.9"], ON_FEATURES[..4].to_vec()),
+        (
+            &["--dictionary", "20"],
+            vec![NearestNeighbour, KMeans, CnnDictionary],
+        ),
+        (&["--neighbours", "2"], vec![CnnDictionary]),
+        (&["--nu", "0.1"], vec![OneClassSvm]),
+        (&["--gamma", "scale"], vec![OneClassSvm]),
+        (&["--coreset", "0.1"], vec![MemoryBank]),
+        (&["--projection", "9"], vec![MemoryBank]),
+        (&["--channels", "9"], vec![Padim]),
+        (&["--regularisation", "1"], vec![Padim]),
+        (&["--smoothing", "1"], ON_FEATURES.to_vec()),
+        (&["--latent", "9"], MAKERS.to_vec()),
+        (&["--batch", "3"], MAKERS.to_vec()),
+        (&["--kl-weight", "2"], vec![VariationalAutoencoder]),
+        (&["--search-steps", "9"], vec![AnoGan]),
+        (&["--search-rate", "0.1"], vec![AnoGan]),
+        (&["--feature-weight", "0.2"], vec![AnoGan]),
+    ]
+}
+
+/// What `train` says of an option: it looks at the options before it looks for the data.
+fn said(kind: DetectorKind, words: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("nowhere");
+    let out = folder.path().join("m.pupilla");
+    let mut all = vec!["train", nowhere.to_str().unwrap()];
+    all.extend(["--out", out.to_str().unwrap(), "--detector", kind.name()]);
+    all.extend(words);
+    let output = run(&all);
+    assert!(!output.status.success());
+    stderr(&output)
+}
+
+#[test]
+fn every_option_belongs_to_its_detectors_alone() {
+    let rows = rows();
+    std::thread::scope(|scope| {
+        for half in DetectorKind::ALL.chunks(DetectorKind::ALL.len().div_ceil(2)) {
+            let rows = &rows;
+            scope.spawn(move || {
+                for &kind in half {
+                    for (words, owners) in rows {
+                        let said = said(kind, words);
+                        let refused = said.contains("belongs to --detector");
+                        assert_eq!(refused, !owners.contains(&kind), "{kind} {words:?}: {said}");
+                        assert!(!said.contains("unexpected"), "{kind} {words:?}: {said}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn no_option_is_without_a_row() {
+    let help = stdout(&run(&["train", "--help"]));
+    let known: Vec<&str> = rows()
+        .into_iter()
+        .flat_map(|(words, _)| words)
+        .copied()
+        .collect();
+    let options = help.lines().filter_map(|line| {
+        let line = line.trim_start().trim_start_matches("-h, ");
+        line.starts_with("--").then(|| {
+            let end = line.find([' ', '[']).unwrap_or(line.len());
+            &line[..end]
+        })
+    });
+    let options: Vec<&str> = options.collect();
+    assert!(
+        options.contains(&"--latent") && options.contains(&"--out"),
+        "{help}"
+    );
+    for option in options {
+        assert!(
+            COMMON.contains(&option) || known.contains(&option),
+            "{option} stands in no row"
+        );
+    }
+}
