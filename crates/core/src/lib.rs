@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod observer;
 pub mod patch_sheet;
 pub mod pipeline;
+pub mod process_memory;
 pub mod region;
 pub mod report;
 pub mod sheet;

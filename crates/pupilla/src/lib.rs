@@ -27,7 +27,6 @@ mod normalised_network;
 pub mod optimizer;
 pub mod patch_network;
 pub mod prepared_files;
-mod process_memory;
 mod random;
 pub mod receptive_field;
 pub mod record;

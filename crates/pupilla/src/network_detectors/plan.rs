@@ -2,13 +2,13 @@
 
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Silent;
+use pupilla_core::process_memory::peak_bytes;
 use serde::Serialize;
 
 use super::checkpoint::State;
 use super::config::NetworkDetectorConfig;
 use super::pictures::Pictures;
 use crate::error::TrainError;
-use crate::process_memory::peak_memory;
 
 /// What a training run will take on this machine, as it is busy now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,7 +54,7 @@ impl NetworkDetectorConfig {
             steps,
             seconds_per_step: trial.step.as_secs_f64(),
             seconds: (trial.step.mul_f64(steps as f64) + trial.beside).as_secs_f64(),
-            memory_bytes: peak_memory().map(|peak| peak + growth as u64),
+            memory_bytes: peak_bytes(None).map(|peak| peak + growth as u64),
         })
     }
 }

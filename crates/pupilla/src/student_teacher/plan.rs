@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Silent;
+use pupilla_core::process_memory::peak_bytes;
 use serde::Serialize;
 
 use super::config::{Length, StudentTeacherConfig, Training};
@@ -16,7 +17,6 @@ use super::training::{Resized, step_time, steps_aside, steps_within, whitening};
 use super::watch;
 use crate::device;
 use crate::error::TrainError;
-use crate::process_memory::peak_memory;
 use crate::receptive_field::ReceptiveField;
 
 /// What a training run will take on this machine, as it is busy now.
@@ -124,7 +124,7 @@ impl StudentTeacherConfig {
             validation_images: validation.len(),
             seconds: scales.iter().map(|scale| scale.seconds).sum(),
             scales,
-            memory_bytes: peak_memory().map(|peak| peak + growth as u64),
+            memory_bytes: peak_bytes(None).map(|peak| peak + growth as u64),
         })
     }
 

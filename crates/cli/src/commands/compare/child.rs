@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use pupilla_core::observer::Observer;
+use pupilla_core::process_memory::peak_bytes;
 use serde_json::Value;
 
 use crate::progress::Progress;
@@ -57,7 +58,7 @@ impl Child {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            memory_bytes = peak(child.id()).or(memory_bytes);
+            memory_bytes = peak_bytes(Some(child.id())).or(memory_bytes);
             // Ctrl-C reaches it as well; a signal to us alone does not, and its last checkpoint stays.
             if progress.stop_requested()
                 && stopping.get_or_insert_with(Instant::now).elapsed() > GRACE
@@ -101,15 +102,4 @@ fn show(line: &str, progress: &mut Progress, last: &mut String) {
         // What it will take it takes; and files that are left out end a run here.
         _ => {}
     }
-}
-
-/// The most bytes that a process has held so far.
-fn peak(process: u32) -> Option<u64> {
-    // Linux alone says so in a file.
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
 }
