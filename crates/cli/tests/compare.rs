@@ -20,8 +20,20 @@ fn detectors_are_compared_and_a_second_run_does_nothing_again() {
     ];
     words.extend(["--steps", "2", "--scales", "17,33", "--seeds", "2"]);
     words.extend(["--detectors", "k-means,student-teacher,memory-bank"]);
+    // What an unfinished comparison with other options has left is begun anew.
+    let job = out.join("parts/student-teacher-0");
+    fs::create_dir_all(&job).unwrap();
+    let checkpoint = job.join("model.pupilla.checkpoint");
+    fs::write(&checkpoint, "another training's").unwrap();
+    fs::write(
+        job.join("begun.json"),
+        r#"{"program":"pupilla 0.1.0","train":["train"]}"#,
+    )
+    .unwrap();
     let first = run(&words);
     assert_success(&first);
+    assert!(!stdout(&first).contains("failed"), "{}", stdout(&first));
+    assert!(!checkpoint.exists());
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     let before = read("comparison.json");
     let comparison: Value = serde_json::from_str(&before).unwrap();

@@ -37,11 +37,18 @@ struct Job {
     tests: Vec<(Vec<usize>, Vec<String>)>,
 }
 
+/// What a job leaves as it begins to train, so that a second run goes on from its own checkpoint alone.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Begun {
+    program: String,
+    train: Vec<String>,
+}
+
 /// What a finished job leaves, so that a second run need not do it again.
 #[derive(Serialize, Deserialize)]
 struct Finished {
-    program: String,
-    train: Vec<String>,
+    #[serde(flatten)]
+    begun: Begun,
     tests: Vec<Vec<String>>,
     tested: Vec<Tested>,
 }
@@ -319,8 +326,7 @@ impl Job {
                 path.display()
             )
         })?;
-        if finished.program != program()
-            || finished.train != self.train
+        if finished.begun != self.begun()
             || !finished
                 .tests
                 .iter()
@@ -335,6 +341,25 @@ impl Job {
         Ok(Some(finished.tested))
     }
 
+    fn beginning(&self) -> PathBuf {
+        self.folder.join("begun.json")
+    }
+
+    fn begun(&self) -> Begun {
+        Begun {
+            program: program(),
+            train: self.train.clone(),
+        }
+    }
+
+    /// Whether what an unfinished run left there was this very training. If not, it begins anew and replaces that checkpoint.
+    fn begun_before(&self) -> bool {
+        let bytes = std::fs::read(self.beginning());
+        bytes.is_ok_and(|bytes| {
+            serde_json::from_slice(&bytes).is_ok_and(|begun: Begun| begun == self.begun())
+        })
+    }
+
     fn run(&self, progress: &mut Progress) -> anyhow::Result<Vec<Tested>> {
         output::folder(&self.folder)?;
         let model = self.folder.join("model.pupilla");
@@ -342,9 +367,10 @@ impl Job {
         let mut words = [&self.train[..], &["--out".into(), of_model.clone()]].concat();
         let mut checkpoint = model.clone().into_os_string();
         checkpoint.push(".checkpoint");
-        if Path::new(&checkpoint).exists() {
+        if Path::new(&checkpoint).exists() && self.begun_before() {
             words.push("--resume".into());
         }
+        output::json(&self.beginning(), &self.begun())?;
         let trained = Child::run(&words, progress)?;
         let bytes = std::fs::metadata(&model)
             .with_context(|| format!("cannot read {}", model.display()))?
@@ -386,8 +412,7 @@ impl Job {
             });
         }
         let finished = Finished {
-            program: program(),
-            train: self.train.clone(),
+            begun: self.begun(),
             tests: self.tests.iter().map(|(_, words)| words.clone()).collect(),
             tested,
         };
