@@ -3,7 +3,6 @@
 //! The format that MVTec's evaluation reads (`<defect>/<name>.tiff`), so that maps can go to any
 //! tool and come from any tool without losing a bit.
 
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use tiff::{ColorType, TiffError};
 
 use crate::anomaly_map::AnomalyMap;
 use crate::atomic_file::{self, WriteError};
+use crate::bounded_file;
 use crate::metrics::NotFinite;
 
 /// The longest side of a map that [`read`] accepts, in pixels.
@@ -21,6 +21,9 @@ pub const MAX_SIDE: u32 = 65_535;
 
 /// The most pixels of a map that [`read`] accepts: 1 GiB of scores.
 pub const MAX_PIXELS: u64 = 1 << 28;
+
+/// The longest file of a map: every score as it is, and as much again for what a writer puts beside them.
+const MAX_FILE_BYTES: u64 = 2 * 4 * MAX_PIXELS;
 
 /// Why a map could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +164,8 @@ fn read_if(
         path: path.to_path_buf(),
         found,
     };
-    let file = File::open(path).map_err(|error| decode(error.into()))?;
+    let file = bounded_file::open(path, MAX_FILE_BYTES);
+    let (file, _) = file.map_err(|error| decode(TiffError::IoError(error.into())))?;
     let mut limits = Limits::default();
     limits.decoding_buffer_size = 4 * MAX_PIXELS as usize;
     limits.intermediate_buffer_size = 4 * MAX_PIXELS as usize;
@@ -217,7 +221,7 @@ mod tests {
     where
         [C::Inner]: tiff::encoder::TiffValue,
     {
-        let mut tiff = TiffEncoder::new(File::create(path).unwrap()).unwrap();
+        let mut tiff = TiffEncoder::new(std::fs::File::create(path).unwrap()).unwrap();
         for _ in 0..images {
             tiff.write_image::<C>(3, 2, data).unwrap();
         }

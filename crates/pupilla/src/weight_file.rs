@@ -14,6 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use pupilla_core::atomic_file::{self, WriteError};
+use pupilla_core::bounded_file::{self, BoundedFileError};
 
 /// Version of the format that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 2;
@@ -221,22 +222,17 @@ pub(crate) struct WeightFile {
 impl WeightFile {
     /// Reads a file and checks that it is one of ours, of this format version.
     pub fn open(path: &Path) -> Result<Self, WeightFileError> {
-        let read = |source| WeightFileError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
-        let metadata = std::fs::metadata(path).map_err(read)?;
-        if !metadata.is_file() {
-            // A device has no end, and a pipe no size.
-            return Err(read(std::io::Error::other("it is not a regular file")));
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(WeightFileError::TooLarge {
-                path: path.to_path_buf(),
-                bytes: metadata.len(),
-            });
-        }
-        Self::parse(path, std::fs::read(path).map_err(read)?)
+        let owned = path.to_path_buf();
+        let bytes = bounded_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {
+            BoundedFileError::TooLarge { bytes, .. } => {
+                WeightFileError::TooLarge { path: owned, bytes }
+            }
+            error => WeightFileError::Read {
+                path: owned,
+                source: error.into(),
+            },
+        })?;
+        Self::parse(path, bytes)
     }
 
     /// The same for bytes that are in memory; `path` names them in errors.

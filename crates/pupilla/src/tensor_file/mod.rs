@@ -15,6 +15,8 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use pupilla_core::bounded_file::{self, BoundedFileError};
+
 pub use pickle::PickleError;
 pub use torch_archive::ArchiveError;
 
@@ -198,22 +200,17 @@ pub(crate) struct TensorFile {
 impl TensorFile {
     /// Reads a file whose format is told by its content.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
-        let read = |source| TensorFileError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
-        let metadata = std::fs::metadata(path).map_err(read)?;
-        if !metadata.is_file() {
-            // A device has no end, and a pipe no size.
-            return Err(read(std::io::Error::other("it is not a regular file")));
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(TensorFileError::TooLarge {
-                path: path.to_path_buf(),
-                bytes: metadata.len(),
-            });
-        }
-        Self::parse(path, std::fs::read(path).map_err(read)?)
+        let owned = path.to_path_buf();
+        let bytes = bounded_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {
+            BoundedFileError::TooLarge { bytes, .. } => {
+                TensorFileError::TooLarge { path: owned, bytes }
+            }
+            error => TensorFileError::Read {
+                path: owned,
+                source: error.into(),
+            },
+        })?;
+        Self::parse(path, bytes)
     }
 
     /// The same for bytes that are in memory; `path` names them in errors.
