@@ -6,7 +6,12 @@ mod compare;
 mod data;
 mod detectors;
 #[cfg(unix)]
+mod faults;
+#[cfg(unix)]
+mod hostile;
+#[cfg(unix)]
 mod killed;
+mod same_score;
 mod score;
 mod verdicts;
 mod workflow;

@@ -13,7 +13,7 @@ use tiff::{ColorType, TiffError};
 
 use crate::anomaly_map::AnomalyMap;
 use crate::atomic_file::{self, WriteError};
-use crate::bounded_file;
+use crate::bounded_file::{self, MOST_DECODED};
 use crate::metrics::NotFinite;
 
 /// The longest side of a map that [`read`] accepts, in pixels.
@@ -69,6 +69,21 @@ pub enum MapFileError {
         /// Its width.
         width: u32,
         /// Its height.
+        height: u32,
+    },
+    /// So few bytes cannot hold so many scores: the header lies, or the file is cut short.
+    #[error(
+        "the anomaly map {} has {bytes} bytes, too few for {width}x{height} scores: it is damaged, write it again",
+        path.display()
+    )]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// Width its header gives.
+        width: u32,
+        /// Height its header gives.
         height: u32,
     },
     /// The map has not the size of its image: resizing it here would change the figures.
@@ -165,7 +180,7 @@ fn read_if(
         found,
     };
     let file = bounded_file::open(path, MAX_FILE_BYTES);
-    let (file, _) = file.map_err(|error| decode(TiffError::IoError(error.into())))?;
+    let (file, bytes) = file.map_err(|error| decode(TiffError::IoError(error.into())))?;
     let mut limits = Limits::default();
     limits.decoding_buffer_size = 4 * MAX_PIXELS as usize;
     limits.intermediate_buffer_size = 4 * MAX_PIXELS as usize;
@@ -180,6 +195,14 @@ fn read_if(
     {
         return Err(MapFileError::Size {
             path: path.to_path_buf(),
+            width,
+            height,
+        });
+    }
+    if u64::from(width) * u64::from(height) * 4 > bytes.saturating_mul(MOST_DECODED) {
+        return Err(MapFileError::TooShort {
+            path: path.to_path_buf(),
+            bytes,
             width,
             height,
         });

@@ -205,6 +205,14 @@ fn images_of_enormous_claims_are_refused_by_their_header() {
         let error = refusal(&folder.file(name, &bytes)).unwrap();
         assert!(matches!(error, ReadError::TooShort { .. }), "{error}");
     }
+    let map = tiff(&grey(16_000, 16_000, 32, 3), &[0; 64]);
+    let said = map_file::read(&folder.file("short.tiff", &map))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("short.tiff") && said.contains("too few"),
+        "{said}"
+    );
     // No claim of a WebP can be told from an image of one colour before it is decoded.
     let error = refusal(&folder.file("short.webp", &webp(9_000, 9_000))).unwrap();
     assert!(matches!(error, ReadError::Damaged { .. }), "{error}");

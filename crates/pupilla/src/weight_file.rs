@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use pupilla_core::atomic_file::{self, WriteError};
 use pupilla_core::bounded_file::{self, BoundedFileError};
 
+use crate::foreign_text::{shown, shown_up_to};
+
 /// Version of the format that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 2;
 
@@ -24,6 +26,12 @@ const MANIFEST_KEY: &str = "pupilla";
 
 /// Larger files are refused before they are read; three scales of large ensembles stay far below.
 pub(crate) const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// More are counted, not named: a file may hold millions of arrays that do not belong there.
+const MAX_PROBLEMS: usize = 1000;
+
+/// Characters of what is wrong with a manifest: the sentence may quote it.
+const MAX_REASON: usize = 500;
 
 /// A file of weights could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -256,13 +264,13 @@ impl WeightFile {
         let header: FileHeader =
             serde_json::from_str(&manifest).map_err(|error| WeightFileError::Manifest {
                 path: path.clone(),
-                reason: error.to_string(),
+                reason: shown_up_to(&error.to_string(), MAX_REASON),
             })?;
         if header.format_version != FORMAT_VERSION {
             return Err(WeightFileError::Version {
                 path,
                 found: header.format_version,
-                program: header.program,
+                program: shown(&header.program),
             });
         }
         Ok(Self {
@@ -283,7 +291,7 @@ impl WeightFile {
         if self.header.kind != kind {
             return Err(WeightFileError::Kind {
                 path: self.path.clone(),
-                found: self.header.kind.clone(),
+                found: shown(&self.header.kind),
                 expected: kind,
             });
         }
@@ -294,7 +302,7 @@ impl WeightFile {
     pub fn invalid(&self, reason: impl Into<String>) -> WeightFileError {
         WeightFileError::Manifest {
             path: self.path.clone(),
-            reason: reason.into(),
+            reason: shown_up_to(&reason.into(), MAX_REASON),
         }
     }
 
@@ -356,8 +364,13 @@ impl WeightFile {
         problems.extend(
             extra
                 .into_iter()
-                .map(|name| format!("{name} does not belong here")),
+                .map(|name| format!("{} does not belong here", shown(name))),
         );
+        let more = problems.len().saturating_sub(MAX_PROBLEMS);
+        if more > 0 {
+            problems.truncate(MAX_PROBLEMS);
+            problems.push(format!("and {more} more"));
+        }
         if problems.is_empty() {
             Ok((values, bytes))
         } else {

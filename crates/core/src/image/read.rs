@@ -15,7 +15,7 @@ use image::codecs::{png::PngDecoder, webp::WebPDecoder};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::Image;
-use crate::bounded_file::{self, BoundedFileError};
+use crate::bounded_file::{self, BoundedFileError, MOST_DECODED};
 
 /// File extensions of the formats that can be read, in lower case: folders are walked with them.
 pub const IMAGE_EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
@@ -52,10 +52,6 @@ impl Default for Limits {
 
 /// Colour profiles and texts beside the pixels may be as large as this together.
 const METADATA_BYTES: u64 = 64 << 20;
-
-/// Decoded bytes that a byte of a file may stand for. Deflate and LZW reach 1400, one bit of a black-and-white PNG becomes eight,
-/// or 24 with a palette.
-const MOST_DECODED: u64 = 1 << 15;
 
 impl Limits {
     fn check(&self, path: &Path, width: u32, height: u32) -> Result<(), ReadError> {

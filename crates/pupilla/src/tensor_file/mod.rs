@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use pupilla_core::bounded_file::{self, BoundedFileError};
 
+use crate::foreign_text::shown;
+
 pub use pickle::PickleError;
 pub use torch_archive::ArchiveError;
 
@@ -169,14 +171,6 @@ impl StoredTensor {
         }
         values
     }
-}
-
-/// Foreign text, fit for a message.
-pub(crate) fn shown(text: &str) -> String {
-    text.chars()
-        .take(100)
-        .flat_map(char::escape_debug)
-        .collect()
 }
 
 /// Strides of a tensor whose elements lie row by row.
