@@ -13,5 +13,6 @@ mod hostile;
 mod killed;
 mod same_score;
 mod score;
+mod supply_chain;
 mod verdicts;
 mod workflow;
