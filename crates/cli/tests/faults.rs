@@ -12,10 +12,10 @@ use crate::data::{
     assert_failure, assert_success, dataset, good, listing, model, run, stderr, stdout, text,
 };
 
-/// Arguments of a training run that takes a moment: 24 steps of one student, a checkpoint of about 9 MB, a model of as many.
+/// Arguments of a training run that takes a moment: 12 steps of one student, a model of 13 MB.
 fn training(parts: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     let words = ["train", text(parts), "--out", text(out)];
-    let short = ["--resize", "none", "--steps", "24", "--students", "1"];
+    let short = ["--resize", "none", "--steps", "12", "--students", "1"];
     let same = ["--threads", "1"];
     let all = words.iter().chain(&short).chain(&same).chain(more);
     all.map(|word| (*word).to_string()).collect()
@@ -68,7 +68,7 @@ fn a_full_disk_costs_what_was_not_yet_written_and_nothing_else() {
 
     // A checkpoint that is there stays as it is.
     let rare = ["--checkpoint-every", "1000", "--resume"];
-    let output = with_room(5500, &training(&parts, &out, &rare));
+    let output = with_room(8000, &training(&parts, &out, &rare));
     // The finished scale's has half the size of the model, which has no room.
     assert_failure(&output, 1, &["cannot write", text(&out)]);
     assert_eq!(
@@ -83,7 +83,7 @@ fn a_full_disk_costs_what_was_not_yet_written_and_nothing_else() {
     // With room again, the run ends as if nothing had been.
     let output = run_words(&training(&parts, &out, &rare));
     assert_success(&output);
-    assert!(stderr(&output).contains("resumed at step 24"));
+    assert!(stderr(&output).contains("resumed at step 12"));
     assert!(fs::read(&out).unwrap() == expected);
     assert_eq!(listing(folder.path()), ["out", "parts", "straight"]);
 }
@@ -132,7 +132,7 @@ fn a_folder_that_goes_away_takes_its_checkpoint_along_whole() {
     fs::create_dir(&here).unwrap();
     let out = here.join("m.pupilla");
     let mut arguments = training(&parts, &out, &["--checkpoint-every", "1"]);
-    let steps = arguments.iter().position(|word| word == "24").unwrap();
+    let steps = arguments.iter().position(|word| word == "12").unwrap();
     arguments[steps] = "100000".to_string();
     let child = start(&arguments);
     let checkpoint = here.join("m.pupilla.checkpoint");
@@ -176,15 +176,16 @@ fn a_folder_that_cannot_be_written_to() {
         fs::write(&closed, b"").unwrap();
     }
     let out = closed.join("m.pupilla");
+    let good = parts.join("test/good");
     let mut arguments = training(&parts, &out, &[]);
-    let steps = arguments.iter().position(|word| word == "24").unwrap();
+    let steps = arguments.iter().position(|word| word == "12").unwrap();
     arguments[steps] = "100000".to_string();
     assert_failure(&run_words(&arguments), 1, &["cannot write", "closed"]);
     for arguments in [
         [
             "inspect",
             text(model()),
-            text(&parts),
+            text(&good),
             "--out",
             text(&closed.join("results")),
         ],
@@ -250,7 +251,7 @@ fn signals_leave_a_checkpoint_and_nothing_else() {
     let expected = fs::read(&straight).unwrap();
     let arguments = training(&parts, &out, &["--resume", "--checkpoint-every", "3"]);
     let (mut finished, mut stopped) = (0, 0);
-    interrupted(&arguments, 8, |output| {
+    interrupted(&arguments, 6, |output| {
         let mut left = listing(folder.path());
         left.retain(|name| !["parts", "straight"].contains(&name.as_str()));
         if output.status.success() {

@@ -105,6 +105,6 @@ fn models_are_not_believed() {
     file.set_len(2 << 30).unwrap();
     let output = in_little_memory(&["info", text(&path)]);
     assert_failure(&output, 1, &["part.pupilla", "2147483648 bytes"]);
-    let output = in_little_memory(&["backbone", text(&path)]);
+    let output = in_little_memory(&["backbone", text(&path), "part.png"]);
     assert_failure(&output, 1, &["part.pupilla", "2147483648 bytes"]);
 }

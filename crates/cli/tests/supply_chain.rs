@@ -21,7 +21,18 @@ const ALLOWED: [&str; 7] = [
 
 /// Words of a build script that asks the network, or of what it would ask with.
 const NETWORK: [&str; 12] = [
-    "TcpStream", "UdpSocket", "ureq", "reqwest", "minreq", "attohttpc", "hyper", "isahc", "curl", "wget", "git2", "download",
+    "TcpStream",
+    "UdpSocket",
+    "ureq",
+    "reqwest",
+    "minreq",
+    "attohttpc",
+    "hyper",
+    "isahc",
+    "curl",
+    "wget",
+    "git2",
+    "download",
 ];
 
 fn cargo(arguments: &[&str]) -> String {
@@ -48,7 +59,11 @@ fn built() -> BTreeSet<(String, String, String)> {
         let mut words = package.split(' ');
         let (name, version) = (words.next()?, words.next()?);
         let licence = licence.trim_end_matches(" (*)");
-        Some((name.into(), version.trim_start_matches('v').into(), licence.into()))
+        Some((
+            name.into(),
+            version.trim_start_matches('v').into(),
+            licence.into(),
+        ))
     });
     lines.collect()
 }
@@ -70,12 +85,19 @@ fn licences_are_those_allowed() {
     let built = built();
     assert!(built.len() > 100, "{built:?}");
     for (name, version, licence) in built {
-        assert!(can_be_met(&licence), "{name} {version} is under {licence:?}");
+        assert!(
+            can_be_met(&licence),
+            "{name} {version} is under {licence:?}"
+        );
     }
-    let deny = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deny.toml"));
+    let deny =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deny.toml"));
     let deny = deny.unwrap();
     for licence in ALLOWED {
-        assert!(deny.contains(&format!("\"{licence}\"")), "{licence} is not in deny.toml");
+        assert!(
+            deny.contains(&format!("\"{licence}\"")),
+            "{licence} is not in deny.toml"
+        );
     }
 }
 
@@ -84,34 +106,65 @@ fn crates_come_from_the_registry_and_build_without_the_network() {
     let built = built();
     let is_built = |package: &Value| {
         let text = |field: &str| package[field].as_str().unwrap();
-        let same = |(name, version, _): &(String, String, String)| name == text("name") && version == text("version");
+        let same = |(name, version, _): &(String, String, String)| {
+            name == text("name") && version == text("version")
+        };
         built.iter().any(same)
     };
     // Only what this platform takes is there for certain.
     let version = Command::new("rustc").arg("-vV").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let metadata = cargo(&["metadata", "--format-version", "1", "--filter-platform", host]);
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .unwrap();
+    let metadata = cargo(&[
+        "metadata",
+        "--format-version",
+        "1",
+        "--filter-platform",
+        host,
+    ]);
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let mut scripts = 0;
-    for package in metadata["packages"].as_array().unwrap().iter().filter(|package| is_built(package)) {
+    for package in metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|package| is_built(package))
+    {
         let name = &package["name"];
         // Our own crates have none; no other comes from a path or a repository.
         match package["source"].as_str() {
-            Some(source) => assert!(source.starts_with("registry+"), "{name} comes from {source}"),
+            Some(source) => assert!(
+                source.starts_with("registry+"),
+                "{name} comes from {source}"
+            ),
             None => assert!(name.as_str().unwrap().starts_with("pupilla"), "{name}"),
         }
         let targets = package["targets"].as_array().unwrap().iter();
         for script in targets.filter(|target| target["kind"][0] == "custom-build") {
             scripts += 1;
-            assert!(package["source"].is_string(), "{name} of our own has a build script");
+            assert!(
+                package["source"].is_string(),
+                "{name} of our own has a build script"
+            );
             let text = std::fs::read_to_string(script["src_path"].as_str().unwrap()).unwrap();
             let helpers = package["dependencies"].as_array().unwrap().iter();
-            let helpers = helpers.filter(|helper| helper["kind"] == "build" && helper["optional"] == false);
-            let helpers: Vec<&str> = helpers.map(|helper| helper["name"].as_str().unwrap()).collect();
+            let helpers =
+                helpers.filter(|helper| helper["kind"] == "build" && helper["optional"] == false);
+            let helpers: Vec<&str> = helpers
+                .map(|helper| helper["name"].as_str().unwrap())
+                .collect();
             for word in NETWORK {
-                assert!(!text.contains(word), "the build script of {name} has the word {word}");
-                assert!(!helpers.iter().any(|helper| helper.contains(word)), "{name} builds with {helpers:?}");
+                assert!(
+                    !text.contains(word),
+                    "the build script of {name} has the word {word}"
+                );
+                assert!(
+                    !helpers.iter().any(|helper| helper.contains(word)),
+                    "{name} builds with {helpers:?}"
+                );
             }
         }
     }

@@ -54,12 +54,12 @@ pub enum WeightFileError {
         bytes: u64,
     },
     /// It is not safetensors, or cut off.
-    #[error("{} is not a Pupilla file, or it is cut off: {source}", path.display())]
+    #[error("{} is not a Pupilla file, or it is cut off: {reason}", path.display())]
     NotSafetensors {
         /// The file.
         path: PathBuf,
         /// What the reader said.
-        source: safetensors::SafeTensorError,
+        reason: String,
     },
     /// A safetensors file of another program.
     #[error("{} is a safetensors file without a Pupilla manifest: give a file written by `pupilla train` or `pupilla teacher train`", path.display())]
@@ -250,7 +250,7 @@ impl WeightFile {
             let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|source| {
                 WeightFileError::NotSafetensors {
                     path: path.clone(),
-                    source,
+                    reason: shown_up_to(&source.to_string(), MAX_REASON),
                 }
             })?;
             metadata
@@ -324,7 +324,7 @@ impl WeightFile {
         let file = SafeTensors::deserialize(&self.bytes).map_err(|source| {
             WeightFileError::NotSafetensors {
                 path: self.path.clone(),
-                source,
+                reason: shown_up_to(&source.to_string(), MAX_REASON),
             }
         })?;
         let mut problems = Vec::new();

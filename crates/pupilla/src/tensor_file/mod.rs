@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use pupilla_core::bounded_file::{self, BoundedFileError};
 
-use crate::foreign_text::shown;
+use crate::foreign_text::{shown, shown_up_to};
 
 pub use pickle::PickleError;
 pub use torch_archive::ArchiveError;
@@ -67,12 +67,12 @@ pub enum TensorFileError {
         path: PathBuf,
     },
     /// A safetensors file that is damaged or cut off.
-    #[error("{} is damaged or cut off: {source}", path.display())]
+    #[error("{} is damaged or cut off: {reason}", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
         /// What the reader said.
-        source: safetensors::SafeTensorError,
+        reason: String,
     },
     /// A `.pth` file whose archive is damaged, cut off or of another kind.
     #[error("{} is damaged, or no file of weights: {source}", path.display())]
@@ -217,7 +217,11 @@ impl TensorFile {
         } else if bytes.get(8) == Some(&b'{') {
             match safetensors(&bytes) {
                 Ok(tensors) => tensors,
-                Err(source) => return Err(TensorFileError::Safetensors { path, source }),
+                Err(source) => {
+                    // The sentence may quote the file.
+                    let reason = shown_up_to(&source.to_string(), 500);
+                    return Err(TensorFileError::Safetensors { path, reason });
+                }
             }
         } else {
             return Err(TensorFileError::Unrecognised { path });
