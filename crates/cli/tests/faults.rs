@@ -176,7 +176,9 @@ fn a_folder_that_cannot_be_written_to() {
         fs::write(&closed, b"").unwrap();
     }
     let out = closed.join("m.pupilla");
-    let good = parts.join("test/good");
+    let (good, more) = (parts.join("test/good"), folder.path().join("more"));
+    fs::create_dir(&more).unwrap();
+    crate::data::good(70).save(more.join("070.png")).unwrap();
     let mut arguments = training(&parts, &out, &[]);
     let steps = arguments.iter().position(|word| word == "12").unwrap();
     arguments[steps] = "100000".to_string();
@@ -189,13 +191,7 @@ fn a_folder_that_cannot_be_written_to() {
             "--out",
             text(&closed.join("results")),
         ],
-        [
-            "calibrate",
-            text(model()),
-            text(&parts.join("train/good")),
-            "--out",
-            text(&out),
-        ],
+        ["calibrate", text(model()), text(&more), "--out", text(&out)],
         [
             "eval",
             text(model()),

@@ -99,7 +99,7 @@ fn every_way_to_a_score_gives_the_same_bits() {
             DetectorKind::StudentTeacher,
             &["--steps", "6", "--students", "2"][..],
         ),
-        (DetectorKind::MemoryBank, &["--coreset", "5%"]),
+        (DetectorKind::MemoryBank, &["--coreset", "0.05"]),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
