@@ -157,8 +157,8 @@ fn compare(name: &str, found: &[Stored], tolerance: f32) -> Result<(), String> {
             .zip(&expected.scores)
             .map(|(a, b)| (a - b).abs());
         let difference = differences.fold(0.0f32, f32::max) / largest;
-        // Not "greater than": NaN would pass.
-        if !(difference <= tolerance) {
+        let finite = found.scores.iter().all(|score| score.is_finite());
+        if !finite || difference > tolerance {
             return Err(format!(
                 "{name}: scores differ by {difference}, at most {tolerance} is allowed"
             ));

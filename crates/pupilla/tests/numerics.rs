@@ -23,7 +23,7 @@ fn flat(value: f32) -> Image {
 
 /// Values of 0 and 1 alone, as an overexposed camera gives them.
 fn saturated(seed: usize) -> Image {
-    let pixel = |at: usize| f32::from(u8::from(at * (at + seed) / 7 % 3 == 0));
+    let pixel = |at: usize| f32::from(u8::from((at * (at + seed) / 7).is_multiple_of(3)));
     Image::new(40, 40, (0..40 * 40 * 3).map(pixel).collect())
 }
 
