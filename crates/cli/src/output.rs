@@ -43,20 +43,12 @@ fn is_stdout(target: &Path) -> bool {
     target == Path::new("-")
 }
 
-/// Fails now if a file could not be written there after hours of work.
+/// Fails now if a file could not be written there after hours of work; what killed runs left there goes.
 pub fn check_writable(path: &Path) -> anyhow::Result<()> {
     if path.is_dir() {
         anyhow::bail!("{} is a folder: give the name of a file", path.display());
     }
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    tempfile::Builder::new()
-        .prefix(".pupilla-")
-        .suffix(".tmp")
-        .tempfile_in(folder)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    atomic_file::prepare(path)?;
     Ok(())
 }
 

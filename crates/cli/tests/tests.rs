@@ -7,7 +7,13 @@ mod compare;
 mod data;
 mod detectors;
 #[cfg(unix)]
+mod faults;
+#[cfg(unix)]
+mod hostile;
+#[cfg(unix)]
 mod killed;
+mod same_score;
 mod score;
+mod supply_chain;
 mod verdicts;
 mod workflow;

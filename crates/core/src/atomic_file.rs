@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 /// A file could not be written; whatever stood at the path before still stands.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
@@ -27,19 +29,7 @@ pub fn write(
         path: path.to_path_buf(),
         source,
     };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".pupilla-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The usual mode of a new file (the umask still applies), not a temporary file's 0600.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut temporary = builder.tempfile_in(folder).map_err(place)?;
+    let mut temporary = temporary_beside(path).map_err(place)?;
     let mut writer = BufWriter::new(temporary.as_file_mut());
     fill(&mut writer)
         .and_then(|()| writer.flush())
@@ -60,6 +50,64 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     write(path, |file| file.write_all(bytes))
 }
 
+/// Finds out whether `path` could be written, and takes away what runs that were killed have left beside it: their temporary
+/// files, which no process has locked any more.
+///
+/// # Errors
+/// [`WriteError`] if the folder is missing or read-only.
+pub fn prepare(path: &Path) -> Result<(), WriteError> {
+    let place = |source| WriteError {
+        path: path.to_path_buf(),
+        source,
+    };
+    // One of our own is made first: it tells whether the folder can be written.
+    temporary_beside(path).map_err(place)?;
+    for entry in std::fs::read_dir(folder_of(path)).map_err(place)?.flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if !name.starts_with(PREFIX.as_bytes()) || !name.ends_with(SUFFIX.as_bytes()) {
+            continue;
+        }
+        // Whoever writes it holds the lock. What cannot be opened, locked or removed is left alone.
+        if let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+const PREFIX: &str = ".pupilla-";
+const SUFFIX: &str = ".tmp";
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A locked file in the folder of `path`, which goes when it is dropped.
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The usual mode of a new file (the umask still applies), not a temporary file's 0600.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    loop {
+        let temporary = builder.tempfile_in(folder_of(path))?;
+        // A file system without locks has none to be taken for abandoned either.
+        if temporary.as_file().lock().is_err() || temporary.path().exists() {
+            return Ok(temporary);
+        }
+        // Taken away by another process between its making and its locking.
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +124,31 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("model"));
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_taken_away_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        for name in [".pupilla-abcdef.tmp", ".pupilla-notes", "other.tmp"] {
+            std::fs::write(folder.path().join(name), b"half").unwrap();
+        }
+        let listing = || {
+            let entries = std::fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        // One that is being written, as another process would.
+        write(&path, |file| {
+            file.write_all(b"half")?;
+            let before = listing().len();
+            prepare(&path.with_file_name("other model")).map_err(io::Error::other)?;
+            assert_eq!(listing().len(), before - 1);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(listing(), [".pupilla-notes", "model", "other.tmp"]);
+        assert!(prepare(&folder.path().join("missing").join("model")).is_err());
     }
 }

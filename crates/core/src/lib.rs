@@ -8,6 +8,7 @@
 pub mod anomaly_map;
 pub mod atomic_file;
 pub mod attribution;
+pub mod bounded_file;
 pub mod calibration;
 pub mod calibration_run;
 mod canvas;

@@ -3,7 +3,6 @@
 //! The format that MVTec's evaluation reads (`<defect>/<name>.tiff`), so that maps can go to any
 //! tool and come from any tool without losing a bit.
 
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use tiff::{ColorType, TiffError};
 
 use crate::anomaly_map::AnomalyMap;
 use crate::atomic_file::{self, WriteError};
+use crate::bounded_file::{self, MOST_DECODED};
 use crate::metrics::NotFinite;
 
 /// The longest side of a map that [`read`] accepts, in pixels.
@@ -21,6 +21,9 @@ pub const MAX_SIDE: u32 = 65_535;
 
 /// The most pixels of a map that [`read`] accepts: 1 GiB of scores.
 pub const MAX_PIXELS: u64 = 1 << 28;
+
+/// The longest file of a map: every score as it is, and as much again for what a writer puts beside them.
+const MAX_FILE_BYTES: u64 = 2 * 4 * MAX_PIXELS;
 
 /// Why a map could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,21 @@ pub enum MapFileError {
         /// Its width.
         width: u32,
         /// Its height.
+        height: u32,
+    },
+    /// So few bytes cannot hold so many scores: the header lies, or the file is cut short.
+    #[error(
+        "the anomaly map {} has {bytes} bytes, too few for {width}x{height} scores: it is damaged, write it again",
+        path.display()
+    )]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// Width its header gives.
+        width: u32,
+        /// Height its header gives.
         height: u32,
     },
     /// The map has not the size of its image: resizing it here would change the figures.
@@ -161,7 +179,8 @@ fn read_if(
         path: path.to_path_buf(),
         found,
     };
-    let file = File::open(path).map_err(|error| decode(error.into()))?;
+    let file = bounded_file::open(path, MAX_FILE_BYTES);
+    let (file, bytes) = file.map_err(|error| decode(TiffError::IoError(error.into())))?;
     let mut limits = Limits::default();
     limits.decoding_buffer_size = 4 * MAX_PIXELS as usize;
     limits.intermediate_buffer_size = 4 * MAX_PIXELS as usize;
@@ -176,6 +195,14 @@ fn read_if(
     {
         return Err(MapFileError::Size {
             path: path.to_path_buf(),
+            width,
+            height,
+        });
+    }
+    if u64::from(width) * u64::from(height) * 4 > bytes.saturating_mul(MOST_DECODED) {
+        return Err(MapFileError::TooShort {
+            path: path.to_path_buf(),
+            bytes,
             width,
             height,
         });
@@ -217,7 +244,7 @@ mod tests {
     where
         [C::Inner]: tiff::encoder::TiffValue,
     {
-        let mut tiff = TiffEncoder::new(File::create(path).unwrap()).unwrap();
+        let mut tiff = TiffEncoder::new(std::fs::File::create(path).unwrap()).unwrap();
         for _ in 0..images {
             tiff.write_image::<C>(3, 2, data).unwrap();
         }

@@ -1,39 +1,18 @@
 //! Ground-truth masks: which pixels of an image are defective, and their connected regions.
 
-use std::fs::File;
-use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use ::image::DynamicImage;
 
 use crate::anomaly_map::AnomalyMap;
-
-/// The longest side of a mask that [`Mask::read`] accepts, in pixels.
-pub const MAX_SIDE: u32 = 32_768;
-
-/// The most memory that decoding a mask may take, in bytes.
-const MAX_BYTES: u64 = 1 << 30;
+use crate::image::read::{self, Limits, ReadError};
 
 /// Why a mask could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaskError {
-    /// The file could not be opened or read.
-    #[error("cannot read the mask {}: {source}", path.display())]
-    Read {
-        /// The mask.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is not an image that can be decoded: another format, truncated, or too large.
-    #[error("cannot decode the mask {}: {source}", path.display())]
-    Decode {
-        /// The mask.
-        path: PathBuf,
-        /// What the decoder said.
-        source: ImageError,
-    },
+    /// The file cannot be read as an image, within the same limits as any other.
+    #[error("cannot use the mask: {0}")]
+    Unreadable(#[from] ReadError),
     /// The file holds floating-point pixels, which have no agreed "above 0".
     #[error("the mask {} has floating-point pixels; save it with 8 or 16 bits", path.display())]
     Float {
@@ -104,36 +83,10 @@ impl Mask {
     /// blue counts; alpha does not.
     ///
     /// # Errors
-    /// [`MaskError`] if the file cannot be read or decoded, is larger than [`MAX_SIDE`], or has
+    /// [`MaskError`] if the file cannot be read as an image within the default [`Limits`], or has
     /// floating-point pixels.
     pub fn read(path: &Path, threshold: u8) -> Result<Self, MaskError> {
-        let read = |source| MaskError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
-        let decode = |source| match source {
-            ImageError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
-                read(source)
-            }
-            source => MaskError::Decode {
-                path: path.to_path_buf(),
-                source,
-            },
-        };
-        let file = File::open(path).map_err(read)?;
-        let mut reader = ImageReader::new(BufReader::new(file))
-            .with_guessed_format()
-            .map_err(read)?;
-        let mut limits = Limits::default();
-        limits.max_image_width = Some(MAX_SIDE);
-        limits.max_image_height = Some(MAX_SIDE);
-        limits.max_alloc = Some(MAX_BYTES);
-        reader.limits(limits.clone());
-        let mut decoder = reader.into_decoder().map_err(decode)?;
-        limits.reserve(decoder.total_bytes()).map_err(decode)?;
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut image = DynamicImage::from_decoder(decoder).map_err(decode)?;
-        image.apply_orientation(orientation);
+        let image = read::decode(path, &Limits::default())?;
         let (defect, grey) = defect_pixels(&image, threshold).ok_or_else(|| MaskError::Float {
             path: path.to_path_buf(),
         })?;
@@ -340,10 +293,16 @@ mod tests {
     fn errors_name_the_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("000_mask.png");
-        assert!(matches!(Mask::read(&path, 0), Err(MaskError::Read { .. })));
+        assert!(matches!(
+            Mask::read(&path, 0),
+            Err(MaskError::Unreadable(ReadError::NotFound { .. }))
+        ));
         std::fs::write(&path, b"").unwrap();
         let empty = Mask::read(&path, 0).unwrap_err();
-        assert!(matches!(empty, MaskError::Decode { .. }), "{empty:?}");
+        assert!(
+            matches!(empty, MaskError::Unreadable(ReadError::Empty { .. })),
+            "{empty:?}"
+        );
         GrayImage::new(30, 20).save(&path).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let image = Path::new("test/crack/000.png");

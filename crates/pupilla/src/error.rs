@@ -59,7 +59,9 @@ pub enum TrainError {
     #[error(transparent)]
     Backbone(#[from] BackboneError),
     /// A checkpoint cannot be written.
-    #[error("the checkpoint: {0}")]
+    #[error(
+        "the checkpoint: {0}; the one before it, if there is one, is still whole: make room, then the same command with --resume goes on from it"
+    )]
     CheckpointWrite(#[from] WriteError),
     /// The optimiser's state cannot be put into a checkpoint.
     #[error("the optimiser's state cannot be written: {0}")]

@@ -17,6 +17,7 @@ pub mod detector_kind;
 mod device;
 pub mod error;
 pub mod feature_detectors;
+mod foreign_text;
 pub mod input;
 pub mod manifest;
 pub mod model;

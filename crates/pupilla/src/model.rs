@@ -85,6 +85,14 @@ impl Model {
         Self::from_file(&WeightFile::open(path)?)
     }
 
+    /// The same for the bytes of a file that are in memory; `path` names them in errors.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, WeightFileError> {
+        Self::from_file(&WeightFile::parse(path, bytes)?)
+    }
+
     pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
         match file.kind().parse() {
             // A file of no known kind is refused by the default's reader, which names what it holds.

@@ -14,6 +14,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use pupilla_core::atomic_file::{self, WriteError};
+use pupilla_core::bounded_file::{self, BoundedFileError};
+
+use crate::foreign_text::{shown, shown_up_to};
 
 /// Version of the format that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 2;
@@ -23,6 +26,12 @@ const MANIFEST_KEY: &str = "pupilla";
 
 /// Larger files are refused before they are read; three scales of large ensembles stay far below.
 pub(crate) const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// More are counted, not named: a file may hold millions of arrays that do not belong there.
+const MAX_PROBLEMS: usize = 1000;
+
+/// Characters of what is wrong with a manifest: the sentence may quote it.
+const MAX_REASON: usize = 500;
 
 /// A file of weights could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +54,12 @@ pub enum WeightFileError {
         bytes: u64,
     },
     /// It is not safetensors, or cut off.
-    #[error("{} is not a Pupilla file, or it is cut off: {source}", path.display())]
+    #[error("{} is not a Pupilla file, or it is cut off: {reason}", path.display())]
     NotSafetensors {
         /// The file.
         path: PathBuf,
         /// What the reader said.
-        source: safetensors::SafeTensorError,
+        reason: String,
     },
     /// A safetensors file of another program.
     #[error("{} is a safetensors file without a Pupilla manifest: give a file written by `pupilla train` or `pupilla teacher train`", path.display())]
@@ -221,22 +230,17 @@ pub(crate) struct WeightFile {
 impl WeightFile {
     /// Reads a file and checks that it is one of ours, of this format version.
     pub fn open(path: &Path) -> Result<Self, WeightFileError> {
-        let read = |source| WeightFileError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
-        let metadata = std::fs::metadata(path).map_err(read)?;
-        if !metadata.is_file() {
-            // A device has no end, and a pipe no size.
-            return Err(read(std::io::Error::other("it is not a regular file")));
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(WeightFileError::TooLarge {
-                path: path.to_path_buf(),
-                bytes: metadata.len(),
-            });
-        }
-        Self::parse(path, std::fs::read(path).map_err(read)?)
+        let owned = path.to_path_buf();
+        let bytes = bounded_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {
+            BoundedFileError::TooLarge { bytes, .. } => {
+                WeightFileError::TooLarge { path: owned, bytes }
+            }
+            error => WeightFileError::Read {
+                path: owned,
+                source: error.into(),
+            },
+        })?;
+        Self::parse(path, bytes)
     }
 
     /// The same for bytes that are in memory; `path` names them in errors.
@@ -246,7 +250,7 @@ impl WeightFile {
             let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|source| {
                 WeightFileError::NotSafetensors {
                     path: path.clone(),
-                    source,
+                    reason: shown_up_to(&source.to_string(), MAX_REASON),
                 }
             })?;
             metadata
@@ -260,13 +264,13 @@ impl WeightFile {
         let header: FileHeader =
             serde_json::from_str(&manifest).map_err(|error| WeightFileError::Manifest {
                 path: path.clone(),
-                reason: error.to_string(),
+                reason: shown_up_to(&error.to_string(), MAX_REASON),
             })?;
         if header.format_version != FORMAT_VERSION {
             return Err(WeightFileError::Version {
                 path,
                 found: header.format_version,
-                program: header.program,
+                program: shown(&header.program),
             });
         }
         Ok(Self {
@@ -287,7 +291,7 @@ impl WeightFile {
         if self.header.kind != kind {
             return Err(WeightFileError::Kind {
                 path: self.path.clone(),
-                found: self.header.kind.clone(),
+                found: shown(&self.header.kind),
                 expected: kind,
             });
         }
@@ -298,7 +302,7 @@ impl WeightFile {
     pub fn invalid(&self, reason: impl Into<String>) -> WeightFileError {
         WeightFileError::Manifest {
             path: self.path.clone(),
-            reason: reason.into(),
+            reason: shown_up_to(&reason.into(), MAX_REASON),
         }
     }
 
@@ -320,7 +324,7 @@ impl WeightFile {
         let file = SafeTensors::deserialize(&self.bytes).map_err(|source| {
             WeightFileError::NotSafetensors {
                 path: self.path.clone(),
-                source,
+                reason: shown_up_to(&source.to_string(), MAX_REASON),
             }
         })?;
         let mut problems = Vec::new();
@@ -360,8 +364,13 @@ impl WeightFile {
         problems.extend(
             extra
                 .into_iter()
-                .map(|name| format!("{name} does not belong here")),
+                .map(|name| format!("{} does not belong here", shown(name))),
         );
+        let more = problems.len().saturating_sub(MAX_PROBLEMS);
+        if more > 0 {
+            problems.truncate(MAX_PROBLEMS);
+            problems.push(format!("and {more} more"));
+        }
         if problems.is_empty() {
             Ok((values, bytes))
         } else {

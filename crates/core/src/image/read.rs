@@ -8,14 +8,14 @@
 //! values is refused.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use image::codecs::{png::PngDecoder, webp::WebPDecoder};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::Image;
+use crate::bounded_file::{self, BoundedFileError, MOST_DECODED};
 
 /// File extensions of the formats that can be read, in lower case: folders are walked with them.
 pub const IMAGE_EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
@@ -50,6 +50,9 @@ impl Default for Limits {
     }
 }
 
+/// Colour profiles and texts beside the pixels may be as large as this together.
+const METADATA_BYTES: u64 = 64 << 20;
+
 impl Limits {
     fn check(&self, path: &Path, width: u32, height: u32) -> Result<(), ReadError> {
         let pixels = u64::from(width) * u64::from(height);
@@ -71,12 +74,21 @@ impl Limits {
 
     /// The limits for a decoder: up to 16 bytes a pixel (RGBA in `f32`) twice, and room for headers.
     fn for_decoder(&self) -> image::Limits {
-        let mut limits = image::Limits::default();
-        limits.max_image_width = Some(self.side);
-        limits.max_image_height = Some(self.side);
-        limits.max_alloc = Some(self.pixels.saturating_mul(32).saturating_add(64 << 20));
+        let mut limits = for_metadata();
+        let for_pixels = self.pixels.saturating_mul(32);
+        limits.max_alloc = Some(for_pixels.saturating_add(METADATA_BYTES));
         limits
     }
+}
+
+/// The limits for a decoder whose pixels lie in the caller's memory: what it allocates is profiles and texts, which may be
+/// compressed a thousandfold. [`Limits::check`] looks at the sides, to say which limit it was.
+fn for_metadata() -> image::Limits {
+    let mut limits = image::Limits::default();
+    limits.max_image_width = None;
+    limits.max_image_height = None;
+    limits.max_alloc = Some(METADATA_BYTES);
+    limits
 }
 
 /// An image file could not be read. Every variant names the file and says what to do.
@@ -133,8 +145,8 @@ pub enum ReadError {
         /// What the decoder said.
         source: ImageError,
     },
-    /// A JPEG without its end marker, or a WebP shorter than it says: decoders may fill the missing
-    /// part with grey.
+    /// A JPEG without its end marker, or a WebP shorter than it or a part of it says: decoders may fill the
+    /// missing part with grey, or believe a length.
     #[error("{} is cut short (its end is missing): copy it again, or remove it", path.display())]
     Truncated {
         /// The file.
@@ -187,6 +199,18 @@ pub enum ReadError {
         /// What the decoder said.
         source: ImageError,
     },
+    /// So few bytes cannot hold so many pixels, however well they are compressed: its header lies, or it is cut short.
+    #[error("{} has {bytes} bytes, too few for {width}×{height} pixels: it is damaged, copy it again, or remove it", path.display())]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// Width its header gives.
+        width: u32,
+        /// Height its header gives.
+        height: u32,
+    },
     /// A side of length 0.
     #[error("{} has no pixels: remove it", path.display())]
     NoPixels {
@@ -220,6 +244,7 @@ impl ReadError {
             | Self::TooLarge { path, .. }
             | Self::FileTooLarge { path, .. }
             | Self::Memory { path, .. }
+            | Self::TooShort { path, .. }
             | Self::NoPixels { path }
             | Self::OutOfRange { path, .. } => path,
         }
@@ -231,6 +256,19 @@ impl ReadError {
             io::ErrorKind::NotFound => Self::NotFound { path, source },
             io::ErrorKind::PermissionDenied => Self::Denied { path, source },
             _ => Self::Io { path, source },
+        }
+    }
+
+    fn opening(path: &Path, error: BoundedFileError) -> Self {
+        let owned = path.to_path_buf();
+        match error {
+            BoundedFileError::Io(source) => Self::io(path, source),
+            BoundedFileError::NotAFile => Self::NotAFile { path: owned },
+            BoundedFileError::TooLarge { bytes, allowed } => Self::FileTooLarge {
+                path: owned,
+                bytes,
+                allowed,
+            },
         }
     }
 
@@ -314,21 +352,24 @@ fn rgb<T: Copy>(values: &[T], channels: usize, convert: impl Fn(T) -> f32) -> Ve
 /// # Errors
 /// As [`read`], but the values of a floating-point image are not looked at.
 pub fn decode(path: &Path, limits: &Limits) -> Result<DynamicImage, ReadError> {
-    let bytes = file_bytes(path, limits)?;
-    let mut opened = open(path, Box::new(Cursor::new(bytes.as_slice())), limits)?;
-    let orientation = opened
-        .decoder
-        .orientation()
-        .map_err(|source| ReadError::decoding(path, source))?;
-    if match opened.format {
-        ImageFormat::Jpeg => !jpeg_has_its_end(&bytes),
-        ImageFormat::WebP => !webp_has_its_end(&bytes),
-        _ => false,
-    } {
+    let bytes = bounded_file::read(path, limits.file_bytes)
+        .map_err(|error| ReadError::opening(path, error))?;
+    if bytes.is_empty() {
+        return Err(ReadError::Empty {
+            path: path.to_path_buf(),
+        });
+    }
+    let content = Box::new(Cursor::new(bytes.as_slice()));
+    let mut opened = open(path, content, bytes.len() as u64, limits)?;
+    if opened.format == ImageFormat::Jpeg && !jpeg_has_its_end(&bytes) {
         return Err(ReadError::Truncated {
             path: path.to_path_buf(),
         });
     }
+    let orientation = opened
+        .decoder
+        .orientation()
+        .map_err(|source| ReadError::decoding(path, source))?;
     let mut image = DynamicImage::from_decoder(opened.decoder)
         .map_err(|source| ReadError::decoding(path, source))?;
     image.apply_orientation(orientation);
@@ -342,8 +383,14 @@ pub fn decode(path: &Path, limits: &Limits) -> Result<DynamicImage, ReadError> {
 pub fn size(path: &Path) -> Result<(usize, usize), ReadError> {
     use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     let limits = Limits::default();
-    let (file, _) = regular_file(path, &limits)?;
-    let mut opened = open(path, Box::new(BufReader::new(file)), &limits)?;
+    let (file, length) = bounded_file::open(path, limits.file_bytes)
+        .map_err(|error| ReadError::opening(path, error))?;
+    if length == 0 {
+        return Err(ReadError::Empty {
+            path: path.to_path_buf(),
+        });
+    }
+    let mut opened = open(path, Box::new(BufReader::new(file)), length, &limits)?;
     let (width, height) = opened.decoder.dimensions();
     let orientation = opened
         .decoder
@@ -354,36 +401,6 @@ pub fn size(path: &Path) -> Result<(usize, usize), ReadError> {
         Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (height, width),
         _ => (width, height),
     })
-}
-
-/// Opens a file that is a file, has bytes, and not too many; with its length.
-fn regular_file(path: &Path, limits: &Limits) -> Result<(File, u64), ReadError> {
-    let place = |source| ReadError::io(path, source);
-    // Asked before opening: to open a pipe would wait for its other end.
-    let metadata = std::fs::metadata(path).map_err(place)?;
-    let path = path.to_path_buf();
-    if !metadata.is_file() {
-        return Err(ReadError::NotAFile { path });
-    }
-    match metadata.len() {
-        0 => Err(ReadError::Empty { path }),
-        bytes if bytes > limits.file_bytes => Err(ReadError::FileTooLarge {
-            path,
-            bytes,
-            allowed: limits.file_bytes,
-        }),
-        bytes => Ok((File::open(&path).map_err(place)?, bytes)),
-    }
-}
-
-fn file_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, ReadError> {
-    let (file, length) = regular_file(path, limits)?;
-    let mut bytes = Vec::with_capacity(length as usize);
-    // `take`: the file may grow while it is read.
-    file.take(limits.file_bytes)
-        .read_to_end(&mut bytes)
-        .map_err(|source| ReadError::io(path, source))?;
-    Ok(bytes)
 }
 
 /// Bytes of an image: behind a pointer, so that the decoders are compiled once and not for each source.
@@ -400,10 +417,11 @@ struct Opened<'a> {
 fn open<'a>(
     path: &Path,
     content: Box<dyn Content + 'a>,
+    bytes: u64,
     limits: &Limits,
 ) -> Result<Opened<'a>, ReadError> {
     let place = |source| ReadError::decoding(path, source);
-    let mut reader = ImageReader::new(content)
+    let reader = ImageReader::new(content)
         .with_guessed_format()
         .map_err(|source| ReadError::io(path, source))?;
     let Some(format) = reader.format() else {
@@ -411,8 +429,10 @@ fn open<'a>(
             path: path.to_path_buf(),
         });
     };
-    let allowed = limits.for_decoder();
-    reader.limits(allowed.clone());
+    let allowed = match format {
+        ImageFormat::Png | ImageFormat::WebP => for_metadata(),
+        _ => limits.for_decoder(),
+    };
     // PNG and WebP are opened by name, to see an animation for what it is.
     let (mut decoder, animated): (Box<dyn ImageDecoder + 'a>, bool) = match format {
         ImageFormat::Png => {
@@ -422,12 +442,19 @@ fn open<'a>(
             (Box::new(decoder), animated)
         }
         ImageFormat::WebP => {
-            let decoder = WebPDecoder::new(reader.into_inner()).map_err(place)?;
+            let mut content = reader.into_inner();
+            let length = webp_length(&mut content, bytes)
+                .map_err(|source| ReadError::io(path, source))?
+                .ok_or_else(|| ReadError::Truncated {
+                    path: path.to_path_buf(),
+                })?;
+            let decoder = WebPDecoder::new(content.take(length)).map_err(place)?;
             let animated = decoder.has_animation();
             (Box::new(decoder), animated)
         }
         ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff => {
             // The size is checked below, to say which limit it was.
+            let mut reader = reader;
             reader.no_limits();
             (Box::new(reader.into_decoder().map_err(place)?), false)
         }
@@ -439,6 +466,16 @@ fn open<'a>(
     };
     let (width, height) = decoder.dimensions();
     limits.check(path, width, height)?;
+    // A WebP of one colour takes no bits for its pixels at all.
+    let most = bytes.saturating_mul(MOST_DECODED);
+    if format != ImageFormat::WebP && decoder.total_bytes() > most {
+        return Err(ReadError::TooShort {
+            path: path.to_path_buf(),
+            bytes,
+            width,
+            height,
+        });
+    }
     if animated {
         return Err(ReadError::Animated {
             path: path.to_path_buf(),
@@ -476,12 +513,26 @@ fn jpeg_has_its_end(bytes: &[u8]) -> bool {
     false
 }
 
-/// Whether a WebP is as long as its header says; its last byte may be missing, as it may be padding.
-fn webp_has_its_end(bytes: &[u8]) -> bool {
-    match bytes.get(4..8).and_then(|field| field.try_into().ok()) {
-        Some(length) => bytes.len() as u64 + 1 >= 8 + u64::from(u32::from_le_bytes(length)),
-        None => false,
+/// How many of a WebP's `bytes` belong to it, once it is clear that it is as long as its header says (its last byte may be missing, as
+/// it may be padding) and that every part of it lies within it: the decoder believes their lengths. `None` if not.
+fn webp_length(content: &mut (impl Read + Seek), bytes: u64) -> io::Result<Option<u64>> {
+    let mut four = [0; 4];
+    content.seek(SeekFrom::Start(4))?;
+    content.read_exact(&mut four)?;
+    let promised = 8 + u64::from(u32::from_le_bytes(four));
+    let length = promised.min(bytes);
+    let mut whole = bytes + 1 >= promised;
+    // Behind RIFF, the length and WEBP.
+    let mut at = 12;
+    while whole && at + 8 <= length {
+        content.seek(SeekFrom::Start(at + 4))?;
+        content.read_exact(&mut four)?;
+        let part = u64::from(u32::from_le_bytes(four));
+        at += 8 + part.next_multiple_of(2);
+        whole = at <= length + 1;
     }
+    content.rewind()?;
+    Ok(whole.then_some(length))
 }
 
 #[cfg(test)]

@@ -203,6 +203,14 @@ pub fn load(path: &Path) -> Result<Box<dyn Backbone>, BackboneError> {
     recognise(&TensorFile::open(path)?.without_prefix("module."))
 }
 
+/// The same for the bytes of a file that are in memory; `path` names them in errors.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Backbone>, BackboneError> {
+    recognise(&TensorFile::parse(path, bytes)?.without_prefix("module."))
+}
+
 fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
     if file.has("layer1.0.conv1.weight") || file.has("bn1.running_var") {
         Ok(Box::new(resnet18::ResNet18::read(file)?))
@@ -213,7 +221,7 @@ fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
         let mut names: Vec<String> = file
             .names()
             .take(SHOWN)
-            .map(crate::tensor_file::shown)
+            .map(crate::foreign_text::shown)
             .collect();
         if file.names().count() > SHOWN {
             names.push("…".to_string());

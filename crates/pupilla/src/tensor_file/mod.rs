@@ -15,6 +15,10 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use pupilla_core::bounded_file::{self, BoundedFileError};
+
+use crate::foreign_text::{shown, shown_up_to};
+
 pub use pickle::PickleError;
 pub use torch_archive::ArchiveError;
 
@@ -63,12 +67,12 @@ pub enum TensorFileError {
         path: PathBuf,
     },
     /// A safetensors file that is damaged or cut off.
-    #[error("{} is damaged or cut off: {source}", path.display())]
+    #[error("{} is damaged or cut off: {reason}", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
         /// What the reader said.
-        source: safetensors::SafeTensorError,
+        reason: String,
     },
     /// A `.pth` file whose archive is damaged, cut off or of another kind.
     #[error("{} is damaged, or no file of weights: {source}", path.display())]
@@ -169,14 +173,6 @@ impl StoredTensor {
     }
 }
 
-/// Foreign text, fit for a message.
-pub(crate) fn shown(text: &str) -> String {
-    text.chars()
-        .take(100)
-        .flat_map(char::escape_debug)
-        .collect()
-}
-
 /// Strides of a tensor whose elements lie row by row.
 fn contiguous(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; shape.len()];
@@ -198,22 +194,17 @@ pub(crate) struct TensorFile {
 impl TensorFile {
     /// Reads a file whose format is told by its content.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
-        let read = |source| TensorFileError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
-        let metadata = std::fs::metadata(path).map_err(read)?;
-        if !metadata.is_file() {
-            // A device has no end, and a pipe no size.
-            return Err(read(std::io::Error::other("it is not a regular file")));
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(TensorFileError::TooLarge {
-                path: path.to_path_buf(),
-                bytes: metadata.len(),
-            });
-        }
-        Self::parse(path, std::fs::read(path).map_err(read)?)
+        let owned = path.to_path_buf();
+        let bytes = bounded_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {
+            BoundedFileError::TooLarge { bytes, .. } => {
+                TensorFileError::TooLarge { path: owned, bytes }
+            }
+            error => TensorFileError::Read {
+                path: owned,
+                source: error.into(),
+            },
+        })?;
+        Self::parse(path, bytes)
     }
 
     /// The same for bytes that are in memory; `path` names them in errors.
@@ -226,7 +217,11 @@ impl TensorFile {
         } else if bytes.get(8) == Some(&b'{') {
             match safetensors(&bytes) {
                 Ok(tensors) => tensors,
-                Err(source) => return Err(TensorFileError::Safetensors { path, source }),
+                Err(source) => {
+                    // The sentence may quote the file.
+                    let reason = shown_up_to(&source.to_string(), 500);
+                    return Err(TensorFileError::Safetensors { path, reason });
+                }
             }
         } else {
             return Err(TensorFileError::Unrecognised { path });

@@ -8,7 +8,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Number, shown};
+use super::Number;
+use crate::foreign_text::shown;
 
 /// A state dict of a thousand tensors has a fifth of it.
 pub(super) const MAX_PICKLE_BYTES: usize = 1 << 20;

@@ -9,7 +9,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::pickle::{self, PickledTensor};
-use super::{StoredTensor, TensorFileError, shown};
+use super::{StoredTensor, TensorFileError};
+use crate::foreign_text::shown;
 
 /// A zip archive that is no `.pth` file, or a damaged one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
