@@ -5,6 +5,7 @@ mod bad_input;
 mod compare;
 mod data;
 mod detectors;
+mod device;
 #[cfg(unix)]
 mod killed;
 mod score;
