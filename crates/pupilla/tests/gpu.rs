@@ -391,7 +391,7 @@ fn a_run_goes_on_on_the_other_device() {
     let whole = run(None, &mut Silent).unwrap();
     for [first, second] in [[CPU, GPU], [GPU, CPU]] {
         let folder = tempfile::tempdir().unwrap();
-        let mut checkpoints = Checkpoints {
+        let checkpoints = Checkpoints {
             path: folder.path().join("checkpoint"),
             every: 100,
             resume: true,
@@ -403,7 +403,6 @@ fn a_run_goes_on_on_the_other_device() {
             Err(TrainError::StoppedWithCheckpoint { step: 2, .. })
         ));
         device::choose(second).unwrap();
-        checkpoints.resume = true;
         let resumed = run(Some(&checkpoints), &mut Silent).unwrap();
         assert_losses_agree(
             &[whole.clone(), resumed],
