@@ -370,7 +370,7 @@ impl Observer for Stop {
         }
     }
 
-    fn stop_requested(&self) -> bool {
+    fn stop_requested(&mut self) -> bool {
         self.0 > 0
     }
 }
@@ -463,7 +463,7 @@ fn teachers_are_trained_alike() {
 }
 
 fn what_goes_wrong_is_said() {
-    match device::choose(DeviceChoice::Gpu(99)) {
+    match device::choose(DeviceChoice::Gpu(Some(99))) {
         Err(DeviceError::NoSuchGpu {
             wanted: 99,
             available,
