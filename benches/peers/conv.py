@@ -94,13 +94,14 @@ STEP_PASSES = [
 class Ours:
     """One of our example programs, which answers a line with a line of times in milliseconds. Built and started when first asked."""
 
-    def __init__(self, package, example, threads):
+    def __init__(self, package, example, threads, arguments=(), features=()):
         self.package, self.example, self.threads = package, example, threads
+        self.arguments, self.features = arguments, features
         self.process = None
 
     def start(self):
         target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-        arguments = ["-"] if self.package == "pupilla-conv" else []
+        arguments = ["-"] if self.package == "pupilla-conv" else self.arguments
         # Not a pipe, which a program could fill while nobody reads it.
         errors = tempfile.TemporaryFile("w+")
         process = subprocess.Popen(
@@ -116,6 +117,7 @@ class Ours:
 
     def build(self):
         command = ["cargo", "build", "--release", "--workspace", "--example", self.example]
+        command += [word for feature in self.features for word in ("--features", feature)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
 
     def checked(self, process, line, answer):

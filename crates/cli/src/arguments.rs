@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pupilla::detector_kind::DetectorKind;
+use pupilla::device::DeviceChoice;
 use pupilla::feature_detectors::Gamma;
 use pupilla::input::Border;
 use pupilla::optimizer::Optimizer;
@@ -27,6 +28,10 @@ pub struct Arguments {
     /// Number of worker threads [default: one for each core]
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Where networks run: cpu, gpu, gpu:1 (the second) or auto (a GPU that works, else the CPU) [default: cpu]; GPUs need a program
+    /// that was built with the feature gpu
+    #[arg(long, global = true)]
+    pub device: Option<DeviceChoice>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -65,6 +70,25 @@ pub enum Command {
     Backbone(Backbone),
     /// Do the whole job on built-in data: make, train, evaluate, show
     Demo(Demo),
+}
+
+impl Command {
+    /// The name of a command that runs no network, for which a device would mean nothing.
+    pub fn without_networks(&self) -> Option<&'static str> {
+        match self {
+            Self::Score(_) => Some("score"),
+            Self::Check(_) => Some("check"),
+            Self::Info(_) => Some("info"),
+            Self::Train(_)
+            | Self::Calibrate(_)
+            | Self::Inspect(_)
+            | Self::Eval(_)
+            | Self::Compare(_)
+            | Self::Teacher(_)
+            | Self::Backbone(_)
+            | Self::Demo(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

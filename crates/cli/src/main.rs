@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use pupilla::device::{self, DeviceChoice};
 
 use arguments::{Arguments, Command, TeacherCommand};
 use progress::Progress;
@@ -39,21 +40,47 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             .context("cannot start the worker threads")?;
     }
     let mut progress = Progress::new(arguments.progress)?;
+    choose_device(&arguments, &progress)?;
+    device::guarded(|| command(arguments, &mut progress))?
+}
+
+/// Says where networks will run, if that was asked for.
+fn choose_device(arguments: &Arguments, progress: &Progress) -> anyhow::Result<()> {
+    let Some(choice) = arguments.device else {
+        return Ok(());
+    };
+    if let Some(command) = arguments.command.without_networks() {
+        let text = format!("--device: {command} runs no network");
+        return Err(output::Usage(text).into());
+    }
+    let chosen = device::choose(choice)?;
+    match chosen.no_gpu {
+        Some(reason) => progress.note(&format!("networks run on {}: {reason}", chosen.name)),
+        None if choice != DeviceChoice::Cpu => {
+            progress.note(&format!("networks run on {}", chosen.name));
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn command(arguments: Arguments, progress: &mut Progress) -> anyhow::Result<ExitCode> {
+    let device = arguments.device.unwrap_or_default();
     match arguments.command {
-        Command::Train(train) => commands::train::run(&train, &mut progress),
-        Command::Calibrate(calibrate) => commands::calibrate::run(&calibrate, &mut progress),
-        Command::Inspect(inspect) => commands::inspect::run(&inspect, &mut progress),
-        Command::Eval(eval) => commands::eval::run(&eval, &mut progress),
-        Command::Score(score) => commands::score::run(&score, &mut progress),
-        Command::Compare(compare) => commands::compare::run(&compare, &mut progress),
-        Command::Check(check) => return commands::check::run(&check, &mut progress),
+        Command::Train(train) => commands::train::run(&train, progress),
+        Command::Calibrate(calibrate) => commands::calibrate::run(&calibrate, progress),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect, progress),
+        Command::Eval(eval) => commands::eval::run(&eval, progress),
+        Command::Score(score) => commands::score::run(&score, progress),
+        Command::Compare(compare) => commands::compare::run(&compare, device, progress),
+        Command::Check(check) => return commands::check::run(&check, progress),
         Command::Teacher(teacher) => match teacher.command {
-            TeacherCommand::Train(train) => commands::teacher::train(&train, &mut progress),
-            TeacherCommand::Report(report) => commands::teacher::report(&report, &mut progress),
+            TeacherCommand::Train(train) => commands::teacher::train(&train, progress),
+            TeacherCommand::Report(report) => commands::teacher::report(&report, progress),
         },
         Command::Info(info) => commands::info::run(&info),
         Command::Backbone(backbone) => commands::backbone::run(&backbone),
-        Command::Demo(demo) => commands::demo::run(&demo, &mut progress),
+        Command::Demo(demo) => commands::demo::run(&demo, progress),
     }?;
     Ok(ExitCode::SUCCESS)
 }

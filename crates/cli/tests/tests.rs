@@ -6,6 +6,7 @@ mod belonging;
 mod compare;
 mod data;
 mod detectors;
+mod device;
 #[cfg(unix)]
 mod faults;
 #[cfg(unix)]

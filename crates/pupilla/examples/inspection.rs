@@ -1,5 +1,5 @@
 //! Times inspection, from image to anomaly map, of a made-up image by a teacher and three students, for scripts that compare it with
-//! others.
+//! others: `inspection [DEVICE]`.
 //!
 //! Reads lines `RECEPTIVE_FIELD SIDE grid|dense REPETITIONS` from standard input and answers each with one line of times in
 //! milliseconds.
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use pupilla::device;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::sampling::Sampling;
 use pupilla::student_teacher::{
@@ -21,6 +22,10 @@ use pupilla_core::observer::Silent;
 
 fn main() {
     pupilla_conv::keep_freed_memory();
+    if let Some(word) = std::env::args().nth(1) {
+        let choice = word.parse().expect("a device");
+        device::choose(choice).unwrap_or_else(|error| panic!("{error}"));
+    }
     let mut models = BTreeMap::new();
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("standard input is readable");

@@ -1,12 +1,14 @@
 //! Times whole training steps of one student (forward, backward, Adam) on made-up data, for scripts that compare
-//! them with others: `training_step RECEPTIVE_FIELD WINDOW BATCH STEPS`, on the grid.
+//! them with others: `training_step [DEVICE]`.
 //!
-//! Reads such lines from standard input and answers each with one line of times in milliseconds, so that a script can
-//! alternate between it and a competitor without starting it anew.
+//! Reads lines `RECEPTIVE_FIELD WINDOW BATCH STEPS` (on the grid) or `RECEPTIVE_FIELD WINDOW BATCH grid|dense STEPS` from standard input
+//! and answers each with one line of times in milliseconds, so that a script can alternate between it and a competitor without
+//! starting it anew.
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use pupilla::device;
 use pupilla::optimizer::Optimizer;
 use pupilla::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
 use pupilla::receptive_field::ReceptiveField;
@@ -14,6 +16,10 @@ use pupilla::student_teacher::step::{Learning, Planes, StudentsInTraining};
 
 fn main() {
     pupilla_conv::keep_freed_memory();
+    if let Some(word) = std::env::args().nth(1) {
+        let choice = word.parse().expect("a device");
+        device::choose(choice).unwrap_or_else(|error| panic!("{error}"));
+    }
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("standard input is readable");
         let times: Vec<String> = times(&line)
@@ -28,15 +34,20 @@ fn main() {
 }
 
 fn times(line: &str) -> Vec<f64> {
-    let numbers: Vec<usize> = line
-        .split_whitespace()
-        .map(|word| word.parse().expect("numbers are needed"))
-        .collect();
-    let [field, window, batch, steps] = numbers[..] else {
-        panic!("RECEPTIVE_FIELD WINDOW BATCH STEPS are needed");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (numbers, sampling) = match words[..] {
+        [field, window, batch, steps] => ([field, window, batch, steps], "grid"),
+        [field, window, batch, sampling, steps] => ([field, window, batch, steps], sampling),
+        _ => panic!("RECEPTIVE_FIELD WINDOW BATCH grid|dense STEPS are needed"),
     };
+    let [field, window, batch, steps] =
+        numbers.map(|word| word.parse::<usize>().expect("numbers are needed"));
     let field = ReceptiveField::try_from(field).expect("a receptive field");
-    let stride = field.pooling_stride();
+    let stride = match sampling {
+        "grid" => field.pooling_stride(),
+        "dense" => 1,
+        _ => panic!("grid or dense is needed"),
+    };
     let positions = (window - field.side()) / stride + 1;
     let input = planes([batch, 3, window, window]);
     let target = planes([batch, DESCRIPTOR_CHANNELS, positions, positions]);

@@ -1,7 +1,7 @@
 //! Mean and mean square of every channel of a map, which batch norm is made of, in one pass each way.
 //!
 //! An operation of our own for the same reason as the convolution: composed of the framework's operations it takes
-//! three passes over the map forward and seven backward.
+//! three passes over the map forward and seven backward. A GPU takes those (`composed`).
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -37,6 +37,10 @@ pub(crate) trait ChannelMomentsGradient: ChannelMomentsBackend {
 /// - `map`: `[batch, channels, height, width]`
 /// - output: `[2, channels]`, means first
 pub(crate) fn channel_moments(map: Tensor<4>) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if crate::device::is_gpu(&map.device()) {
+        return crate::composed::channel_moments(map);
+    }
     Tensor::from_dispatch(<Dispatch as ChannelMomentsBackend>::channel_moments(
         map.into_dispatch(),
     ))
@@ -147,6 +151,7 @@ impl<B: Backend + ChannelMomentsGradient, C: CheckpointStrategy> ChannelMomentsB
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::composed;
     use burn::tensor::{Device, Distribution};
 
     /// Moments and the map's gradient, for a loss with a weight of its own for every moment.
@@ -171,15 +176,7 @@ mod tests {
         for shape in [[1, 1, 1, 1], [3, 5, 7, 4], [2, 3, 17, 31]] {
             let map = Tensor::<4>::random(shape, Distribution::Normal(0.5, 2.0), &device);
             let ours = both(&map, channel_moments);
-            let theirs = both(&map, |map| {
-                let mean = |map: Tensor<4>| {
-                    map.mean_dim(0)
-                        .mean_dim(2)
-                        .mean_dim(3)
-                        .reshape([1, shape[1]])
-                };
-                Tensor::cat(vec![mean(map.clone()), mean(map.powi_scalar(2))], 0)
-            });
+            let theirs = both(&map, composed::channel_moments);
             for (ours, theirs) in ours.iter().zip(&theirs) {
                 assert_eq!(ours.shape(), theirs.shape());
                 for (a, b) in ours.iter::<f32>().zip(theirs.iter::<f32>()) {

@@ -5,6 +5,8 @@
 //! *output* (a leaky ReLU keeps signs, and the plain one makes 0 of what gets no gradient): the
 //! pre-activation is never stored. With the pooling in it too, the largest maps of a network are
 //! never written.
+//!
+//! On a GPU all of them are composed of the framework's own operations (`composed`).
 
 use std::sync::Arc;
 
@@ -115,6 +117,10 @@ pub(crate) fn convolution(
     stride: usize,
     slope: f32,
 ) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if crate::device::is_gpu(&input.device()) {
+        return crate::composed::convolution(input, weight, bias, stride, slope);
+    }
     Tensor::from_dispatch(<Dispatch as ConvolutionBackend>::patch_convolution(
         input.into_dispatch(),
         weight.into_dispatch(),
@@ -132,6 +138,10 @@ pub(crate) fn convolution_max_pool(
     bias: Tensor<1>,
     slope: f32,
 ) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if crate::device::is_gpu(&input.device()) {
+        return crate::composed::convolution_max_pool(input, weight, bias, slope);
+    }
     Tensor::from_dispatch(
         <Dispatch as ConvolutionBackend>::patch_convolution_max_pool(
             input.into_dispatch(),
@@ -148,6 +158,10 @@ pub(crate) fn convolution_max_pool(
 /// - `input`: `[batch, channels, height, width]`, each side odd and at least 3
 /// - output: `[batch · 4, channels, (height - 1) / 2, (width - 1) / 2]`
 pub(crate) fn max_pool_fragments(input: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if crate::device::is_gpu(&input.device()) {
+        return crate::composed::max_pool_fragments(input);
+    }
     Tensor::from_dispatch(<Dispatch as ConvolutionBackend>::patch_max_pool_fragments(
         input.into_dispatch(),
     ))
@@ -602,9 +616,10 @@ impl<B: Backend + ConvolutionGradients, C: CheckpointStrategy> ConvolutionBacken
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::module::{conv2d, max_pool2d};
-    use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-    use burn::tensor::{Device, Distribution, activation};
+    use crate::composed;
+    use burn::tensor::module::max_pool2d;
+    use burn::tensor::ops::MaxPoolOptions;
+    use burn::tensor::{Device, Distribution};
 
     /// Output and the gradients of input, weight and bias, for a loss with a weight of its own for
     /// every output.
@@ -656,12 +671,11 @@ mod tests {
                 }));
             }
             let theirs = all(&values, &bias, |input, weight, bias| {
-                let options = ConvOptions::new([stride, stride], [0, 0], [1, 1], 1);
-                let output = conv2d(input, weight, Some(bias), options);
-                max_pool2d(
-                    activation::leaky_relu(output, 0.25),
-                    MaxPoolOptions::new([2, 2]),
-                )
+                if stride == 1 {
+                    return composed::convolution_max_pool(input, weight, bias, 0.25);
+                }
+                let map = composed::convolution(input, weight, bias, stride, 0.25);
+                max_pool2d(map, MaxPoolOptions::new([2, 2]))
             });
             for (ours, theirs) in ours.iter().flat_map(|ours| ours.iter().zip(&theirs)) {
                 assert_eq!(ours.shape(), theirs.shape());
@@ -676,20 +690,6 @@ mod tests {
     /// order of its sums.
     #[test]
     fn fragments_are_the_poolings_of_four_parts() {
-        let parts = |map: Tensor<4>| {
-            let [batch, channels, height, width] = map.dims();
-            let (rows, columns) = (height / 2, width / 2);
-            let pooled = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(top, left)| {
-                let part = map.clone().slice([
-                    0..batch,
-                    0..channels,
-                    top..top + 2 * rows,
-                    left..left + 2 * columns,
-                ]);
-                max_pool2d(part, MaxPoolOptions::new([2, 2])).unsqueeze_dim::<5>(1)
-            });
-            Tensor::cat(pooled.to_vec(), 1).reshape([batch * 4, channels, rows, columns])
-        };
         let device = Device::flex();
         device.seed(2);
         for shape in [[1, 1, 3, 3], [2, 3, 9, 15], [1, 2, 21, 75]] {
@@ -708,7 +708,7 @@ mod tests {
                 )
             };
             let (output, gradient) = run(&max_pool_fragments);
-            let (expected, expected_gradient) = run(&parts);
+            let (expected, expected_gradient) = run(&composed::max_pool_fragments);
             assert_eq!(output, expected);
             assert_eq!(gradient.shape(), expected_gradient.shape());
             for (a, b) in gradient.iter::<f32>().zip(expected_gradient.iter::<f32>()) {

@@ -12,9 +12,11 @@
 pub mod backbone;
 mod channel_moments;
 pub mod checkpoints;
+#[cfg(any(feature = "gpu", test))]
+mod composed;
 mod convolution;
 pub mod detector_kind;
-mod device;
+pub mod device;
 pub mod error;
 pub mod feature_detectors;
 mod foreign_text;

@@ -5,9 +5,13 @@ use std::str::FromStr;
 
 use burn::module::ParamGroup;
 use burn::optim::decay::WeightDecayConfig;
-use burn::optim::{AdamConfig, ModuleOptimizer};
+use burn::optim::{
+    self, AdamConfig, LearningRate, ModuleOptimizer, RecordState, StateSink, StateSource,
+};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::device;
 use crate::muon::Muon;
 
 /// How gradients become steps.
@@ -37,15 +41,54 @@ impl Optimizer {
         let adam = AdamConfig::new()
             .with_epsilon(1e-8)
             .with_weight_decay(Some(WeightDecayConfig::new(weight_decay as f32)))
-            .init();
+            .build();
+        let adam = ModuleOptimizer::from(ReadOnCpu(adam));
         match self {
             Self::Adam => adam,
             Self::Muon => adam.with_group(
                 ParamGroup::from_predicate("weight"),
-                Muon::new(weight_decay),
+                ReadOnCpu(Muon::new(weight_decay)),
                 None,
             ),
         }
+    }
+}
+
+/// An optimiser whose state is read on the processor. The framework would read it on its default device, which is a GPU where it
+/// knows any, even if none is there or another is wanted; a step takes the state to its weight's device anyway.
+#[derive(Clone)]
+struct ReadOnCpu<O>(O);
+
+#[derive(Clone)]
+struct OnCpu<S>(S);
+
+impl<S: RecordState> RecordState for OnCpu<S> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        self.0.state_flatten(prefix, out);
+    }
+
+    fn state_unflatten(prefix: &str, source: &mut StateSource, _device: &Device) -> Option<Self> {
+        S::state_unflatten(prefix, source, &device::cpu()).map(Self)
+    }
+}
+
+impl<O: optim::Optimizer> optim::Optimizer for ReadOnCpu<O> {
+    type State<const D: usize> = OnCpu<O::State<D>>;
+
+    fn step<const D: usize>(
+        &self,
+        rate: LearningRate,
+        weight: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<Self::State<D>>,
+    ) -> (Tensor<D>, Option<Self::State<D>>) {
+        let state = state.map(|state| state.0);
+        let (weight, state) = self.0.step(rate, weight, gradient, state);
+        (weight, state.map(OnCpu))
+    }
+
+    fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
+        OnCpu(O::to_device(state.0, device))
     }
 }
 

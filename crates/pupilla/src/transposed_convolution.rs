@@ -69,6 +69,10 @@ pub(crate) fn transposed_convolution(
     bias: Tensor<1>,
     options: Transposed,
 ) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if crate::device::is_gpu(&input.device()) {
+        return crate::composed::transposed_convolution(input, weight, bias, options);
+    }
     Tensor::from_dispatch(
         <Dispatch as TransposedConvolutionBackend>::transposed_convolution(
             input.into_dispatch(),
@@ -318,9 +322,8 @@ impl<B: Backend + TransposedConvolutionGradients, C: CheckpointStrategy>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::module::conv_transpose2d;
-    use burn::tensor::ops::ConvTransposeOptions;
-    use burn::tensor::{Device, Distribution, activation};
+    use crate::composed;
+    use burn::tensor::{Device, Distribution};
 
     /// Output and the gradients of input, weight and bias, for a loss with a weight of its own for every output.
     fn all(
@@ -374,15 +377,7 @@ mod tests {
                 transposed_convolution(input, weight, bias, options)
             });
             let theirs = all(&values, &bias, |input, weight, bias| {
-                let options = ConvTransposeOptions::new(
-                    [stride, stride],
-                    [padding, padding],
-                    [0, 0],
-                    [1, 1],
-                    1,
-                );
-                let output = conv_transpose2d(input, weight, Some(bias), options);
-                activation::leaky_relu(output, f64::from(slope))
+                composed::transposed_convolution(input, weight, bias, options)
             });
             for (ours, theirs) in ours.iter().zip(&theirs) {
                 assert_eq!(ours.shape(), theirs.shape());

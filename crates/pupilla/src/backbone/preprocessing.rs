@@ -56,7 +56,7 @@ impl Preprocessing {
         let shape = [images.len(), 3, height, width];
         Ok(Tensor::from_data(
             TensorData::new(planes, shape),
-            &device::cpu(),
+            &device::chosen(),
         ))
     }
 

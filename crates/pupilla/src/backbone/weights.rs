@@ -53,7 +53,7 @@ pub(super) fn read(
     let mut take = |name: String| values.remove(name.as_str()).unwrap_or_default();
 
     let mut problems = Vec::new();
-    let device = device::cpu();
+    let device = device::chosen();
     let convolutions = layers
         .into_iter()
         .map(|layer| {
@@ -108,7 +108,7 @@ pub(super) fn rebuild(
             2 * layers.len()
         )));
     }
-    let device = device::cpu();
+    let device = device::chosen();
     let mut arrays = arrays.into_iter();
     layers
         .into_iter()

@@ -121,7 +121,7 @@ fn outputs(backbone: &BackboneManifest) -> Vec<Output> {
 
 /// The descriptors of a patch network, tile by tile.
 fn patches(teacher: &Teacher, image: &Image, border: Border, grid: Grid) -> Matrix {
-    let device: Device = device::cpu();
+    let device: Device = device::chosen();
     let field = teacher.receptive_field();
     let channels = teacher.network.config().output_channels;
     let mut all = vec![0.0; grid.rows * grid.columns * channels];

@@ -216,7 +216,7 @@ impl FeatureDetector {
         let mut values = file.tensors(&wanted)?.into_iter();
         let describer = match &manifest.features {
             ScaleTeacherManifest::PatchNetwork(teacher) => {
-                let network = import(&teacher.config.network, &mut values, &device::cpu());
+                let network = import(&teacher.config.network, &mut values, &device::chosen());
                 let teacher = Teacher::within_model(network, (**teacher).clone());
                 Describer::PatchNetwork(Box::new(teacher))
             }

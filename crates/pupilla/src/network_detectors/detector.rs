@@ -102,7 +102,7 @@ impl Detector for NetworkDetector {
         let side = settings.side();
         let resized = settings.resize.apply(image);
         let data = TensorData::new(planes(&resized), [1, 3, side, side]);
-        let scores = values(self.residual(Tensor::from_data(data, &device::cpu())));
+        let scores = values(self.residual(Tensor::from_data(data, &device::chosen())));
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
             return Err(ScoreError::NotFinite {
                 row: at / side,

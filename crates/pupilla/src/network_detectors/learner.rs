@@ -60,7 +60,7 @@ pub(super) fn optimizers(settings: &Settings) -> [ModuleOptimizer; 2] {
 
 /// The device that networks are trained on.
 pub(super) fn training_device() -> Device {
-    device::cpu().autodiff()
+    device::chosen().autodiff()
 }
 
 /// What a generator makes of codes, `[batch, latent, 1, 1]`: images in `[0, 1]`. A sigmoid where the publication has a hyperbolic
@@ -205,7 +205,7 @@ impl Learner {
 
     /// Takes a batch's statistics for batch norm to be folded with; nothing without it.
     pub fn observe(&self, batch: Vec<f32>, index: usize, moments: &mut [HiddenMoments; 2]) {
-        let device = device::cpu();
+        let device = device::chosen();
         let [discriminator, generator] = self.plain();
         let images = self.tensor(batch, &device);
         let codes = self.noise("observed codes", images.dims()[0], index, &device);
@@ -217,13 +217,13 @@ impl Learner {
 
     /// The networks as they are, without automatic differentiation.
     fn plain(&self) -> [Network; 2] {
-        let device = device::cpu();
+        let device = device::chosen();
         [0, 1].map(|index: usize| self.networks[index].on(&device))
     }
 
     /// The trained networks, batch norm folded in.
     pub fn folded(&self, moments: &[HiddenMoments; 2]) -> [Network; 2] {
-        let device = device::cpu();
+        let device = device::chosen();
         [0, 1].map(|index: usize| self.networks[index].fold(&moments[index], &device))
     }
 }

@@ -94,7 +94,7 @@ impl NetworkDetector {
             .flat_map(|(name, plan)| layout(name, plan))
             .collect();
         let mut arrays = file.tensors(&wanted)?.into_iter();
-        let device = device::cpu();
+        let device = device::chosen();
         let networks = plans.map(|plan| Network::with_arrays(plan, &mut arrays, &device));
         Ok(Self::new(networks, manifest))
     }

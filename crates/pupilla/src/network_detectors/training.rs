@@ -13,6 +13,7 @@ use super::learner::{Learner, terms};
 use super::model_file::NetworkManifest;
 use super::pictures::Pictures;
 use crate::checkpoints::Checkpoints;
+use crate::device::work_beside;
 use crate::error::TrainError;
 use crate::normalised_network::HiddenMoments;
 use crate::record::{ValidationManifest, validate};
@@ -140,7 +141,7 @@ impl NetworkDetectorConfig {
             let learner = &mut state.learner;
             let read = || (step + 1 < steps).then(|| pictures.batch(step + 1));
             let losses;
-            (losses, next) = rayon::join(|| learner.step(batch, step, rate), read);
+            (losses, next) = work_beside(|| learner.step(batch, step, rate), read);
             for (name, loss) in names.iter().zip(&losses) {
                 if !loss.is_finite() {
                     return Err(TrainError::Diverged {

@@ -38,6 +38,10 @@ pub(crate) trait WindowGradient: WindowBackend {
 /// # Shapes
 /// `[batch, channels, height, width]` in and out.
 pub(super) fn window_mean(map: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if crate::device::is_gpu(&map.device()) {
+        return composed(map);
+    }
     Tensor::from_dispatch(<Dispatch as WindowBackend>::window_mean(
         map.into_dispatch(),
     ))
@@ -54,6 +58,28 @@ fn mirrored(at: isize, size: usize) -> usize {
     let size = size as isize;
     let at = at.rem_euclid(2 * size);
     at.min(2 * size - 1 - at) as usize
+}
+
+/// The same of the framework's own operations, two products of matrices: what a GPU computes, and in tests the twin of ours.
+#[cfg(any(test, feature = "gpu"))]
+fn composed(map: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = map.dims();
+    let device = map.device();
+    // `[size, size]`: each row has the weights of one output.
+    let matrix = |size: usize| {
+        let mut values = vec![0.0; size * size];
+        for (row, of_output) in values.chunks_exact_mut(size).enumerate() {
+            for (tap, weight) in weights().into_iter().enumerate() {
+                of_output[mirrored((row + tap) as isize - RADIUS as isize, size)] += weight;
+            }
+        }
+        Tensor::<2>::from_data(TensorData::new(values, [size, size]), &device)
+    };
+    let lines = map.reshape([batch * channels * height, width]);
+    let across = lines.matmul(matrix(width).transpose());
+    let planes = across.reshape([batch * channels, height, width]);
+    let down = matrix(height).unsqueeze_dim::<3>(0).matmul(planes);
+    down.reshape([batch, channels, height, width])
 }
 
 /// Each output is the weighted sum of the inputs around it, or, transposed, each input is added to the outputs around it.
@@ -213,6 +239,34 @@ mod tests {
             let expected = slow(&values, size);
             for (found, expected) in filter(&values, size, Pass::Gather).iter().zip(expected) {
                 assert!((f64::from(*found) - expected).abs() < 1e-5, "{size:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_matrices_are_the_same_filter_and_gradient() {
+        let device = crate::device::cpu();
+        for [height, width] in [[1, 1], [3, 17], [16, 5], [12, 31]] {
+            let shape = [2, 3, height, width];
+            let tensor = |step| {
+                let values = numbers(6 * height * width, step);
+                Tensor::<4>::from_data(TensorData::new(values, shape), &device)
+            };
+            let both = |operation: fn(Tensor<4>) -> Tensor<4>| {
+                let autodiff = device.clone().autodiff();
+                let values = numbers(6 * height * width, 0.7);
+                let map = Tensor::<4>::from_data(TensorData::new(values, shape), &autodiff);
+                let map = map.require_grad();
+                let output = operation(map.clone());
+                let weights = Tensor::from_data(tensor(1.3).into_data(), &autodiff);
+                let gradients = (output.clone() * weights).sum().backward();
+                let gradient = map.grad(&gradients).unwrap().into_data();
+                [output.into_data(), gradient]
+            };
+            for (ours, theirs) in both(window_mean).iter().zip(&both(composed)) {
+                for (a, b) in ours.iter::<f32>().zip(theirs.iter::<f32>()) {
+                    assert!((a - b).abs() < 1e-5, "{height}×{width}: {a}, {b}");
+                }
             }
         }
     }

@@ -361,7 +361,7 @@ impl<'a> Progress<'a> {
             return Err(damaged.into());
         }
         let (mut tensors, mut blobs) = (tensors.into_iter(), blobs.into_iter());
-        let plain = device::cpu();
+        let plain = device::chosen();
         for (run, network) in manifest.finished.iter().zip(networks) {
             let students = (0..students)
                 .map(|_| import(network, &mut tensors, &plain))
@@ -378,7 +378,7 @@ impl<'a> Progress<'a> {
                 .filter(|losses| losses.len() <= current.planned)
                 .ok_or_else(|| file.invalid("the losses do not fit"))?;
             let mut next = |parameters: &[Vec<u64>]| {
-                let autodiff = device::cpu().autodiff();
+                let autodiff = device::chosen().autodiff();
                 take_students(
                     parameters,
                     students,

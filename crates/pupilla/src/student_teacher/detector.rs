@@ -71,7 +71,7 @@ impl StudentTeacherConfig {
         observer: &mut dyn Observer,
     ) -> Result<StudentTeacher, TrainError> {
         self.check_images(training, validation)?;
-        let device = device::cpu();
+        let device = device::chosen();
         let settings = &self.settings;
         let [learned, watched] = watch::split(training, settings.training.early_stop());
         let resized = |images| Resized { images, settings };

@@ -174,7 +174,7 @@ impl StudentTeacher {
                 ))
             }
         };
-        let device = device::cpu();
+        let device = device::chosen();
         let mut scales = Vec::new();
         for (names, scale) in names.iter().zip(&manifest.scales) {
             let mut networks = names

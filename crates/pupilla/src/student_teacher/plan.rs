@@ -65,7 +65,7 @@ impl StudentTeacherConfig {
         let [learned, watched] = watch::split(training, settings.training.early_stop());
         let resized = |images| Resized { images, settings };
         let (learned, validation) = (resized(&learned), resized(validation));
-        let device = device::cpu();
+        let device = device::chosen();
         let mut scales = Vec::new();
         let (mut growth, mut trained, mut while_training) = (0, 0, 0);
         for teacher in &self.teachers {

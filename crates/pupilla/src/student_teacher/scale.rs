@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::{TileOfGrid, Tiling};
 use crate::backbone::Positions;
+use crate::device;
 use crate::error::ScoreError;
 use crate::input::{Border, Window};
 use crate::patch_network::{PatchNetwork, values};
@@ -122,11 +123,16 @@ impl Ensemble {
                 self.whitening.apply(&mut teacher);
                 teacher
             };
-            let student = |student: &PatchNetwork| {
+            let map = |student: &PatchNetwork| {
                 let map = descriptors(student, input.clone(), grid.stride);
-                values(corner(map, [rows, columns]))
+                corner(map, [rows, columns])
             };
-            let (teacher, students): (_, Vec<_>) = if side_by_side(self.field(), grid.stride) {
+            let student = |student: &PatchNetwork| values(map(student));
+            let (teacher, students): (_, Vec<_>) = if device::is_gpu(device) {
+                // A GPU is given the work of all before the first number is waited for.
+                let maps: Vec<_> = self.students.iter().map(map).collect();
+                (teacher(), maps.into_iter().map(values).collect())
+            } else if side_by_side(self.field(), grid.stride) {
                 rayon::join(teacher, || self.students.par_iter().map(student).collect())
             } else {
                 (teacher(), self.students.iter().map(student).collect())

@@ -41,7 +41,7 @@ pub struct Learning {
     pub focus: f64,
 }
 
-/// Students in training, on the CPU.
+/// Students in training, on the [chosen](device::choose) device.
 #[derive(Clone)]
 pub struct StudentsInTraining {
     students: Vec<Student>,
@@ -57,7 +57,7 @@ impl StudentsInTraining {
         seeds: impl IntoIterator<Item = u64>,
         learning: Learning,
     ) -> Self {
-        let device = device::cpu().autodiff();
+        let device = device::chosen().autodiff();
         Self {
             students: seeds
                 .into_iter()
@@ -114,7 +114,7 @@ impl StudentsInTraining {
                 .map(student)
                 .collect::<Result<_, String>>()?,
             learning,
-            device: device::cpu().autodiff(),
+            device: device::chosen().autodiff(),
         })
     }
 
@@ -145,30 +145,37 @@ impl StudentsInTraining {
         };
         let (input, target) = (tensor(input), tensor(target));
         let learning = self.learning;
-        // Side by side: a step is too small to keep many threads busy by itself.
-        self.students
-            .par_iter_mut()
-            .map(|student| {
-                let predicted = if learning.batch_norm {
-                    student.network.grid(input.clone(), stride)
-                } else {
-                    descriptors(&student.network.network, input.clone(), stride)
-                };
-                let errors = (predicted - target.clone()).powi_scalar(2).mean_dim(1);
-                let fixed = errors.clone().inner();
-                let value = f64::from(fixed.clone().mean().into_scalar::<f32>());
-                let loss = if learning.focus > 0.0 {
-                    (errors * Tensor::from_inner(focused(fixed, learning.focus))).mean()
-                } else {
-                    errors.mean()
-                };
-                // The paper's loss sums over the components; the optimisers are indifferent to the factor.
-                let gradients = GradientsParams::from_grads(loss.backward(), &student.network);
-                student.network = student
-                    .optimizer
-                    .step(rate, student.network.clone(), gradients);
-                value
-            })
+        let step = |student: &mut Student| {
+            let predicted = if learning.batch_norm {
+                student.network.grid(input.clone(), stride)
+            } else {
+                descriptors(&student.network.network, input.clone(), stride)
+            };
+            let errors = (predicted - target.clone()).powi_scalar(2).mean_dim(1);
+            let fixed = errors.clone().inner();
+            let value = fixed.clone().mean();
+            let loss = if learning.focus > 0.0 {
+                (errors * Tensor::from_inner(focused(fixed, learning.focus))).mean()
+            } else {
+                errors.mean()
+            };
+            // The paper's loss sums over the components; the optimisers are indifferent to the factor.
+            let gradients = GradientsParams::from_grads(loss.backward(), &student.network);
+            student.network = student
+                .optimizer
+                .step(rate, student.network.clone(), gradients);
+            value
+        };
+        let losses: Vec<Tensor<1>> = if device::is_gpu(&self.device) {
+            // A GPU is given the work of all before the first number is waited for.
+            self.students.iter_mut().map(step).collect()
+        } else {
+            // Side by side: a step is too small to keep many threads busy by itself.
+            self.students.par_iter_mut().map(step).collect()
+        };
+        losses
+            .into_iter()
+            .map(|loss| f64::from(loss.into_scalar::<f32>()))
             .collect()
     }
 
@@ -178,13 +185,13 @@ impl StudentsInTraining {
     /// # Shapes
     /// As for [`step`](Self::step).
     pub(super) fn loss(&self, input: &Planes, target: &Planes, stride: usize) -> f64 {
-        let plain = device::cpu();
+        let plain = device::chosen();
         let tensor = |planes: &Planes| {
             let data = TensorData::new(planes.values.clone(), planes.shape);
             Tensor::<4>::from_data(data, &plain)
         };
         let (input, target) = (tensor(input), tensor(target));
-        let losses = self.students.par_iter().map(|student| {
+        let loss = |student: &Student| {
             let network = &student.network.network;
             let network = network.config().with_weights(network.weights(), &plain);
             let predicted = if self.learning.batch_norm {
@@ -194,8 +201,12 @@ impl StudentsInTraining {
             };
             let errors = (predicted - target.clone()).powi_scalar(2);
             f64::from(errors.mean().into_scalar::<f32>())
-        });
-        let losses: Vec<f64> = losses.collect();
+        };
+        let losses: Vec<f64> = if device::is_gpu(&plain) {
+            self.students.iter().map(loss).collect()
+        } else {
+            self.students.par_iter().map(loss).collect()
+        };
         losses.iter().sum::<f64>() / losses.len() as f64
     }
 
@@ -204,7 +215,7 @@ impl StudentsInTraining {
     /// # Shapes
     /// - `input`: `[batch, 3, height, width]`
     pub(super) fn observe(&mut self, input: Planes, stride: usize) {
-        let plain = device::cpu();
+        let plain = device::chosen();
         let input = Tensor::<4>::from_data(TensorData::new(input.values, input.shape), &plain);
         for student in &mut self.students {
             let network = &student.network.network;
@@ -217,7 +228,7 @@ impl StudentsInTraining {
 
     /// The networks as they are now, batch norm folded in, without automatic differentiation.
     pub(super) fn into_networks(self) -> Vec<PatchNetwork> {
-        let device = device::cpu();
+        let device = device::chosen();
         self.students
             .into_iter()
             .map(|student| {

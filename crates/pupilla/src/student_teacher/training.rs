@@ -542,7 +542,7 @@ impl<'a> Class<'a> {
         (rate, peak): (f64, f64),
         read: impl FnOnce() -> Read + Send,
     ) -> Result<(f64, Read), TrainError> {
-        let (losses, read) = rayon::join(|| self.step(batch, stride, rate), read);
+        let (losses, read) = device::work_beside(|| self.step(batch, stride, rate), read);
         let losses = losses?;
         if let Some(student) = losses.iter().position(|loss| !loss.is_finite()) {
             return Err(TrainError::Diverged {
@@ -576,7 +576,7 @@ impl<'a> Class<'a> {
         let border = images.settings.border;
         let input = batch.planes(border);
         let data = TensorData::new(input.values.clone(), input.shape);
-        let tensor = Tensor::<4>::from_data(data, &device::cpu());
+        let tensor = Tensor::<4>::from_data(data, &device::chosen());
         let of_images = (&batch.images[..], &batch.sources[..]);
         let mut target = self
             .teacher

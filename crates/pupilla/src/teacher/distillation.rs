@@ -89,7 +89,7 @@ impl Tutor<'_> {
                     all.extend(features.describe(self.backbone, &seen, &positions)?);
                 }
                 let shape = [cuts.len(), targets, rows * rows];
-                let all = Tensor::<3>::from_data(TensorData::new(all, shape), &device::cpu());
+                let all = Tensor::<3>::from_data(TensorData::new(all, shape), &device::chosen());
                 Ok(all
                     .permute([0, 2, 1])
                     .reshape([cuts.len() * rows * rows, targets]))
@@ -127,7 +127,7 @@ impl Tutor<'_> {
         }
         Ok(Tensor::from_data(
             TensorData::new(numbers, [batch, channels]),
-            &device::cpu(),
+            &device::chosen(),
         ))
     }
 }

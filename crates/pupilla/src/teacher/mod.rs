@@ -112,7 +112,7 @@ impl Teacher {
         };
         let name = format!("built-in teacher for p = {field}");
         let file = WeightFile::parse(Path::new(&name), bytes.to_vec())?;
-        Self::from_file(&file, &device::cpu())
+        Self::from_file(&file, &device::chosen())
     }
 
     /// The teacher in a model file, which keeps what inspection needs: not the layer that decodes descriptors.
@@ -130,7 +130,7 @@ impl Teacher {
     /// # Errors
     /// If the file is not a whole, valid teacher of this format version.
     pub fn load(path: &Path) -> Result<Self, WeightFileError> {
-        Self::from_file(&WeightFile::open(path)?, &device::cpu())
+        Self::from_file(&WeightFile::open(path)?, &device::chosen())
     }
 
     pub(crate) fn from_file(file: &WeightFile, device: &Device) -> Result<Self, WeightFileError> {

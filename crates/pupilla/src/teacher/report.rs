@@ -87,7 +87,7 @@ pub fn report(
             });
         }
     };
-    let device = device::cpu();
+    let device = device::chosen();
     let held_out = measure(
         &teacher.network,
         tutor.as_ref().map(|(tutor, decoding)| (tutor, *decoding)),
@@ -148,7 +148,7 @@ impl Patches {
             self.images.push(index);
         }
         let input = TensorData::new(planes, [PATCHES, 3, side, side]);
-        let input = Tensor::<4>::from_data(input, &device::cpu());
+        let input = Tensor::<4>::from_data(input, &device::chosen());
         let stride = config.network.receptive_field.pooling_stride();
         self.descriptors
             .extend(values(teacher.network.grid(input, stride)));
@@ -165,7 +165,10 @@ impl Patches {
         }
         let shape = [self.pictures.len(), DESCRIPTOR_CHANNELS];
         let descriptors = TensorData::new(self.descriptors.clone(), shape);
-        values(correlation(Tensor::from_data(descriptors, &device::cpu())))
+        values(correlation(Tensor::from_data(
+            descriptors,
+            &device::chosen(),
+        )))
     }
 
     /// Patches of different images, drawn at random, with their nearest ones of other images.

@@ -76,7 +76,7 @@ pub fn train(
             needed: 2,
         });
     }
-    let device = device::cpu().autodiff();
+    let device = device::chosen().autodiff();
     let identity = identity(config, provenance);
     let resumed = match checkpoints {
         Some(checkpoints) => checkpoints.resume(config, &identity, &device, observer)?,
@@ -103,6 +103,8 @@ pub fn train(
 
     let stage = format!("training the teacher p={}", config.network.receptive_field);
     observer.start(&stage, config.steps as u64);
+    // The batch of the next step, read while this one is computed.
+    let mut ahead = None;
     while state.history.len() < config.steps {
         if observer.stop_requested() {
             let Some(checkpoints) = checkpoints else {
@@ -114,7 +116,17 @@ pub fn train(
                 path: checkpoints.path.clone(),
             });
         }
-        state = run.step(state)?;
+        let step = state.history.len();
+        let batch = match ahead.take() {
+            Some(batch) => batch?,
+            None => run.batch_of(step)?,
+        };
+        let next = (step + 1 < config.steps).then_some(step + 1);
+        let (stepped, read) = device::work_beside(
+            || run.step(state, &batch),
+            || next.map(|step| run.batch_of(step)),
+        );
+        (state, ahead) = (stepped?, read);
         let step = state.history.len();
         if let Some(losses) = state.history.last() {
             observer.losses(step as u64, &losses.named());
@@ -194,6 +206,14 @@ impl Run<'_> {
         Ok(batch?)
     }
 
+    /// What a step learns from.
+    fn batch_of(&self, step: usize) -> Result<Batch, TrainError> {
+        self.batch(
+            self.config.triplet_weight > 0.0,
+            self.seed("teacher batch", step as u64),
+        )
+    }
+
     /// Mean and deviation of what the pretrained network says, over some batches.
     fn target_scale(&self, observer: &mut dyn Observer) -> Result<Option<TargetScale>, TrainError> {
         let Some(tutor) = self.tutor else {
@@ -239,14 +259,10 @@ impl Run<'_> {
     }
 
     /// One optimiser step.
-    fn step(&self, mut state: State) -> Result<State, TrainError> {
+    fn step(&self, mut state: State, batch: &Batch) -> Result<State, TrainError> {
         let config = self.config;
         let step = state.history.len();
-        let batch = self.batch(
-            config.triplet_weight > 0.0,
-            self.seed("teacher batch", step as u64),
-        )?;
-        let (loss, losses) = self.losses(&state.learner, &batch)?;
+        let (loss, losses) = self.losses(&state.learner, batch)?;
         if !losses.total.is_finite() {
             return Err(self.diverged(step, losses.total));
         }
@@ -339,7 +355,7 @@ impl Run<'_> {
         held_out: &[usize],
     ) -> Result<Teacher, TrainError> {
         let config = self.config;
-        let plain = device::cpu();
+        let plain = device::chosen();
         let trained = &state.learner.network.network;
         let network = NormalisedNetwork {
             network: config.network.with_weights(trained.weights(), &plain),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use pupilla::detector_kind::DetectorKind;
+use pupilla::device::DeviceChoice;
 use pupilla::network_detectors::{self, NetworkDetectorConfig};
 use pupilla_core::comparison::{self, Comparison, Failure, Figures, Tested};
 use pupilla_core::dataset::categories;
@@ -53,12 +54,12 @@ struct Finished {
     tested: Vec<Tested>,
 }
 
-pub fn run(compare: &Compare, progress: &mut Progress) -> anyhow::Result<()> {
+pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> anyhow::Result<()> {
     let json = compare.json.as_deref();
     output::check_json(json)?;
     let folders = categories(&compare.data)?;
     let dataset = name(&compare.data)?;
-    let jobs = jobs(compare, &folders)?;
+    let jobs = jobs(compare, device, &folders)?;
     // Results of another comparison are found before any table is written.
     let known = jobs
         .iter()
@@ -149,7 +150,7 @@ fn write(comparison: &Comparison, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn jobs(compare: &Compare, folders: &[PathBuf]) -> anyhow::Result<Vec<Job>> {
+fn jobs(compare: &Compare, device: DeviceChoice, folders: &[PathBuf]) -> anyhow::Result<Vec<Job>> {
     let mut detectors = compare.detectors.clone();
     if detectors.is_empty() {
         detectors = DetectorKind::ALL.to_vec();
@@ -183,8 +184,13 @@ fn jobs(compare: &Compare, folders: &[PathBuf]) -> anyhow::Result<Vec<Job>> {
                         .out
                         .join(&category)
                         .join(format!("{detector}-{seed}")),
-                    train: train_words(compare, folder, detector, &scales, seed)?,
-                    tests: test_words(compare, folder, if students { &scales } else { &[] })?,
+                    train: train_words(compare, device, folder, detector, &scales, seed)?,
+                    tests: test_words(
+                        compare,
+                        device,
+                        folder,
+                        if students { &scales } else { &[] },
+                    )?,
                     category: category.clone(),
                     detector,
                     seed,
@@ -234,8 +240,17 @@ fn own_size(compare: &Compare, detector: DetectorKind) -> Option<Resize> {
     (!network_detectors::config::fits(wanted)).then_some(own)
 }
 
+/// Where the processes' networks run, if that is not the processor.
+fn device_words(device: DeviceChoice) -> Vec<String> {
+    match device {
+        DeviceChoice::Cpu => Vec::new(),
+        _ => vec!["--device".to_string(), device.to_string()],
+    }
+}
+
 fn train_words(
     compare: &Compare,
+    device: DeviceChoice,
     data: &Path,
     detector: DetectorKind,
     scales: &[usize],
@@ -248,6 +263,7 @@ fn train_words(
         detector.to_string(),
     ];
     words.extend(["--seed".into(), seed.to_string()]);
+    words.extend(device_words(device));
     match detector {
         DetectorKind::StudentTeacher => {
             words.extend(["--scales".into(), join(scales)]);
@@ -284,6 +300,7 @@ fn train_words(
 /// Each scale of several by itself, then all of them.
 fn test_words(
     compare: &Compare,
+    device: DeviceChoice,
     data: &Path,
     scales: &[usize],
 ) -> anyhow::Result<Vec<(Vec<usize>, Vec<String>)>> {
@@ -296,6 +313,7 @@ fn test_words(
         "--mask-threshold".into(),
         compare.mask_threshold.to_string(),
     ]);
+    words.extend(device_words(device));
     let mut tests = Vec::new();
     if scales.len() > 1 {
         for &scale in scales {
