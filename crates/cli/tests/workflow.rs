@@ -450,7 +450,7 @@ fn a_teacher_learns_from_a_pretrained_network() {
                 "--held-out",
                 "0",
             ],
-            "--held-out must be above 0",
+            "several temperatures are compared on held-out images",
         ),
         (
             &["--resized", "20,60"],

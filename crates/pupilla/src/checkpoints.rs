@@ -3,6 +3,11 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
+use crate::error::TrainError;
+use crate::weight_file::{self, NamedBytes, NamedTensor};
+
 /// Where and how often to write checkpoints.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
@@ -24,6 +29,28 @@ impl Checkpoints {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Writes the state behind a step in place of the one before, unless a number of it is none: what nobody could read again must not
+    /// replace what can be gone on from.
+    pub(crate) fn put(
+        &self,
+        step: usize,
+        manifest: &impl Serialize,
+        tensors: Vec<NamedTensor>,
+        blobs: &[NamedBytes],
+    ) -> Result<(), TrainError> {
+        let broken = tensors
+            .iter()
+            .find(|tensor| tensor.values.iter().any(|value| !value.is_finite()));
+        if let Some(tensor) = broken {
+            return Err(TrainError::BrokenState {
+                array: tensor.name.clone(),
+                step,
+            });
+        }
+        weight_file::write_with_bytes(&self.path, manifest, tensors, blobs)?;
+        Ok(())
     }
 }
 

@@ -89,6 +89,16 @@ pub enum TrainError {
         /// The peak learning rate of the run.
         learning_rate: f64,
     },
+    /// A number of what is trained became NaN or infinite, though no loss has yet.
+    #[error(
+        "{array} holds NaN or infinity behind step {step}: lower the learning rate; the last good checkpoint, if there is one, is kept"
+    )]
+    BrokenState {
+        /// The array, as a checkpoint names it.
+        array: String,
+        /// Steps that were run.
+        step: usize,
+    },
     /// The time budget is over before training can begin in earnest.
     #[error(
         "the budget is too small: about {missing_seconds} s more are needed for even a rough model; raise --budget, or set --steps"

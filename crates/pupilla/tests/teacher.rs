@@ -420,26 +420,43 @@ fn a_loss_that_is_no_number_stops_the_training() {
         ..short(ReceptiveField::P33, None)
     };
     let folder = tempfile::tempdir().unwrap();
-    let checkpoints = Checkpoints {
+    let mut checkpoints = Checkpoints {
         path: folder.path().join("checkpoint"),
         every: 1,
         resume: false,
     };
     let provenance = Provenance::default();
-    let error = train(
-        &config,
-        &patterns(4),
-        None,
-        &provenance,
-        Some(&checkpoints),
-        &mut Silent,
-    )
-    .unwrap_err();
-    let TrainError::Diverged { step, .. } = error else {
-        panic!("{error}")
+    let mut fails = |config: &TeacherConfig, checkpoints: &Checkpoints| {
+        let images = patterns(4);
+        match train(
+            config,
+            &images,
+            None,
+            &provenance,
+            Some(checkpoints),
+            &mut Silent,
+        ) {
+            // Of weights that are broken while the loss before them was fine, the file behind that step is not written.
+            Err(TrainError::Diverged { step, .. }) => step,
+            Err(TrainError::BrokenState { step, .. }) => step - 1,
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("trained"),
+        }
     };
-    // What was good before it is kept.
-    assert_eq!(checkpoints.path.exists(), step > 0);
+    // What was good before it is kept, and is gone on from: to the same end.
+    let good = fails(&config, &checkpoints);
+    assert_eq!(checkpoints.path.exists(), good > 0);
+    checkpoints.resume = true;
+    assert_eq!(fails(&config, &checkpoints), good);
+    // A gradient that overflows at once leaves nothing that could not be read.
+    let config = TeacherConfig {
+        triplet_weight: 1e38,
+        ..config
+    };
+    checkpoints.path = folder.path().join("another");
+    let good = fails(&config, &checkpoints);
+    assert_eq!(checkpoints.path.exists(), good > 0);
+    assert_eq!(fails(&config, &checkpoints), good);
 }
 
 #[test]

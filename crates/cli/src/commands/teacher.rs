@@ -7,7 +7,7 @@ use pupilla::backbone::{self, Backbone, DenseFeatures};
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::teacher::{
     self, Checkpoints, Compactness, Distillation, DistillationError, HeldOut, Provenance, Teacher,
-    TeacherConfig,
+    TeacherConfig, TeacherManifest,
 };
 use pupilla_core::atomic_file;
 use pupilla_core::dataset::{file_fingerprint, fingerprint, images_in};
@@ -19,17 +19,16 @@ use crate::arguments::{Form, TeacherReport, TeacherTrain};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
+/// Triplets take two images.
+const FEWEST_HELD_OUT: usize = 2;
+
 pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()> {
     let backbone = train.backbone.as_deref().map(backbone::load).transpose()?;
     let configs = configs(train, backbone.as_deref())?;
     for config in &configs {
         config.check()?;
     }
-    if configs.len() > 1 && configs.iter().any(|config| config.held_out == 0.0) {
-        let text =
-            "several temperatures are compared on held-out images: --held-out must be above 0";
-        return Err(Usage(text.to_string()).into());
-    }
+    check_distinct(&train.temperature)?;
     let out = Some(train.out.as_path());
     output::distinct("--log and --out", train.log.as_deref(), out)?;
     output::distinct("--json and --out", train.json.as_deref(), out)?;
@@ -45,6 +44,14 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
         output::check_writable(log)?;
     }
     let files = ImageFiles::open(&paths, train.skip_unreadable, progress)?;
+    if files.len() < paths.len() {
+        progress.warn(&format!(
+            "{} of {} images are left out",
+            paths.len() - files.len(),
+            paths.len()
+        ));
+    }
+    check_held_out(&configs, files.len(), progress)?;
     let provenance = provenance(train, &files)?;
     let json = train.json.as_deref();
 
@@ -110,12 +117,21 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
     let manifest = teacher.manifest();
     let same = manifest.fingerprint.is_some()
         && manifest.fingerprint == Some(fingerprint(files.paths(), &report.images)?);
-    let (chosen, which) = if same {
-        let (held_out, _) = teacher::held_out_images(&manifest.config, files.len());
-        (held_out, "the held-out images of the training folder")
+    let held_out = if same {
+        teacher::held_out_images(&manifest.config, files.len()).0
     } else {
-        ((0..files.len()).collect(), "all images of the folder")
+        Vec::new()
     };
+    let all = || (0..files.len()).collect();
+    let (chosen, which) = match (same, held_out.len() >= FEWEST_HELD_OUT) {
+        (true, true) => (held_out, "the held-out images of the training folder"),
+        (true, false) => (
+            all(),
+            "the images that it was trained on (too few are held out)",
+        ),
+        (false, _) => (all(), "all images of the folder"),
+    };
+    warn_of_another_backbone(report, manifest, progress)?;
     let found = teacher::report(
         &teacher,
         &files,
@@ -149,6 +165,58 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
     }
     if let Some(target) = json {
         output::json(target, &found)?;
+    }
+    Ok(())
+}
+
+/// A temperature twice would be the same training twice.
+fn check_distinct(temperatures: &[f64]) -> Result<(), Usage> {
+    for (index, temperature) in temperatures.iter().enumerate() {
+        if temperatures[..index].contains(temperature) {
+            return Err(Usage(format!("--temperature names {temperature} twice")));
+        }
+    }
+    Ok(())
+}
+
+/// Figures come from held-out images: without any, several temperatures cannot be compared, and one teacher remains unmeasured.
+fn check_held_out(
+    configs: &[TeacherConfig],
+    images: usize,
+    progress: &mut Progress,
+) -> Result<(), Usage> {
+    let held_out = |config| teacher::held_out_images(config, images).0.len();
+    let fewest = configs.iter().map(held_out).min().unwrap_or(0);
+    if fewest >= FEWEST_HELD_OUT {
+        return Ok(());
+    }
+    let text = format!(
+        "{fewest} of {images} images are held out, and figures need {FEWEST_HELD_OUT}: set --held-out higher"
+    );
+    if configs.len() > 1 {
+        return Err(Usage(format!(
+            "several temperatures are compared on held-out images: {text}"
+        )));
+    }
+    progress.warn(&text);
+    Ok(())
+}
+
+/// The figures mean little if the network is not the one that was learned from.
+fn warn_of_another_backbone(
+    report: &TeacherReport,
+    manifest: &TeacherManifest,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    let of_teacher = manifest.tutor.as_ref();
+    let of_teacher = of_teacher.and_then(|tutor| tutor.fingerprint.as_ref());
+    if let (Some(weights), Some(learned)) = (&report.backbone, of_teacher)
+        && *learned != file_fingerprint(weights)?
+    {
+        progress.warn(&format!(
+            "{} is not the file that the teacher has learned from, or has another name now: what is unexplained may not be the teacher's fault",
+            weights.display()
+        ));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::learner::{Learner, optimizers, terms, training_device};
 use super::network::{Network, layout};
 use crate::checkpoints::{Checkpoints, checksum};
 use crate::error::TrainError;
-use crate::weight_file::{self, FileHeader, NamedBytes, WeightFile};
+use crate::weight_file::{FileHeader, NamedBytes, WeightFile};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "network-checkpoint";
@@ -134,8 +134,7 @@ impl State {
             crc32,
         };
         let blobs: Vec<_> = blobs.collect();
-        weight_file::write_with_bytes(&checkpoints.path, &manifest, tensors, &blobs)?;
-        Ok(())
+        checkpoints.put(self.steps(config), &manifest, tensors, &blobs)
     }
 
     fn read(

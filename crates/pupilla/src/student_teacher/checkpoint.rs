@@ -17,7 +17,7 @@ use crate::error::TrainError;
 use crate::network_weights::{export, import, layout};
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::score::Whitening;
-use crate::weight_file::{self, FileHeader, NamedBytes, NamedTensor, Precision, WeightFile};
+use crate::weight_file::{FileHeader, NamedBytes, NamedTensor, Precision, WeightFile};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "student-teacher-checkpoint";
@@ -239,6 +239,7 @@ impl<'a> Progress<'a> {
         let Some(checkpoints) = self.checkpoints else {
             return Ok(());
         };
+        let step = self.steps() + current.as_ref().map_or(0, |current| current.losses.len());
         let (mut tensors, mut blobs) = (Vec::new(), Vec::new());
         for (index, scale) in self.finished.iter().enumerate() {
             let prefix = format!("finished{index}");
@@ -295,8 +296,7 @@ impl<'a> Progress<'a> {
             current,
             crc32,
         };
-        weight_file::write_with_bytes(&checkpoints.path, &manifest, tensors, &blobs)?;
-        Ok(())
+        checkpoints.put(step, &manifest, tensors, &blobs)
     }
 
     fn read(

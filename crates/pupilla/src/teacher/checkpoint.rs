@@ -14,7 +14,7 @@ use crate::checkpoints::{Checkpoints, checksum};
 use crate::error::TrainError;
 use crate::network_weights;
 use crate::normalised_network::NormalisedNetwork;
-use crate::weight_file::{self, FileHeader, NamedBytes, Precision, WeightFile};
+use crate::weight_file::{FileHeader, NamedBytes, Precision, WeightFile};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "teacher-checkpoint";
@@ -89,8 +89,7 @@ impl Checkpoints {
             parameters,
             crc32,
         };
-        weight_file::write_with_bytes(&self.path, &manifest, tensors, &blobs)?;
-        Ok(())
+        self.put(state.history.len(), &manifest, tensors, &blobs)
     }
 
     /// The state in the file, if it is wanted and there is one.

@@ -31,6 +31,9 @@ use crate::weight_file::FileHeader;
 /// Batches behind the mean and deviation of the distillation's targets.
 const TARGET_BATCHES: u64 = 16;
 
+/// A loss that ends at so many times of where it began has nothing to do with the images any more.
+const GONE_ASTRAY: f64 = 10.0;
+
 /// Batches behind the statistics that batch norm is folded with.
 const NORM_BATCHES: u64 = 64;
 
@@ -139,6 +142,15 @@ pub fn train(
         }
     }
     observer.finish();
+    let last = mean_of_last_tenth(&state.history);
+    if let Some(first) = state.history.first()
+        && last > GONE_ASTRAY * first.total
+    {
+        observer.warn(&format!(
+            "the loss rose from {:.4} to {last:.4}: this teacher is of no use, lower the learning rate (now {})",
+            first.total, config.learning_rate
+        ));
+    }
     run.finish(state, backbone, provenance, held_out)
 }
 
