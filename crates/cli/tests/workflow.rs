@@ -453,6 +453,10 @@ fn a_teacher_learns_from_a_pretrained_network() {
             "several temperatures are compared on held-out images",
         ),
         (
+            &["--distill", "logits", "--temperature", "2,3,2"],
+            "--temperature names 2 twice",
+        ),
+        (
             &["--resized", "20,60"],
             "resized sides: must be from the window",
         ),
