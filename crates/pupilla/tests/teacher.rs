@@ -426,7 +426,7 @@ fn a_loss_that_is_no_number_stops_the_training() {
         resume: false,
     };
     let provenance = Provenance::default();
-    let mut fails = |config: &TeacherConfig, checkpoints: &Checkpoints| {
+    let fails = |config: &TeacherConfig, checkpoints: &Checkpoints| {
         let images = patterns(4);
         match train(
             config,

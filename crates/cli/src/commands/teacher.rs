@@ -13,6 +13,7 @@ use pupilla_core::atomic_file;
 use pupilla_core::dataset::{file_fingerprint, fingerprint, images_in};
 use pupilla_core::heatmap::write_png;
 use pupilla_core::image_source::{ImageFiles, ImageSource};
+use pupilla_core::observer::Observer;
 use pupilla_core::patch_sheet::{self, PatchSheet};
 
 use crate::arguments::{Form, TeacherReport, TeacherTrain};
