@@ -19,6 +19,7 @@ const COMMON: [&str; 11] = [
     "--json",
     "--progress",
     "--threads",
+    "--device",
     "--help",
 ];
 
