@@ -8,7 +8,7 @@ use pupilla::detector_kind::DetectorKind::{
 use crate::data::{run, stderr, stdout};
 
 /// Options that every detector has.
-const COMMON: [&str; 11] = [
+const COMMON: [&str; 12] = [
     "--out",
     "--detector",
     "--resize",
