@@ -60,7 +60,13 @@ fn main() {
         ("teachers_are_trained_alike", teachers_are_trained_alike),
         ("what_goes_wrong_is_said", what_goes_wrong_is_said),
     ];
-    for (name, test) in tests {
+    // As the usual harness has it: words choose tests, options are not for this one.
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    for (name, test) in tests.into_iter().filter(|test| wanted(test.0)) {
         let start = std::time::Instant::now();
         test();
         println!(
