@@ -3,10 +3,14 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use pupilla_core::observer::Observer;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::weight_file::{self, NamedBytes, NamedTensor};
+use crate::weight_file::{
+    self, Arrays, FileHeader, NamedBytes, NamedTensor, WeightFile, WeightFileError,
+};
 
 /// Where and how often to write checkpoints.
 #[derive(Clone, Debug)]
@@ -32,11 +36,13 @@ impl Checkpoints {
     }
 
     /// Writes the state behind a step in place of the one before, unless a number of it is none: what nobody could read again must not
-    /// replace what can be gone on from.
+    /// replace what can be gone on from. `identity` has the run's settings and data, in words that are equal for the same run only;
+    /// `manifest` whatever else its kind has to say.
     pub(crate) fn put(
         &self,
         step: usize,
-        manifest: &impl Serialize,
+        (kind, identity): (&'static str, &str),
+        manifest: impl Serialize,
         tensors: Vec<NamedTensor>,
         blobs: &[NamedBytes],
     ) -> Result<(), TrainError> {
@@ -49,8 +55,97 @@ impl Checkpoints {
                 step,
             });
         }
-        weight_file::write_with_bytes(&self.path, manifest, tensors, blobs)?;
+        let crc32 = checksum(
+            tensors.iter().map(|tensor| tensor.values.as_slice()),
+            blobs.iter().map(|blob| blob.bytes.as_slice()),
+        );
+        let manifest = Manifest {
+            header: FileHeader::new(kind),
+            identity: identity.to_string(),
+            threads: rayon::current_num_threads(),
+            crc32,
+            of_kind: manifest,
+        };
+        weight_file::write_with_bytes(&self.path, &manifest, tensors, blobs)?;
         Ok(())
+    }
+
+    /// The checkpoint to go on from, if that is wanted and there is one.
+    pub(crate) fn open<M: DeserializeOwned>(
+        &self,
+        (kind, identity): (&'static str, &str),
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Kept<M>>, TrainError> {
+        if !self.resume {
+            return Ok(None);
+        }
+        if !self.path.exists() {
+            observer.warn(&format!(
+                "there is no checkpoint {} yet: training starts from the beginning",
+                self.path.display()
+            ));
+            return Ok(None);
+        }
+        let file = WeightFile::open(&self.path)?;
+        let manifest: Manifest<M> = file.manifest(kind)?;
+        if manifest.identity != identity {
+            return Err(TrainError::OtherRun {
+                path: self.path.clone(),
+            });
+        }
+        if manifest.threads != rayon::current_num_threads() {
+            observer.warn(&format!(
+                "the run began with {} threads and goes on with {}: the last bits of the result will be others",
+                manifest.threads,
+                rayon::current_num_threads()
+            ));
+        }
+        Ok(Some(Kept {
+            file,
+            crc32: manifest.crc32,
+            manifest: manifest.of_kind,
+        }))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest<M> {
+    #[serde(flatten)]
+    header: FileHeader,
+    identity: String,
+    /// Worker threads: with others, sums are rounded otherwise.
+    threads: usize,
+    /// Of the numbers of all arrays and blobs, in the order in which they are written.
+    crc32: u32,
+    #[serde(flatten)]
+    of_kind: M,
+}
+
+/// A checkpoint of the run that goes on.
+pub(crate) struct Kept<M> {
+    pub file: WeightFile,
+    crc32: u32,
+    /// What its kind has to say.
+    pub manifest: M,
+}
+
+impl<M> Kept<M> {
+    /// All of its arrays and blobs, in the order in which they were written.
+    pub fn contents(
+        &self,
+        arrays: &[(String, Vec<usize>)],
+        blobs: &[&str],
+    ) -> Result<Arrays, WeightFileError> {
+        let (arrays, blobs) = self.file.tensors_and_bytes(arrays, blobs)?;
+        let crc32 = checksum(
+            arrays.iter().map(Vec::as_slice),
+            blobs.iter().map(Vec::as_slice),
+        );
+        if crc32 != self.crc32 {
+            let damaged = "its checksum does not fit: it is damaged";
+            return Err(self.file.invalid(damaged));
+        }
+        Ok((arrays, blobs))
     }
 }
 

@@ -10,9 +10,9 @@ use super::architecture::{names, plans};
 use super::config::NetworkDetectorConfig;
 use super::learner::{Learner, optimizers, terms, training_device};
 use super::network::{Network, layout};
-use crate::checkpoints::{Checkpoints, checksum};
+use crate::checkpoints::{Checkpoints, Kept};
 use crate::error::TrainError;
-use crate::weight_file::{FileHeader, NamedBytes, WeightFile};
+use crate::weight_file::NamedBytes;
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "network-checkpoint";
@@ -34,19 +34,11 @@ pub(super) struct State {
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
-    #[serde(flatten)]
-    header: FileHeader,
-    /// Settings and data of the run, in words that are equal for the same run only.
-    identity: String,
-    /// Worker threads: with others, sums are rounded otherwise.
-    threads: usize,
     /// What the run had taken so far: of a budget, the rest is left.
     seconds: f64,
     planned: usize,
     /// The framework's names of the parameters of both networks, by which the optimisers' states know them.
     parameters: [Vec<u64>; 2],
-    /// Of the numbers of all arrays and blobs, in the order in which they are written.
-    crc32: u32,
 }
 
 /// Settings and data of a run, in words that are equal for the same run only.
@@ -69,17 +61,15 @@ impl State {
             started: Instant::now(),
             before: 0.0,
         };
-        let Some(checkpoints) = checkpoints.filter(|checkpoints| checkpoints.resume) else {
+        let identity = identity(config, data);
+        let kept = match checkpoints {
+            Some(checkpoints) => checkpoints.open((KIND, &identity), observer)?,
+            None => None,
+        };
+        let Some(kept) = kept else {
             return Ok(fresh());
         };
-        if !checkpoints.path.exists() {
-            observer.warn(&format!(
-                "there is no checkpoint {} yet: training starts from the beginning",
-                checkpoints.path.display()
-            ));
-            return Ok(fresh());
-        }
-        let state = Self::read(config, data, checkpoints, observer)?;
+        let state = Self::read(config, &kept)?;
         observer.resumed(state.steps(config) as u64);
         Ok(state)
     }
@@ -113,10 +103,6 @@ impl State {
         }
         let losses = self.losses.iter().copied();
         contents.push(losses.flat_map(f64::to_le_bytes).collect());
-        let crc32 = checksum(
-            tensors.iter().map(|tensor| tensor.values.as_slice()),
-            contents.iter().map(Vec::as_slice),
-        );
         let blobs = BLOBS
             .into_iter()
             .zip(contents)
@@ -125,39 +111,19 @@ impl State {
                 bytes,
             });
         let manifest = Manifest {
-            header: FileHeader::new(KIND),
-            identity: identity(config, data),
-            threads: rayon::current_num_threads(),
             seconds: self.seconds(),
             planned: self.planned.unwrap_or_default(),
             parameters: [0, 1].map(|index: usize| self.learner.networks[index].identities()),
-            crc32,
         };
         let blobs: Vec<_> = blobs.collect();
-        checkpoints.put(self.steps(config), &manifest, tensors, &blobs)
+        let identity = identity(config, data);
+        let step = self.steps(config);
+        checkpoints.put(step, (KIND, &identity), manifest, tensors, &blobs)
     }
 
-    fn read(
-        config: &NetworkDetectorConfig,
-        data: &str,
-        checkpoints: &Checkpoints,
-        observer: &mut dyn Observer,
-    ) -> Result<Self, TrainError> {
+    fn read(config: &NetworkDetectorConfig, kept: &Kept<Manifest>) -> Result<Self, TrainError> {
         let settings = &config.settings;
-        let file = WeightFile::open(&checkpoints.path)?;
-        let manifest: Manifest = file.manifest(KIND)?;
-        if manifest.identity != identity(config, data) {
-            return Err(TrainError::OtherRun {
-                path: checkpoints.path.clone(),
-            });
-        }
-        if manifest.threads != rayon::current_num_threads() {
-            observer.warn(&format!(
-                "the run began with {} threads and goes on with {}: the last bits of the result will be others",
-                manifest.threads,
-                rayon::current_num_threads()
-            ));
-        }
+        let (file, manifest) = (&kept.file, &kept.manifest);
         let plans = plans(&settings.method, settings.side());
         let names = names(&settings.method);
         let layouts: Vec<_> = names
@@ -165,15 +131,7 @@ impl State {
             .zip(&plans)
             .map(|(name, plan)| layout(name, plan))
             .collect();
-        let (arrays, blobs) = file.tensors_and_bytes(&layouts.concat(), &BLOBS)?;
-        let crc32 = checksum(
-            arrays.iter().map(Vec::as_slice),
-            blobs.iter().map(Vec::as_slice),
-        );
-        if crc32 != manifest.crc32 {
-            let error = file.invalid("its checksum does not fit: it is damaged");
-            return Err(error.into());
-        }
+        let (arrays, blobs) = kept.contents(&layouts.concat(), &BLOBS)?;
         let mut fit = layouts.iter().zip(&manifest.parameters);
         if !fit.all(|(layout, names)| layout.len() == names.len()) {
             return Err(file.invalid("the number of parameters does not fit").into());

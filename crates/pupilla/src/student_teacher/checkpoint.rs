@@ -11,13 +11,13 @@ use super::scale_teacher::ScaleTeacher;
 use super::step::{Learning, StudentsInTraining};
 use super::training::Run;
 use super::watch::{Ending, Watch, Watched};
-use crate::checkpoints::{Checkpoints, checksum};
+use crate::checkpoints::{Checkpoints, Kept, checksum};
 use crate::device;
 use crate::error::TrainError;
 use crate::network_weights::{export, import, layout};
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::score::Whitening;
-use crate::weight_file::{FileHeader, NamedBytes, NamedTensor, Precision, WeightFile};
+use crate::weight_file::{NamedBytes, NamedTensor, Precision};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "student-teacher-checkpoint";
@@ -72,18 +72,10 @@ pub(super) struct Progress<'a> {
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
-    #[serde(flatten)]
-    header: FileHeader,
-    /// Settings, teachers and data of the run, in words that are equal for the same run only.
-    identity: String,
-    /// Worker threads: with others, sums are rounded otherwise.
-    threads: usize,
     /// What the run had taken so far: of a budget, the rest is left.
     seconds: f64,
     finished: Vec<Run>,
     current: Option<CurrentManifest>,
-    /// Of the numbers of all arrays and blobs, in the order in which they are written.
-    crc32: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,23 +145,13 @@ impl<'a> Progress<'a> {
             finished: Vec::new(),
             current: None,
         };
-        let Some(checkpoints) = checkpoints.filter(|checkpoints| checkpoints.resume) else {
-            return Ok(progress);
+        let kept = match checkpoints {
+            Some(checkpoints) => checkpoints.open((KIND, &progress.identity), observer)?,
+            None => None,
         };
-        if !checkpoints.path.exists() {
-            observer.warn(&format!(
-                "there is no checkpoint {} yet: training starts from the beginning",
-                checkpoints.path.display()
-            ));
-            return Ok(progress);
+        if let Some(kept) = kept {
+            progress.read(kept, config.settings.students, networks, learning, observer)?;
         }
-        progress.read(
-            checkpoints,
-            config.settings.students,
-            networks,
-            learning,
-            observer,
-        )?;
         Ok(progress)
     }
 
@@ -283,44 +265,23 @@ impl<'a> Progress<'a> {
                 })
             }
         };
-        let crc32 = checksum(
-            tensors.iter().map(|tensor| tensor.values.as_slice()),
-            blobs.iter().map(|blob| blob.bytes.as_slice()),
-        );
         let manifest = Manifest {
-            header: FileHeader::new(KIND),
-            identity: self.identity.clone(),
-            threads: rayon::current_num_threads(),
             seconds: self.seconds(),
             finished: self.finished.iter().map(|scale| scale.run).collect(),
             current,
-            crc32,
         };
-        checkpoints.put(step, &manifest, tensors, &blobs)
+        checkpoints.put(step, (KIND, &self.identity), manifest, tensors, &blobs)
     }
 
     fn read(
         &mut self,
-        checkpoints: &Checkpoints,
+        kept: Kept<Manifest>,
         students: usize,
         networks: &[PatchNetworkConfig],
         learning: Learning,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let file = WeightFile::open(&checkpoints.path)?;
-        let manifest: Manifest = file.manifest(KIND)?;
-        if manifest.identity != self.identity {
-            return Err(TrainError::OtherRun {
-                path: checkpoints.path.clone(),
-            });
-        }
-        if manifest.threads != rayon::current_num_threads() {
-            observer.warn(&format!(
-                "the run began with {} threads and goes on with {}: the last bits of the result will be others",
-                manifest.threads,
-                rayon::current_num_threads()
-            ));
-        }
+        let (file, manifest) = (&kept.file, &kept.manifest);
         let of_current = networks.get(manifest.finished.len());
         if manifest.finished.len() > networks.len()
             || (manifest.current.is_some() && of_current.is_none())
@@ -351,15 +312,7 @@ impl<'a> Progress<'a> {
             }
         }
         let names: Vec<&str> = blobs.iter().map(String::as_str).collect();
-        let (tensors, blobs) = file.tensors_and_bytes(&wanted, &names)?;
-        let crc32 = checksum(
-            tensors.iter().map(Vec::as_slice),
-            blobs.iter().map(Vec::as_slice),
-        );
-        if crc32 != manifest.crc32 {
-            let damaged = file.invalid("its checksum does not fit: it is damaged");
-            return Err(damaged.into());
-        }
+        let (tensors, blobs) = kept.contents(&wanted, &names)?;
         let (mut tensors, mut blobs) = (tensors.into_iter(), blobs.into_iter());
         let plain = device::chosen();
         for (run, network) in manifest.finished.iter().zip(networks) {
@@ -372,7 +325,7 @@ impl<'a> Progress<'a> {
                 run: *run,
             });
         }
-        if let (Some(current), Some(network)) = (manifest.current, of_current) {
+        if let (Some(current), Some(network)) = (&manifest.current, of_current) {
             let whitening = next_whitening(&mut tensors);
             let losses = losses(&blobs.next().unwrap_or_default())
                 .filter(|losses| losses.len() <= current.planned)
@@ -391,11 +344,11 @@ impl<'a> Progress<'a> {
                 .map_err(|reason| file.invalid(reason))
             };
             let now = next(&current.parameters)?;
-            let watched = match current.watched {
+            let watched = match &current.watched {
                 None => None,
                 Some(watched) => Some(Watched {
                     since: watched.since,
-                    best: match watched.best {
+                    best: match &watched.best {
                         None => None,
                         Some(best) => Some((best.loss, next(&best.parameters)?)),
                     },

@@ -10,11 +10,11 @@ use super::distillation::TargetScale;
 use super::history;
 use super::training::{Learner, State};
 use super::{Provenance, TeacherConfig, decoding_layout, decoding_tensors};
-use crate::checkpoints::{Checkpoints, checksum};
+use crate::checkpoints::Checkpoints;
 use crate::error::TrainError;
 use crate::network_weights;
 use crate::normalised_network::NormalisedNetwork;
-use crate::weight_file::{FileHeader, NamedBytes, Precision, WeightFile};
+use crate::weight_file::{NamedBytes, Precision};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "teacher-checkpoint";
@@ -30,18 +30,10 @@ const HISTORY: &str = "history";
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
-    #[serde(flatten)]
-    header: FileHeader,
-    /// Settings and data of the run, in words that are equal for the same run only.
-    identity: String,
-    /// Worker threads: with others, sums are rounded otherwise.
-    threads: usize,
     /// Length of the distillation's targets, 0 without.
     targets: usize,
     /// The framework's names of the parameters, by which the optimiser's state knows them.
     parameters: Vec<u64>,
-    /// Of the numbers of all arrays and blobs, in the order in which they are written.
-    crc32: u32,
 }
 
 /// Settings and data of a run, in words that are equal for the same run only.
@@ -77,19 +69,12 @@ impl Checkpoints {
                 bytes: history::to_bytes(&state.history),
             },
         ];
-        let crc32 = checksum(
-            tensors.iter().map(|tensor| tensor.values.as_slice()),
-            blobs.iter().map(|blob| blob.bytes.as_slice()),
-        );
         let manifest = Manifest {
-            header: FileHeader::new(KIND),
-            identity: identity.to_string(),
-            threads: rayon::current_num_threads(),
             targets,
             parameters,
-            crc32,
         };
-        self.put(state.history.len(), &manifest, tensors, &blobs)
+        let step = state.history.len();
+        self.put(step, (KIND, identity), manifest, tensors, &blobs)
     }
 
     /// The state in the file, if it is wanted and there is one.
@@ -100,46 +85,17 @@ impl Checkpoints {
         device: &Device,
         observer: &mut dyn Observer,
     ) -> Result<Option<(State, Option<TargetScale>)>, TrainError> {
-        if !self.resume {
+        let Some(kept) = self.open::<Manifest>((KIND, identity), observer)? else {
             return Ok(None);
-        }
-        if !self.path.exists() {
-            observer.warn(&format!(
-                "there is no checkpoint {} yet: training starts from the beginning",
-                self.path.display()
-            ));
-            return Ok(None);
-        }
-        let file = WeightFile::open(&self.path)?;
-        let manifest: Manifest = file.manifest(KIND)?;
-        if manifest.identity != identity {
-            return Err(TrainError::OtherRun {
-                path: self.path.clone(),
-            });
-        }
-        if manifest.threads != rayon::current_num_threads() {
-            observer.warn(&format!(
-                "the run began with {} threads and goes on with {}: the last bits of the result will be others",
-                manifest.threads,
-                rayon::current_num_threads()
-            ));
-        }
+        };
+        let (file, manifest) = (&kept.file, &kept.manifest);
         let network_layout = network_weights::layout(NETWORK, &config.network);
         let network_arrays = network_layout.len();
         let mut wanted = network_layout;
         if manifest.targets > 0 {
-            wanted.extend(decoding_layout(&file, manifest.targets)?);
+            wanted.extend(decoding_layout(file, manifest.targets)?);
         }
-        let (tensors, blobs) = file.tensors_and_bytes(&wanted, &[OPTIMIZER, HISTORY])?;
-        let crc32 = checksum(
-            tensors.iter().map(Vec::as_slice),
-            blobs.iter().map(Vec::as_slice),
-        );
-        if crc32 != manifest.crc32 {
-            return Err(file
-                .invalid("its checksum does not fit: it is damaged")
-                .into());
-        }
+        let (tensors, blobs) = kept.contents(&wanted, &[OPTIMIZER, HISTORY])?;
         let has_decoder = manifest.targets > 0;
         if manifest.parameters.len() != network_arrays + 2 * usize::from(has_decoder) {
             return Err(file.invalid("the number of parameters does not fit").into());
