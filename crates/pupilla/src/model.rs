@@ -139,40 +139,24 @@ impl Model {
 
     /// What every kind of detector says about itself.
     pub fn about(&self) -> About<'_> {
+        // Manifests of different types that have these by the same names.
+        macro_rules! about {
+            ($detector:expr) => {{
+                let manifest = $detector.manifest();
+                About {
+                    header: &manifest.header,
+                    data: manifest.data.as_ref(),
+                    training_images: manifest.training_images,
+                    validation: &manifest.validation,
+                    calibration: manifest.calibration(),
+                    threads: manifest.threads,
+                }
+            }};
+        }
         match self {
-            Self::StudentTeacher(detector) => {
-                let manifest = detector.manifest();
-                About {
-                    header: &manifest.header,
-                    data: manifest.data.as_ref(),
-                    training_images: manifest.training_images,
-                    validation: &manifest.validation,
-                    calibration: manifest.calibration(),
-                    threads: manifest.threads,
-                }
-            }
-            Self::Features(detector) => {
-                let manifest = detector.manifest();
-                About {
-                    header: &manifest.header,
-                    data: manifest.data.as_ref(),
-                    training_images: manifest.training_images,
-                    validation: &manifest.validation,
-                    calibration: manifest.calibration(),
-                    threads: manifest.threads,
-                }
-            }
-            Self::Network(detector) => {
-                let manifest = detector.manifest();
-                About {
-                    header: &manifest.header,
-                    data: manifest.data.as_ref(),
-                    training_images: manifest.training_images,
-                    validation: &manifest.validation,
-                    calibration: manifest.calibration(),
-                    threads: manifest.threads,
-                }
-            }
+            Self::StudentTeacher(detector) => about!(detector),
+            Self::Features(detector) => about!(detector),
+            Self::Network(detector) => about!(detector),
         }
     }
 

@@ -40,9 +40,8 @@ impl Optimizer {
     pub(crate) fn init(self, weight_decay: f64) -> ModuleOptimizer {
         let adam = AdamConfig::new()
             .with_epsilon(1e-8)
-            .with_weight_decay(Some(WeightDecayConfig::new(weight_decay as f32)))
-            .build();
-        let adam = ModuleOptimizer::from(ReadOnCpu(adam));
+            .with_weight_decay(Some(WeightDecayConfig::new(weight_decay as f32)));
+        let adam = adam_of(&adam);
         match self {
             Self::Adam => adam,
             Self::Muon => adam.with_group(
@@ -52,6 +51,11 @@ impl Optimizer {
             ),
         }
     }
+}
+
+/// Adam by constants of its own, its state read on the processor.
+pub(crate) fn adam_of(config: &AdamConfig) -> ModuleOptimizer {
+    ModuleOptimizer::from(ReadOnCpu(config.build()))
 }
 
 /// An optimiser whose state is read on the processor. The framework would read it on its default device, which is a GPU where it

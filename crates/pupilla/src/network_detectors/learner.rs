@@ -15,7 +15,7 @@ use super::losses::{
 use super::network::{Beginning, Network};
 use crate::device;
 use crate::normalised_network::HiddenMoments;
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, adam_of};
 use crate::random::{derive_seed, normal};
 
 /// Deviation of a DCGAN's first weights, and its optimisers' β₁ (Radford et al. 2016).
@@ -48,11 +48,12 @@ pub(super) fn terms(method: &Method) -> &'static [&'static str] {
 pub(super) fn optimizers(settings: &Settings) -> [ModuleOptimizer; 2] {
     let weight_decay = settings.training.weight_decay;
     let one = || match settings.method {
-        Method::Adversarial { .. } => AdamConfig::new()
-            .with_beta_1(ADVERSARIAL_MOMENTUM)
-            .with_epsilon(1e-8)
-            .with_weight_decay(Some(WeightDecayConfig::new(weight_decay as f32)))
-            .init(),
+        Method::Adversarial { .. } => adam_of(
+            &AdamConfig::new()
+                .with_beta_1(ADVERSARIAL_MOMENTUM)
+                .with_epsilon(1e-8)
+                .with_weight_decay(Some(WeightDecayConfig::new(weight_decay as f32))),
+        ),
         _ => Optimizer::Adam.init(weight_decay),
     };
     [one(), one()]

@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::Context;
 use pupilla::checkpoints::Checkpoints;
 use pupilla::detector_kind::DetectorKind;
+use pupilla::error::TrainError;
 use pupilla::feature_detectors::FeatureDetectorConfig;
 use pupilla::manifest::Manifest;
 use pupilla::model::Model;
@@ -19,6 +20,7 @@ use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::StudentTeacherConfig;
 use pupilla_core::calibration::WantedRates;
 use pupilla_core::dataset::Dataset;
+use serde::Serialize;
 
 use crate::arguments::Train;
 use crate::output;
@@ -137,6 +139,26 @@ fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
         every: train.checkpoint_every.map_or(200, |every| every.get()),
         resume: train.resume,
     }
+}
+
+/// Says what training will take, unless it goes on from a checkpoint; `false` if that was all that was asked for.
+fn begins<P: Serialize>(
+    train: &Train,
+    checkpoints: Option<&Checkpoints>,
+    plan: impl FnOnce() -> Result<P, TrainError>,
+    print: impl FnOnce(&P, Option<&Path>) -> anyhow::Result<()>,
+) -> anyhow::Result<bool> {
+    let json = train.json.as_deref();
+    let goes_on = checkpoints.is_some_and(|kept| kept.resume && kept.path.exists());
+    if goes_on && !train.dry_run {
+        return Ok(true);
+    }
+    let plan = plan()?;
+    print(&plan, json)?;
+    if let Some(target) = json.filter(|_| train.dry_run) {
+        output::json(target, &plan)?;
+    }
+    Ok(!train.dry_run)
 }
 
 /// A setting that was given replaces its default.

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla::checkpoints::Checkpoints;
 use pupilla::network_detectors::{
     Method, NetworkDetector, NetworkDetectorConfig, NetworkManifest, NetworkPlan,
 };
@@ -15,7 +14,7 @@ use crate::arguments::Train;
 use crate::output;
 use crate::progress::Progress;
 
-use super::{checkpoints, take, wanted_rates};
+use super::{begins, checkpoints, take, wanted_rates};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
@@ -64,18 +63,10 @@ pub fn fit(
     train: &Train,
     progress: &mut Progress,
 ) -> anyhow::Result<Option<NetworkDetector>> {
-    let json = train.json.as_deref();
     let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
-    let goes_on = |kept: &Checkpoints| kept.resume && kept.path.exists();
-    if train.dry_run || !checkpoints.as_ref().is_some_and(goes_on) {
-        let plan = config.plan(files.training(), files.validation())?;
-        print_plan(&plan, json)?;
-        if train.dry_run {
-            if let Some(target) = json {
-                output::json(target, &plan)?;
-            }
-            return Ok(None);
-        }
+    let plan = || config.plan(files.training(), files.validation());
+    if !begins(train, checkpoints.as_ref(), plan, print_plan)? {
+        return Ok(None);
     }
     let detector = config.fit_with_checkpoints(
         files.training(),

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::bail;
-use pupilla::checkpoints::Checkpoints;
 use pupilla::prepared_files::PreparedFiles;
 use pupilla::record::Recorded;
 use pupilla::student_teacher::{
@@ -16,7 +15,7 @@ use crate::arguments::{Preset, Train};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
-use super::{checkpoints, scales, wanted_rates};
+use super::{begins, checkpoints, scales, wanted_rates};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
@@ -43,18 +42,10 @@ pub fn fit(
     train: &Train,
     progress: &mut Progress,
 ) -> anyhow::Result<Option<StudentTeacher>> {
-    let json = train.json.as_deref();
     let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
-    let goes_on = |kept: &Checkpoints| kept.resume && kept.path.exists();
-    if train.dry_run || !checkpoints.as_ref().is_some_and(goes_on) {
-        let plan = config.plan(files.training(), files.validation())?;
-        print_plan(&plan, json)?;
-        if train.dry_run {
-            if let Some(target) = json {
-                output::json(target, &plan)?;
-            }
-            return Ok(None);
-        }
+    let plan = || config.plan(files.training(), files.validation());
+    if !begins(train, checkpoints.as_ref(), plan, print_plan)? {
+        return Ok(None);
     }
     let detector = config.fit_with_checkpoints(
         files.training(),
