@@ -11,6 +11,7 @@ use pupilla::feature_detectors::Gamma;
 use pupilla::input::Border;
 use pupilla::optimizer::Optimizer;
 use pupilla::receptive_field::ReceptiveField;
+use pupilla::score::Scoring;
 use pupilla_core::calibration::RejectRate;
 use pupilla_core::image::resize::Resize;
 
@@ -145,6 +146,10 @@ pub struct Train {
     /// A position counts in the loss by this power of its error: 0 counts all alike, as published (quick preset) [default: 1]
     #[arg(long)]
     pub focus: Option<f64>,
+    /// How the students' errors are judged: in the metric of good parts' errors (mahalanobis), or as published [default: mahalanobis;
+    /// published with --preset paper]
+    #[arg(long)]
+    pub scoring: Option<Scoring>,
     /// Watch the loss on a twentieth of 40 images and more, which are not learned, and end a run when it has stopped falling
     /// (quick preset) [default: with --budget]
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]

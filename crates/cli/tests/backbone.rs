@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pupilla::backbone::{BackboneConfig, ResNet18Config};
+use pupilla::backbone::{BackboneConfig, ResNet18Config, SqueezeNetConfig};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::data::{
@@ -43,7 +43,10 @@ fn files(folder: &Path) -> [PathBuf; 4] {
         "small.png",
     ];
     let [squeezenet, resnet18, large, small] = names.map(|name| folder.join(name));
-    weights(&squeezenet, BackboneConfig::SqueezeNet);
+    weights(
+        &squeezenet,
+        BackboneConfig::SqueezeNet(SqueezeNetConfig::default()),
+    );
     let stages = ResNet18Config {
         stages: 1,
         classes: None,

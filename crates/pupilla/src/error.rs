@@ -8,6 +8,7 @@ use pupilla_core::image::read::ReadError;
 use crate::backbone::BackboneError;
 use crate::detector_kind::DetectorKind;
 use crate::receptive_field::ReceptiveField;
+use crate::residual_metric::NoMetric;
 use crate::weight_file::WeightFileError;
 
 /// Training could not begin or could not go on.
@@ -58,6 +59,14 @@ pub enum TrainError {
     /// The pretrained network cannot be used, or not for this image.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
+    /// The errors on good images give no metric.
+    #[error("p = {field}: {source}: --scoring published does without")]
+    Metric {
+        /// The scale.
+        field: ReceptiveField,
+        /// What is wrong.
+        source: NoMetric,
+    },
     /// A checkpoint cannot be written.
     #[error(
         "the checkpoint: {0}; the one before it, if there is one, is still whole: make room, then the same command with --resume goes on from it"

@@ -33,6 +33,7 @@ pub mod prepared_files;
 mod random;
 pub mod receptive_field;
 pub mod record;
+pub mod residual_metric;
 pub mod sampling;
 mod schedule;
 pub mod score;

@@ -3,6 +3,8 @@
 //! Plain slices, `[channels, positions]` in row-major order; `positions` are the pixels or grid
 //! points of one image. All of it is compared with a NumPy oracle in the tests.
 
+use std::str::FromStr;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -120,18 +122,59 @@ impl Terms {
             predictive_variance,
         }
     }
+
+    /// `e + v`, summed over all positions.
+    pub(crate) fn sum(&self) -> f64 {
+        let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
+        sum(&self.regression_error) + sum(&self.predictive_variance)
+    }
 }
+
+/// How the students' errors are judged before they are normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scoring {
+    /// As published: `e` and `v` are plain squared lengths, and each is normalised by its own mean and deviation.
+    Published,
+    /// In the metric of good parts' residuals, see [`residual_metric`](crate::residual_metric); `e` and `v` are normalised by the
+    /// deviation of their sum.
+    Mahalanobis,
+}
+
+impl Scoring {
+    /// What models that do not say it have.
+    pub(crate) fn published() -> Self {
+        Self::Published
+    }
+}
+
+impl FromStr for Scoring {
+    type Err = UnknownScoring;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "published" => Ok(Self::Published),
+            "mahalanobis" => Ok(Self::Mahalanobis),
+            _ => Err(UnknownScoring(text.to_string())),
+        }
+    }
+}
+
+/// A word that names no scoring.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0:?} is not a scoring: choose mahalanobis or published")]
+pub struct UnknownScoring(String);
 
 /// Means and standard deviations of `e` and `v` over the validation images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalisation {
     /// Mean of the regression errors.
     pub error_mean: f64,
-    /// Standard deviation of the regression errors.
+    /// Standard deviation of the regression errors; of the sum of both terms with [`Scoring::Mahalanobis`].
     pub error_deviation: f64,
     /// Mean of the predictive variances.
     pub variance_mean: f64,
-    /// Standard deviation of the predictive variances; 0 with a single student.
+    /// Standard deviation of the predictive variances, 0 with a single student; of the sum of both terms as above.
     pub variance_deviation: f64,
 }
 
@@ -143,6 +186,15 @@ impl Normalisation {
             error_deviation: errors.deviation(),
             variance_mean: variances.mean(),
             variance_deviation: variances.deviation(),
+        }
+    }
+
+    /// From the same, and the moments of all `e + v`, whose deviation is that of both terms.
+    pub fn of_sum(errors: Moments, variances: Moments, sums: Moments) -> Self {
+        Self {
+            error_deviation: sums.deviation(),
+            variance_deviation: sums.deviation(),
+            ..Self::new(errors, variances)
         }
     }
 

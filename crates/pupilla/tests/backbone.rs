@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pupilla::backbone::{
-    Backbone, BackboneConfig, BackboneError, FEATURES, Preprocessing, ResNet18Config, features,
-    load, summarise,
+    Backbone, BackboneConfig, BackboneError, FEATURES, Preprocessing, ResNet18Config,
+    SqueezeNetConfig, features, load, summarise,
 };
 use pupilla_core::image::Image;
 use safetensors::tensor::{Dtype, TensorView};
@@ -73,7 +73,9 @@ pub fn state_dict(config: BackboneConfig) -> Vec<Named> {
     for (name, shape) in config.layout().unwrap() {
         let batch_norm = name
             .strip_suffix(".bias")
-            .filter(|_| config != BackboneConfig::SqueezeNet && !name.starts_with("fc."))
+            .filter(|_| {
+                !matches!(config, BackboneConfig::SqueezeNet(_)) && !name.starts_with("fc.")
+            })
             .map(|layer| match layer.strip_suffix("downsample.0") {
                 Some(block) => format!("{block}downsample.1"),
                 None => layer.replace("conv", "bn"),
@@ -248,7 +250,8 @@ fn resnet18_agrees_with_torchvision_and_survives_every_form_of_file() {
         .into_iter()
         .filter(|(name, ..)| !name.starts_with("layer4") && !name.starts_with("fc"))
         .collect();
-    let truncated = loaded(&safetensors(&truncated)).unwrap();
+    let cut = truncated;
+    let truncated = loaded(&safetensors(&cut)).unwrap();
     let names: Vec<&str> = truncated.outputs().iter().map(|o| o.name).collect();
     assert_eq!(names, ["stem", "layer1", "layer2", "layer3"]);
     let wanted = ["layer3", "stem", "layer3"];
@@ -257,6 +260,12 @@ fn resnet18_agrees_with_torchvision_and_survives_every_form_of_file() {
     for (map, whole) in maps.into_iter().zip(whole) {
         assert_eq!(numbers(map), numbers(whole));
     }
+    // Classes of a stage that is not there are left aside.
+    let mut with_classes = cut;
+    with_classes.push(tensor("fc.weight", &[10, 512]));
+    with_classes.push(tensor("fc.bias", &[10]));
+    let with_classes = loaded(&safetensors(&with_classes)).unwrap();
+    assert_eq!(with_classes.config(), truncated.config());
     let message = truncated.maps(input, &[FEATURES]).unwrap_err().to_string();
     assert_words(
         &message,
@@ -266,9 +275,12 @@ fn resnet18_agrees_with_torchvision_and_survives_every_form_of_file() {
 
 #[test]
 fn squeezenet_agrees_with_torchvision() {
-    let mut tensors = state_dict(BackboneConfig::SqueezeNet);
+    let mut tensors = state_dict(BackboneConfig::SqueezeNet(SqueezeNetConfig::default()));
     let backbone = loaded(&safetensors(&tensors)).unwrap();
-    assert_eq!(backbone.config(), BackboneConfig::SqueezeNet);
+    assert_eq!(
+        backbone.config(),
+        BackboneConfig::SqueezeNet(SqueezeNetConfig::default())
+    );
     agrees_with_torchvision("squeezenet1_1", &*backbone);
     // A complete file has a classifier too.
     tensors.push(tensor("classifier.1.weight", &[10, 512, 1, 1]));
@@ -278,8 +290,56 @@ fn squeezenet_agrees_with_torchvision() {
 }
 
 #[test]
+fn squeezenet_may_end_after_any_fire_module() {
+    let whole = state_dict(BackboneConfig::SqueezeNet(SqueezeNetConfig::default()));
+    let backbone = loaded(&safetensors(&whole)).unwrap();
+    let input = input([1, 3, 40, 37]);
+    // `features.7` is fire5, `features.9` fire6, behind which no output is.
+    for (last, fires, outputs) in [
+        (3, 1, vec!["conv1"]),
+        (7, 4, vec!["conv1", "fire3", "fire5"]),
+        (9, 5, vec!["conv1", "fire3", "fire5"]),
+    ] {
+        let mut tensors = whole.clone();
+        let index = |name: &str| name.split('.').nth(1).unwrap().parse::<usize>().unwrap();
+        tensors.retain(|(name, ..)| index(name) <= last);
+        let short = loaded(&safetensors(&tensors)).unwrap();
+        let config = BackboneConfig::SqueezeNet(SqueezeNetConfig { fires });
+        assert_eq!(short.config(), config);
+        let names: Vec<_> = short.outputs().iter().map(|output| output.name).collect();
+        assert_eq!(names, outputs);
+        let maps = short.maps(input.clone(), &outputs).unwrap();
+        let of_whole = backbone.maps(input.clone(), &outputs).unwrap();
+        for (map, of_whole) in maps.into_iter().zip(of_whole) {
+            assert_eq!(numbers(map), numbers(of_whole));
+        }
+        let message = short
+            .maps(input.clone(), &[FEATURES])
+            .unwrap_err()
+            .to_string();
+        assert_words(&message, &["features", outputs[0], "ends before"]);
+        // What a model keeps of it is as short, and rebuilds it.
+        let arrays = short.arrays().into_iter().map(|array| array.values);
+        let rebuilt = config.build(arrays.collect()).unwrap();
+        assert_eq!(rebuilt.arrays(), short.arrays());
+    }
+    // Configurations from before files could be short.
+    let old: BackboneConfig = serde_json::from_str(r#"{"architecture":"squeezenet1_1"}"#).unwrap();
+    assert_eq!(old, backbone.config());
+    assert_eq!(
+        serde_json::to_string(&old).unwrap(),
+        r#"{"architecture":"squeezenet1_1"}"#
+    );
+    let none = BackboneConfig::SqueezeNet(SqueezeNetConfig { fires: 9 });
+    assert_words(&none.layout().unwrap_err().to_string(), &["9 fire modules"]);
+}
+
+#[test]
 fn any_size_that_the_strides_allow() {
-    let squeezenet = loaded(&safetensors(&state_dict(BackboneConfig::SqueezeNet))).unwrap();
+    let squeezenet = loaded(&safetensors(&state_dict(BackboneConfig::SqueezeNet(
+        SqueezeNetConfig::default(),
+    ))))
+    .unwrap();
     let resnet18 = loaded(&safetensors(&short())).unwrap();
     for backbone in [&squeezenet, &resnet18] {
         for output in backbone.outputs() {
@@ -340,7 +400,10 @@ fn images_are_normalised_and_keep_their_size() {
     assert_eq!(wrong.to_string(), "30×20 pixels instead of 224×224");
     assert!(preprocessing.check_size(&image(224, 224)).is_ok());
 
-    let squeezenet = loaded(&safetensors(&state_dict(BackboneConfig::SqueezeNet))).unwrap();
+    let squeezenet = loaded(&safetensors(&state_dict(BackboneConfig::SqueezeNet(
+        SqueezeNetConfig::default(),
+    ))))
+    .unwrap();
     let pooled = features(&*squeezenet, &first).unwrap();
     assert_eq!(pooled.len(), 512);
     let summary = summarise(&*squeezenet, &first).unwrap();
@@ -376,7 +439,7 @@ fn every_wrong_tensor_is_named_in_one_message() {
             ],
         );
     }
-    let mut squeezenet = state_dict(BackboneConfig::SqueezeNet);
+    let mut squeezenet = state_dict(BackboneConfig::SqueezeNet(SqueezeNetConfig::default()));
     squeezenet.remove(3);
     assert_words(
         &refusal(&safetensors(&squeezenet)),
@@ -443,7 +506,7 @@ fn networks_that_are_not_known() {
         let config = BackboneConfig::ResNet18(ResNet18Config { stages, classes });
         assert!(config.layout().is_err() && config.build(Vec::new()).is_err());
     }
-    let config = BackboneConfig::SqueezeNet;
+    let config = BackboneConfig::SqueezeNet(SqueezeNetConfig::default());
     assert_words(
         &config.build(Vec::new()).unwrap_err().to_string(),
         &["0 arrays"],

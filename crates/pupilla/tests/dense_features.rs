@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pupilla::backbone::{
-    Backbone, BackboneConfig, DenseFeatures, Output, Positions, ResNet18Config,
+    Backbone, BackboneConfig, DenseFeatures, Output, Positions, ResNet18Config, SqueezeNetConfig,
 };
 use pupilla_core::image::Image;
 use rand::{RngExt, SeedableRng};
@@ -17,7 +17,10 @@ fn networks() -> [BackboneConfig; 2] {
         stages: 3,
         classes: None,
     };
-    [BackboneConfig::ResNet18(stages), BackboneConfig::SqueezeNet]
+    [
+        BackboneConfig::ResNet18(stages),
+        BackboneConfig::SqueezeNet(SqueezeNetConfig::default()),
+    ]
 }
 
 /// A network with numbers that look random.

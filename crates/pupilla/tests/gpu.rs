@@ -7,7 +7,7 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use pupilla::backbone::{self, BackboneConfig, ResNet18Config};
+use pupilla::backbone::{self, BackboneConfig, ResNet18Config, SqueezeNetConfig};
 use pupilla::checkpoints::Checkpoints;
 use pupilla::device::{self, DeviceChoice, DeviceError};
 use pupilla::error::TrainError;
@@ -240,7 +240,7 @@ fn pretrained_networks_agree() {
     for (config, outputs) in [
         (RESNET, &["stem", "layer1", "layer2"][..]),
         (
-            BackboneConfig::SqueezeNet,
+            BackboneConfig::SqueezeNet(SqueezeNetConfig::default()),
             &["conv1", "fire3", "fire5", "fire9", "features"][..],
         ),
     ] {

@@ -12,6 +12,7 @@ mod mutations;
 mod network_detectors;
 mod numerics;
 mod patch_network;
+mod residual_metric;
 mod score;
 mod student_teacher;
 mod teacher;

@@ -55,8 +55,10 @@ fn terms(teacher: &TeacherManifest) -> String {
     let field = teacher.config.network.receptive_field;
     format!(
         "\nThe teacher for p = {field} was trained on images with these terms: {}.\n\
-         If they do not suit you, train one on images of your own: pupilla teacher train IMAGES --scale {field} \
-         --out teacher-{field}.safetensors [--backbone WEIGHTS], then pupilla train … --teacher teacher-{field}.safetensors\n",
+         If they do not suit you, train one on images of your own:\n\n    \
+         pupilla teacher train IMAGES --scale {field} --backbone WEIGHTS --out teacher-{field}.safetensors\n    \
+         pupilla train GOOD_IMAGES --scales {field} --teacher teacher-{field}.safetensors --out part.pupilla\n\n\
+         Without --backbone it learns from the images alone.\n",
         teacher.data.trim_end_matches('.')
     )
 }

@@ -13,9 +13,29 @@ pub enum BackboneConfig {
     /// ResNet-18, or its first stages.
     #[serde(rename = "resnet18")]
     ResNet18(ResNet18Config),
-    /// The feature part of SqueezeNet 1.1.
+    /// The feature part of SqueezeNet 1.1, or its beginning.
     #[serde(rename = "squeezenet1_1")]
-    SqueezeNet,
+    SqueezeNet(SqueezeNetConfig),
+}
+
+/// How much of SqueezeNet 1.1 there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqueezeNetConfig {
+    /// Fire modules behind the first convolution, 0 to 8: `fire2` to `fire9`. Files that do not say it have all.
+    #[serde(
+        default = "SqueezeNetConfig::all_fires",
+        skip_serializing_if = "SqueezeNetConfig::are_all"
+    )]
+    pub fires: usize,
+}
+
+impl Default for SqueezeNetConfig {
+    fn default() -> Self {
+        Self {
+            fires: Self::all_fires(),
+        }
+    }
 }
 
 /// How much of ResNet-18 there is.
@@ -33,7 +53,7 @@ impl BackboneConfig {
     pub fn name(&self) -> &'static str {
         match self {
             Self::ResNet18(_) => resnet18::NAME,
-            Self::SqueezeNet => squeezenet::NAME,
+            Self::SqueezeNet(_) => squeezenet::NAME,
         }
     }
 
@@ -41,7 +61,7 @@ impl BackboneConfig {
     pub fn outputs(&self) -> Vec<Output> {
         match self {
             Self::ResNet18(config) => config.outputs(),
-            Self::SqueezeNet => squeezenet::OUTPUTS.to_vec(),
+            Self::SqueezeNet(config) => config.outputs(),
         }
     }
 
@@ -62,7 +82,7 @@ impl BackboneConfig {
         let layers = weights::rebuild(self.name(), self.layers()?, arrays)?;
         Ok(match self {
             Self::ResNet18(config) => Box::new(resnet18::ResNet18::new(*config, layers)),
-            Self::SqueezeNet => Box::new(squeezenet::SqueezeNet::new(layers)),
+            Self::SqueezeNet(config) => Box::new(squeezenet::SqueezeNet::new(*config, layers)),
         })
     }
 
@@ -72,7 +92,10 @@ impl BackboneConfig {
                 config.check()?;
                 Ok(config.layers())
             }
-            Self::SqueezeNet => Ok(squeezenet::layers()),
+            Self::SqueezeNet(config) => {
+                config.check()?;
+                Ok(config.layers())
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`load`] reads ResNet-18 (He et al., CVPR 2016) or SqueezeNet 1.1 (Iandola et al., 2016) from a
 //! file of weights with torchvision's names, which timm's ResNet-18 shares. What the file holds
 //! decides what the network can give: [`Backbone::outputs`] names it. A file may end after any stage
-//! of ResNet-18, and may come with its batch norm folded in already.
+//! of ResNet-18 or any fire module of SqueezeNet, and may come with its batch norm folded in already.
 //!
 //! | network | outputs: channels, stride |
 //! |---|---|
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use crate::tensor_file::{TensorFile, TensorFileError};
 
-pub use config::{BackboneConfig, ResNet18Config};
+pub use config::{BackboneConfig, ResNet18Config, SqueezeNetConfig};
 pub(crate) use dense_features::ZOOMS;
 pub use dense_features::{DenseFeatures, FeatureMaps, Positions};
 pub use output::{FEATURES, LOGITS, Output};
@@ -183,7 +183,12 @@ pub enum BackboneError {
 
 /// Why a well-known output may not be there.
 fn hint(network: &str, wanted: &str) -> &'static str {
-    if network == resnet18::NAME && [FEATURES, "logits", "layer4"].contains(&wanted) {
+    let cut = match network {
+        resnet18::NAME => ["layer1", "layer2", "layer3", "layer4", FEATURES, LOGITS].as_slice(),
+        squeezenet::NAME => ["fire3", "fire5", "fire9", FEATURES].as_slice(),
+        _ => &[],
+    };
+    if cut.contains(&wanted) {
         " (the file ends before the layers of the others: use a complete one)"
     } else {
         ""

@@ -173,15 +173,19 @@ impl ResNet18 {
                 file.names().any(|name| name.starts_with(&begin))
             })
             .map_or(0, |index| index + 1);
+        // Classes that nothing leads to are of no use, as everything behind the last stage of which there is anything.
+        let has_classes = has_fc && last == STAGES.len();
         let config = ResNet18Config {
-            // Class scores need everything before them, which is then reported as missing.
-            stages: if has_fc { STAGES.len() } else { last },
-            classes: has_fc.then(|| match file.shape("fc.weight") {
+            stages: last,
+            classes: has_classes.then(|| match file.shape("fc.weight") {
                 Some([classes, _]) => (*classes).clamp(1, MAX_CLASSES),
                 _ => 1000,
             }),
         };
-        let layers = weights::read(file, config.layers(), |_| false).map_err(failed)?;
+        let layers = weights::read(file, config.layers(), |name| {
+            !has_classes && name.starts_with("fc.")
+        })
+        .map_err(failed)?;
         Ok(Self::new(config, layers))
     }
 

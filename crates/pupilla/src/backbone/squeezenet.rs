@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use super::config::BackboneConfig;
+use super::config::{BackboneConfig, SqueezeNetConfig};
 use super::layers::{Activation, Convolution, Layer, Windows, average, max_pool};
 use super::output::{FEATURES, Gathering, Output};
 use super::weights::{self, NamedArray};
@@ -14,7 +14,7 @@ pub(super) const NAME: &str = "SqueezeNet 1.1";
 
 /// The last output before each pooling, the last of all, and its pooled features. The sizes come
 /// from three poolings that need a map of two pixels each, behind a convolution that is not padded.
-pub(super) const OUTPUTS: [Output; 5] = [
+const OUTPUTS: [Output; 5] = [
     output("conv1", 64, Some(2), 3),
     output("fire3", 128, Some(4), 5),
     output("fire5", 256, Some(8), 9),
@@ -54,28 +54,60 @@ const FIRES: [(usize, usize, usize, usize, Option<&str>); 8] = [
     (12, 512, 64, 512, Some("fire9")),
 ];
 
-/// All convolutions: the first, then those of each fire module in the order of [`Fire`].
-pub(super) fn layers() -> Vec<Layer> {
-    let layer = |name: String, shape: [usize; 4], stride, padding| Layer {
-        name,
-        batch_norm: None,
-        shape,
-        stride,
-        padding,
-        linear: false,
-    };
-    let mut layers = vec![layer("features.0".into(), [64, 3, 3, 3], 2, 0)];
-    for (index, input, between, output, _) in FIRES {
-        let half = output / 2;
-        for (part, shape, padding) in [
-            ("squeeze", [between, input, 1, 1], 0),
-            ("expand1x1", [half, between, 1, 1], 0),
-            ("expand3x3", [half, between, 3, 3], 1),
-        ] {
-            layers.push(layer(format!("features.{index}.{part}"), shape, 1, padding));
-        }
+impl SqueezeNetConfig {
+    pub(super) fn all_fires() -> usize {
+        FIRES.len()
     }
-    layers
+
+    // The signature is serde's.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn are_all(fires: &usize) -> bool {
+        *fires == FIRES.len()
+    }
+
+    pub(super) fn check(&self) -> Result<(), BackboneError> {
+        if self.fires <= FIRES.len() {
+            return Ok(());
+        }
+        Err(BackboneError::Rebuild {
+            network: NAME,
+            reason: format!("{} fire modules instead of 0 to 8", self.fires),
+        })
+    }
+
+    /// Those whose layers are there.
+    pub(super) fn outputs(&self) -> Vec<Output> {
+        let there = FIRES[..self.fires].iter().filter_map(|fire| fire.4);
+        let there: Vec<&str> = std::iter::once("conv1").chain(there).collect();
+        let whole = self.fires == FIRES.len();
+        let given =
+            |output: &Output| there.contains(&output.name) || (whole && output.name == FEATURES);
+        OUTPUTS.into_iter().filter(given).collect()
+    }
+
+    /// All convolutions: the first, then those of each fire module in the order of [`Fire`].
+    pub(super) fn layers(&self) -> Vec<Layer> {
+        let layer = |name: String, shape: [usize; 4], stride, padding| Layer {
+            name,
+            batch_norm: None,
+            shape,
+            stride,
+            padding,
+            linear: false,
+        };
+        let mut layers = vec![layer("features.0".into(), [64, 3, 3, 3], 2, 0)];
+        for &(index, input, between, output, _) in &FIRES[..self.fires] {
+            let half = output / 2;
+            for (part, shape, padding) in [
+                ("squeeze", [between, input, 1, 1], 0),
+                ("expand1x1", [half, between, 1, 1], 0),
+                ("expand3x3", [half, between, 3, 3], 1),
+            ] {
+                layers.push(layer(format!("features.{index}.{part}"), shape, 1, padding));
+            }
+        }
+        layers
+    }
 }
 
 /// Few channels, then many again: half by 1×1, half by 3×3 kernels.
@@ -98,33 +130,42 @@ impl Fire {
 /// The network.
 #[derive(Clone, Debug)]
 pub(super) struct SqueezeNet {
+    config: SqueezeNetConfig,
     first: Convolution,
     fires: Vec<Fire>,
 }
 
 impl SqueezeNet {
-    /// The network of a file. A classifier may be in it too, and is not used.
+    /// The network of a file, up to the last fire module of which there is anything. A classifier may be in it too, and is not used.
     pub fn read(file: &TensorFile) -> Result<Self, BackboneError> {
+        let last = FIRES.iter().rposition(|(index, ..)| {
+            let begin = format!("features.{index}.");
+            file.names().any(|name| name.starts_with(&begin))
+        });
+        let config = SqueezeNetConfig {
+            fires: last.map_or(0, |last| last + 1),
+        };
         let classifier = |name: &str| name.starts_with("classifier.");
-        let layers =
-            weights::read(file, layers(), classifier).map_err(|source| BackboneError::Weights {
+        let layers = weights::read(file, config.layers(), classifier).map_err(|source| {
+            BackboneError::Weights {
                 network: NAME,
                 source,
-            })?;
-        Ok(Self::new(layers))
+            }
+        })?;
+        Ok(Self::new(config, layers))
     }
 
-    /// The network of convolutions in the order of [`layers`].
+    /// The network of convolutions in the order of [`SqueezeNetConfig::layers`].
     ///
     /// # Panics
     /// If there are fewer: both callers made them from that very list.
-    pub fn new(convolutions: Vec<Convolution>) -> Self {
+    pub fn new(config: SqueezeNetConfig, convolutions: Vec<Convolution>) -> Self {
         let mut convolutions = convolutions.into_iter();
         let mut next = || convolutions.next().expect("made from the list of layers");
         Self {
+            config,
             first: next(),
-            fires: FIRES
-                .iter()
+            fires: (0..config.fires)
                 .map(|_| Fire {
                     squeeze: next(),
                     expand1x1: next(),
@@ -137,11 +178,11 @@ impl SqueezeNet {
 
 impl Backbone for SqueezeNet {
     fn config(&self) -> BackboneConfig {
-        BackboneConfig::SqueezeNet
+        BackboneConfig::SqueezeNet(self.config)
     }
 
     fn maps(&self, input: Tensor<4>, wanted: &[&str]) -> Result<Vec<Tensor<4>>, BackboneError> {
-        let mut gathering = Gathering::new(NAME, &OUTPUTS, wanted, &input)?;
+        let mut gathering = Gathering::new(NAME, &self.config.outputs(), wanted, &input)?;
         if gathering.is_complete() {
             return Ok(gathering.maps());
         }
@@ -163,7 +204,9 @@ impl Backbone for SqueezeNet {
             }
             pooling = name.is_some();
         }
-        gathering.offer(FEATURES, &average(map));
+        if !gathering.is_complete() {
+            gathering.offer(FEATURES, &average(map));
+        }
         Ok(gathering.maps())
     }
 

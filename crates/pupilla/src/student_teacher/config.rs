@@ -10,6 +10,7 @@ use crate::input::Border;
 use crate::optimizer::Optimizer;
 use crate::receptive_field::ReceptiveField;
 use crate::sampling::Sampling;
+use crate::score::Scoring;
 use crate::teacher::check_rules;
 
 /// A student–teacher detector to be fitted.
@@ -39,6 +40,9 @@ pub struct Settings {
     /// validation image).
     #[serde(default)]
     pub false_reject: WantedRates,
+    /// How errors are judged ([`Mahalanobis`](Scoring::Mahalanobis); as published in models that do not say it).
+    #[serde(default = "Scoring::published")]
+    pub scoring: Scoring,
 }
 
 /// The two presets.
@@ -138,6 +142,7 @@ impl Default for Settings {
             training: Training::Quick(Quick::default()),
             seed: 0,
             false_reject: WantedRates::default(),
+            scoring: Scoring::Mahalanobis,
         }
     }
 }

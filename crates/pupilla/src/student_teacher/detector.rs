@@ -16,7 +16,7 @@ use super::checkpoint::Progress;
 use super::config::{Length, StudentTeacherConfig, Training};
 use super::memory::{Need, fitting_tiles, usual_side};
 use super::model_file::{ModelManifest, ScaleManifest};
-use super::scale::{Ensemble, Grid, Scale};
+use super::scale::{Ensemble, Grid, Look, Scale};
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::Tiling;
 use super::training::{Resized, learning, train_students, whitening};
@@ -27,8 +27,9 @@ use crate::error::{ScoreError, TrainError};
 use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 use crate::receptive_field::ReceptiveField;
 use crate::record::{CalibrationManifest, ValidationManifest};
+use crate::residual_metric::ResidualProducts;
 use crate::sampling::Sampling;
-use crate::score::{Normalisation, Terms};
+use crate::score::{Normalisation, Scoring, Terms};
 use crate::statistics::Moments;
 use crate::weight_file::FileHeader;
 
@@ -119,6 +120,7 @@ impl StudentTeacherConfig {
                             teacher: teacher.clone(),
                             students: vec![network.init(0, &device); settings.students],
                             whitening: whitening.clone(),
+                            metric: None,
                         };
                         let reserve = validation_time(&untrained, &validation, sampling, &device)?;
                         let left = deadline.saturating_duration_since(Instant::now());
@@ -138,21 +140,32 @@ impl StudentTeacherConfig {
                 progress.finish(finished)?;
             }
             let finished = progress.finished[index].clone();
-            let ensemble = Ensemble {
+            let mut ensemble = Ensemble {
                 teacher: teacher.clone(),
                 students: finished.students,
                 whitening: finished.whitening,
+                metric: None,
             };
-            let of_images = validate(&ensemble, &validation, sampling, &device, observer)
+            if settings.scoring == Scoring::Mahalanobis {
+                let products =
+                    residual_products(&ensemble, &validation, sampling, &device, observer)
+                        .map_err(|error| progress.stopped_between(error))?;
+                let metric = products.metric().map_err(|source| TrainError::Metric {
+                    field: ensemble.field(),
+                    source,
+                })?;
+                ensemble.metric = Some(metric);
+            }
+            let (of_images, loss) = validate(&ensemble, &validation, sampling, &device, observer)
                 .map_err(|error| progress.stopped_between(error))?;
-            let normalisation = normalisation(&of_images);
+            let normalisation = normalisation(&of_images, settings.scoring);
             manifests.push(ScaleManifest {
                 network,
                 teacher: teacher.manifest(),
                 statistics_images: most,
                 steps: finished.run.steps,
                 training_loss: finished.run.final_loss,
-                validation_loss: mean_loss(&of_images, network.output_channels),
+                validation_loss: loss / network.output_channels as f64,
                 normalisation,
             });
             terms.push(of_images);
@@ -259,26 +272,41 @@ fn check_sizes(images: &Resized<'_>, teachers: &[ScaleTeacher]) -> Result<(), Tr
 /// `e` and `v` of an image at the positions of a grid.
 pub(super) type ImageTerms = (Grid, Terms);
 
-/// What one scale's ensemble says about one of some images.
-pub(super) fn image_terms(
+/// Looks at one of some images with one scale's ensemble: `tell` is given the image and how to look at it.
+pub(super) fn look_at<T>(
     ensemble: &Ensemble,
     images: &Resized<'_>,
     index: usize,
     sampling: Sampling,
     device: &Device,
-) -> Result<ImageTerms, TrainError> {
+    tell: impl FnOnce(&Image, Look<'_>) -> Result<T, ScoreError>,
+) -> Result<T, TrainError> {
     let wrong = |source| images.wrong(index, source);
     let image = images.image(index)?;
     let grid = Grid::of(&image, &ensemble.teacher, sampling).map_err(wrong)?;
-    let border = images.settings.border;
     let size = [image.width(), image.height()];
     let side = usual_side(ensemble.into(), sampling, size);
-    let tiling = Tiling::new(ensemble.field(), sampling, side);
-    let terms = ensemble.terms(&image, border, grid, tiling, device);
-    Ok((grid, terms.map_err(wrong)?))
+    let look = Look {
+        border: images.settings.border,
+        grid,
+        tiling: Tiling::new(ensemble.field(), sampling, side),
+        device,
+    };
+    tell(&image, look).map_err(wrong)
 }
 
-/// About how long [`validate`] will take, from its first image.
+/// Validation images behind a metric: so many have thousands of positions for each of its numbers.
+const METRIC_IMAGES: usize = 25;
+
+/// How often a validation image is looked at, with so many of them: once to be scored, some before that for the metric.
+pub(super) fn looks(images: usize, scoring: Scoring) -> usize {
+    match scoring {
+        Scoring::Published => images,
+        Scoring::Mahalanobis => images + images.min(METRIC_IMAGES),
+    }
+}
+
+/// About how long it takes to look at the validation images, from the first of them.
 fn validation_time(
     ensemble: &Ensemble,
     images: &Resized<'_>,
@@ -286,56 +314,92 @@ fn validation_time(
     device: &Device,
 ) -> Result<Duration, TrainError> {
     let start = Instant::now();
-    image_terms(ensemble, images, 0, sampling, device)?;
-    Ok(start.elapsed().mul_f64(images.len() as f64))
+    look_at(ensemble, images, 0, sampling, device, |image, look| {
+        ensemble.terms(image, look)
+    })?;
+    let looks = looks(images.len(), images.settings.scoring);
+    Ok(start.elapsed().mul_f64(looks as f64))
 }
 
-/// What one scale's ensemble says about each validation image.
+/// The residuals of the students on some validation images, evenly spread.
+fn residual_products(
+    ensemble: &Ensemble,
+    images: &Resized<'_>,
+    sampling: Sampling,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<ResidualProducts, TrainError> {
+    let field = ensemble.field();
+    let count = images.len().min(METRIC_IMAGES);
+    observer.start(&format!("errors p={field}"), count as u64);
+    let mut products = ResidualProducts::new(ensemble.whitening.mean.len());
+    for step in 0..count {
+        if observer.stop_requested() {
+            return Err(TrainError::Stopped);
+        }
+        let index = step * images.len() / count;
+        look_at(ensemble, images, index, sampling, device, |image, look| {
+            ensemble.add_residuals(image, look, &mut products)
+        })?;
+        observer.advance(step as u64 + 1, None);
+    }
+    observer.finish();
+    Ok(products)
+}
+
+/// What one scale's ensemble says about each validation image, and the mean loss of a single student, summed over the components: by the
+/// bias–variance decomposition `1/M Σ ‖μᵢ − y‖² = e + v`.
 fn validate(
     ensemble: &Ensemble,
     images: &Resized<'_>,
     sampling: Sampling,
     device: &Device,
     observer: &mut dyn Observer,
-) -> Result<Vec<ImageTerms>, TrainError> {
+) -> Result<(Vec<ImageTerms>, f64), TrainError> {
     let field = ensemble.field();
     observer.start(&format!("validation p={field}"), images.len() as u64);
     let mut all = Vec::with_capacity(images.len());
+    let (mut loss, mut positions) = (0.0, 0);
     for index in 0..images.len() {
         if observer.stop_requested() {
             return Err(TrainError::Stopped);
         }
-        all.push(image_terms(ensemble, images, index, sampling, device)?);
+        let (grid, (terms, of_image)) =
+            look_at(ensemble, images, index, sampling, device, |image, look| {
+                Ok((look.grid, ensemble.judged(image, look)?))
+            })?;
+        loss += of_image;
+        positions += grid.rows * grid.columns;
+        all.push((grid, terms));
         observer.advance(index as u64 + 1, None);
     }
     observer.finish();
-    Ok(all)
+    Ok((all, loss / positions as f64))
 }
 
-/// The normalisation that gives the scores of the validation images mean 0 and each term deviation 1.
-fn normalisation(images: &[ImageTerms]) -> Normalisation {
+/// The normalisation that gives the scores of the validation images mean 0, and each term deviation 1 or their sum.
+fn normalisation(images: &[ImageTerms], scoring: Scoring) -> Normalisation {
     let moments = |of: fn(&Terms) -> &[f32]| {
         images.iter().fold(Moments::default(), |all, (_, terms)| {
             all.merge(Moments::of(of(terms)))
         })
     };
-    Normalisation::new(
-        moments(|terms| &terms.regression_error),
-        moments(|terms| &terms.predictive_variance),
-    )
-}
-
-/// Mean loss of a single student on the validation images: by the bias–variance decomposition
-/// `1/M Σ ‖μᵢ − y‖² = e + v`, a mean over the components.
-fn mean_loss(images: &[ImageTerms], channels: usize) -> f64 {
-    let sums = images.iter().fold([0.0, 0.0], |[sum, count], (_, terms)| {
-        let of = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
-        [
-            sum + of(&terms.regression_error) + of(&terms.predictive_variance),
-            count + terms.regression_error.len() as f64,
-        ]
-    });
-    sums[0] / sums[1] / channels as f64
+    let errors = moments(|terms| &terms.regression_error);
+    let variances = moments(|terms| &terms.predictive_variance);
+    match scoring {
+        Scoring::Published => Normalisation::new(errors, variances),
+        Scoring::Mahalanobis => {
+            let sums = images.iter().fold(Moments::default(), |all, (_, terms)| {
+                let pairs = terms
+                    .regression_error
+                    .iter()
+                    .zip(&terms.predictive_variance);
+                let sums: Vec<f32> = pairs.map(|(error, variance)| error + variance).collect();
+                all.merge(Moments::of(&sums))
+            });
+            Normalisation::of_sum(errors, variances, sums)
+        }
+    }
 }
 
 /// The mean of the scales' normalised scores (the paper's §3.4), at the size of the resized image.
@@ -449,11 +513,13 @@ impl StudentTeacher {
         for scale in &self.scales {
             let grid = Grid::of(&resized, &scale.ensemble.teacher, self.sampling)?;
             let tiling = Tiling::new(scale.ensemble.field(), self.sampling, tiles.side);
-            let of_scale =
-                scale
-                    .ensemble
-                    .terms(&resized, settings.border, grid, tiling, &self.device)?;
-            terms.push((grid, of_scale));
+            let look = Look {
+                border: settings.border,
+                grid,
+                tiling,
+                device: &self.device,
+            };
+            terms.push((grid, scale.ensemble.terms(&resized, look)?));
         }
         Ok(([resized.width(), resized.height()], terms))
     }

@@ -16,8 +16,9 @@ use crate::device;
 use crate::network_weights::{export, import, layout};
 use crate::patch_network::PatchNetworkConfig;
 use crate::record::{CalibrationManifest, DataManifest, Recorded, ValidationManifest};
+use crate::residual_metric::ResidualMetric;
 use crate::sampling::Sampling;
-use crate::score::{Normalisation, Whitening};
+use crate::score::{Normalisation, Scoring, Whitening};
 use crate::teacher::{Teacher, check_width};
 use crate::weight_file::{self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError};
 
@@ -105,7 +106,7 @@ impl StudentTeacher {
             .collect();
         for (scale, manifest) in self.scales.iter().zip(&self.manifest.scales) {
             let ensemble = &scale.ensemble;
-            let names = Names::of(manifest, ensemble.students.len());
+            let names = Names::of(manifest, &self.manifest.settings);
             let teacher = match &ensemble.teacher {
                 ScaleTeacher::PatchNetwork(teacher) => Some(&teacher.network),
                 ScaleTeacher::Backbone { .. } => None,
@@ -120,6 +121,15 @@ impl StudentTeacher {
                     name,
                     shape: vec![values.len()],
                     values: values.clone(),
+                    precision: Precision::Full,
+                });
+            }
+            if let (Some(name), Some(metric)) = (names.metric, &ensemble.metric) {
+                let channels = ensemble.whitening.mean.len();
+                tensors.push(NamedTensor {
+                    name,
+                    shape: vec![channels, channels],
+                    values: metric.whitening().to_vec(),
                     precision: Precision::Full,
                 });
             }
@@ -138,11 +148,10 @@ impl StudentTeacher {
     pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
         let manifest: ModelManifest = file.manifest(KIND)?;
         check(file, &manifest)?;
-        let students = manifest.settings.students;
         let names: Vec<_> = manifest
             .scales
             .iter()
-            .map(|scale| Names::of(scale, students))
+            .map(|scale| Names::of(scale, &manifest.settings))
             .collect();
         // All pretrained networks are one, as `check` has seen.
         let config = manifest
@@ -209,11 +218,14 @@ impl StudentTeacher {
                 mean: next(),
                 deviation: next(),
             };
+            let metric = names.metric.as_ref();
+            let metric = metric.map(|_| ResidualMetric::new(scale.network.output_channels, next()));
             scales.push(Scale {
                 ensemble: Ensemble {
                     teacher,
                     students,
                     whitening,
+                    metric,
                 },
                 normalisation: scale.normalisation,
             });
@@ -321,10 +333,12 @@ struct Names {
     networks: Vec<String>,
     /// Mean and deviation.
     whitening: [String; 2],
+    /// The metric of residuals, if there is one.
+    metric: Option<String>,
 }
 
 impl Names {
-    fn of(manifest: &ScaleManifest, students: usize) -> Self {
+    fn of(manifest: &ScaleManifest, settings: &Settings) -> Self {
         let scale = format!("scale{}", manifest.network.receptive_field);
         let teacher = match manifest.teacher {
             ScaleTeacherManifest::PatchNetwork(_) => Some(format!("{scale}.teacher")),
@@ -333,9 +347,13 @@ impl Names {
         Self {
             networks: teacher
                 .into_iter()
-                .chain((1..=students).map(|student| format!("{scale}.student{student}")))
+                .chain((1..=settings.students).map(|student| format!("{scale}.student{student}")))
                 .collect(),
             whitening: ["mean", "deviation"].map(|what| format!("{scale}.whitening.{what}")),
+            metric: match settings.scoring {
+                Scoring::Published => None,
+                Scoring::Mahalanobis => Some(format!("{scale}.metric")),
+            },
         }
     }
 
@@ -348,6 +366,9 @@ impl Names {
             .whitening
             .iter()
             .map(|name| (name.clone(), vec![config.output_channels]));
-        networks.chain(whitening).collect()
+        let channels = config.output_channels;
+        let metric = self.metric.iter();
+        let metric = metric.map(|name| (name.clone(), vec![channels, channels]));
+        networks.chain(whitening).chain(metric).collect()
     }
 }

@@ -8,7 +8,7 @@ use pupilla_core::process_memory::peak_bytes;
 use serde::Serialize;
 
 use super::config::{Length, StudentTeacherConfig, Training};
-use super::detector::image_terms;
+use super::detector::{look_at, looks};
 use super::memory::{Networks, student_bytes};
 use super::scale::Ensemble;
 use super::scale_teacher::ScaleTeacher;
@@ -83,10 +83,21 @@ impl StudentTeacherConfig {
                 teacher: teacher.clone(),
                 students: vec![network.init(0, &device); settings.students],
                 whitening,
+                metric: None,
             };
-            let describe = || image_terms(&untrained, &validation, 0, sampling, &device);
-            let (grid, _) = describe()?;
-            let validating = timed(describe)?.mul_f64(validation.len() as f64);
+            let describe = || {
+                look_at(
+                    &untrained,
+                    &validation,
+                    0,
+                    sampling,
+                    &device,
+                    |image, look| untrained.terms(image, look).map(|_| look.grid),
+                )
+            };
+            let grid = describe()?;
+            let looks = looks(validation.len(), settings.scoring);
+            let validating = timed(describe)?.mul_f64(looks as f64);
             let beside = statistics + validating;
             let steps = self.planned_steps(learned.len(), watched.len(), step, beside)?;
             let aside = match &settings.training {

@@ -12,6 +12,7 @@ use crate::error::ScoreError;
 use crate::input::{Border, Window};
 use crate::patch_network::{PatchNetwork, values};
 use crate::receptive_field::ReceptiveField;
+use crate::residual_metric::{ResidualMetric, ResidualProducts};
 use crate::sampling::Sampling;
 use crate::score::{Normalisation, Terms, Whitening};
 
@@ -21,6 +22,8 @@ pub(crate) struct Ensemble {
     pub teacher: ScaleTeacher,
     pub students: Vec<PatchNetwork>,
     pub whitening: Whitening,
+    /// How errors are judged; `None` as published, by their plain length.
+    pub metric: Option<ResidualMetric>,
 }
 
 /// A trained scale: an ensemble whose scores are normalised.
@@ -90,6 +93,19 @@ impl Grid {
     }
 }
 
+/// How an image is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Look<'a> {
+    /// What stands beyond its edges.
+    pub border: Border,
+    /// The positions.
+    pub grid: Grid,
+    /// In which tiles.
+    pub tiling: Tiling,
+    /// On which device.
+    pub device: &'a Device,
+}
+
 impl Ensemble {
     /// The patch size p.
     pub fn field(&self) -> ReceptiveField {
@@ -101,21 +117,76 @@ impl Ensemble {
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.
-    pub fn terms(
+    pub fn terms(&self, image: &Image, look: Look<'_>) -> Result<Terms, ScoreError> {
+        self.judged(image, look).map(|(terms, _)| terms)
+    }
+
+    /// The same, and `e + v` as published, summed over all positions: the students' loss.
+    ///
+    /// # Errors
+    /// As `terms`.
+    pub fn judged(&self, image: &Image, look: Look<'_>) -> Result<(Terms, f64), ScoreError> {
+        let Grid { rows, columns, .. } = look.grid;
+        let mut all = Terms {
+            regression_error: vec![0.0; rows * columns],
+            predictive_variance: vec![0.0; rows * columns],
+        };
+        let mut loss = 0.0;
+        self.describe(
+            image,
+            look,
+            |[top, left, rows, columns], teacher, students| {
+                let plain = Terms::new(teacher, students, rows * columns);
+                loss += plain.sum();
+                let terms = match &self.metric {
+                    None => plain,
+                    Some(metric) => metric.terms(teacher, students),
+                };
+                for row in 0..rows {
+                    let to = (top + row) * look.grid.columns + left;
+                    let from = row * columns;
+                    all.regression_error[to..to + columns]
+                        .copy_from_slice(&terms.regression_error[from..from + columns]);
+                    all.predictive_variance[to..to + columns]
+                        .copy_from_slice(&terms.predictive_variance[from..from + columns]);
+                }
+            },
+        )?;
+        Ok((all, loss))
+    }
+
+    /// Adds the residuals of an image.
+    ///
+    /// # Errors
+    /// As `terms`.
+    pub fn add_residuals(
         &self,
         image: &Image,
-        border: Border,
-        grid: Grid,
-        tiling: Tiling,
-        device: &Device,
-    ) -> Result<Terms, ScoreError> {
+        look: Look<'_>,
+        products: &mut ResidualProducts,
+    ) -> Result<(), ScoreError> {
+        self.describe(image, look, |_, teacher, students| {
+            products.add(teacher, students)
+        })
+    }
+
+    /// Whitened descriptors of the teacher and of each student, tile by tile: the tile's place in the grid as top, left, rows and
+    /// columns, and `[channels, rows · columns]` each.
+    fn describe(
+        &self,
+        image: &Image,
+        look: Look<'_>,
+        mut tell: impl FnMut([usize; 4], &[f32], &[&[f32]]),
+    ) -> Result<(), ScoreError> {
+        let Look {
+            border,
+            grid,
+            tiling,
+            device,
+        } = look;
         let view = self.teacher.look_at(image, border)?;
-        let mut all = Terms {
-            regression_error: vec![0.0; grid.rows * grid.columns],
-            predictive_variance: vec![0.0; grid.rows * grid.columns],
-        };
         for TileOfGrid { part, window } in tiling.tiles(grid) {
-            let [top, left, rows, columns] = part;
+            let [_, _, rows, columns] = part;
             let input = window_tensor(image, &window, border, device);
             let teacher = || {
                 let input = || input.clone();
@@ -138,17 +209,9 @@ impl Ensemble {
                 (teacher(), self.students.iter().map(student).collect())
             };
             let students: Vec<_> = students.iter().map(Vec::as_slice).collect();
-            let terms = Terms::new(&teacher, &students, rows * columns);
-            for row in 0..rows {
-                let to = (top + row) * grid.columns + left;
-                let from = row * columns;
-                all.regression_error[to..to + columns]
-                    .copy_from_slice(&terms.regression_error[from..from + columns]);
-                all.predictive_variance[to..to + columns]
-                    .copy_from_slice(&terms.predictive_variance[from..from + columns]);
-            }
+            tell(part, &teacher, &students);
         }
-        Ok(all)
+        Ok(())
     }
 }
 

@@ -89,6 +89,11 @@ impl Checkpoints {
             return Ok(None);
         };
         let (file, manifest) = (&kept.file, &kept.manifest);
+        if config.distillation.is_some() != (manifest.targets > 0) {
+            return Err(file
+                .invalid("the number of targets does not fit the losses")
+                .into());
+        }
         let network_layout = network_weights::layout(NETWORK, &config.network);
         let network_arrays = network_layout.len();
         let mut wanted = network_layout;

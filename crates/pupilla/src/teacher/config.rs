@@ -180,6 +180,14 @@ impl TeacherConfig {
                 format!("{side} (one patch) to 1024 pixels"),
             ),
             (
+                "images per step",
+                self.images_per_step * self.window.pow(2) <= MOST_PIXELS,
+                format!(
+                    "so few that their windows of {0}×{0} have at most {MOST_PIXELS} pixels in all",
+                    self.window
+                ),
+            ),
+            (
                 "resized sides",
                 self.window <= smallest && smallest <= largest && largest <= 4096,
                 format!(
@@ -237,6 +245,9 @@ impl TeacherConfig {
         }
     }
 }
+
+/// Pixels of all windows of a step: a training step takes more than a KiB for each.
+const MOST_PIXELS: usize = 1 << 23;
 
 /// What a patch is enlarged to at most before P sees it.
 const MOST_SIDE: usize = 512;

@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use pupilla_core::image_source::ImageSource;
+use pupilla_core::observer::Observer;
 use serde::{Deserialize, Serialize};
 
 use super::TeacherConfig;
@@ -64,6 +65,7 @@ pub(super) fn measure(
     images: &dyn ImageSource,
     held_out: &[usize],
     device: &Device,
+    observer: &mut dyn Observer,
 ) -> Result<Option<HeldOut>, TrainError> {
     let (mut holding, mut correlation, mut batches) = (0.0, 0.0, 0u32);
     let (mut error, mut spread, mut agreement) = (0.0, 0.0, 0.0);
@@ -72,6 +74,9 @@ pub(super) fn measure(
         for (index, chosen) in held_out.chunks(config.images_per_step).enumerate() {
             if chosen.len() < 2 {
                 continue;
+            }
+            if observer.stop_requested() {
+                return Err(TrainError::Stopped);
             }
             let seed = derive_seed(seed, "batch", index as u64);
             let batch = Batch::cut(chosen, images, config, true, seed)?;

@@ -8,7 +8,7 @@ use pupilla_core::observer::Observer;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::distillation::Tutor;
 use super::held_out::{HeldOut, measure};
@@ -29,12 +29,17 @@ const PATCHES: usize = 24;
 pub struct TeacherReport {
     /// The figures, `None` with fewer than two images.
     pub held_out: Option<HeldOut>,
-    /// The correlation matrix of the descriptor's dimensions over patches of all images, `[128, 128]`, −1 to 1.
-    #[serde(skip)]
+    /// The correlation matrix of the descriptor's dimensions over patches of all images, `[128, 128]`, −1 to 1; in JSON a list of rows.
+    #[serde(serialize_with = "rows")]
     pub correlation: Vec<f32>,
     /// Patches, and behind each, nearest first, the patches of other images whose descriptors are nearest to its own.
     #[serde(skip)]
     pub neighbours: Vec<Vec<Image>>,
+}
+
+/// A matrix as a list of rows.
+fn rows<S: Serializer>(matrix: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(matrix.chunks(DESCRIPTOR_CHANNELS))
 }
 
 /// Measures a teacher on some images. `rows` patches get `columns` neighbours each; fewer if there are fewer images.
@@ -95,6 +100,7 @@ pub fn report(
         images,
         chosen,
         &device,
+        observer,
     )?;
     observer.start("patches", chosen.len() as u64);
     let mut patches = Patches::default();

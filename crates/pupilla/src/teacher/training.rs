@@ -151,7 +151,16 @@ pub fn train(
             first.total, config.learning_rate
         ));
     }
-    run.finish(state, backbone, provenance, held_out)
+    let steps = state.history.len();
+    let finished = run.finish(state, backbone, provenance, held_out, observer);
+    finished.map_err(|error| match (error, checkpoints) {
+        // The checkpoint of the last step has been written.
+        (TrainError::Stopped, Some(checkpoints)) => TrainError::StoppedWithCheckpoint {
+            step: steps,
+            path: checkpoints.path.clone(),
+        },
+        (error, _) => error,
+    })
 }
 
 /// Which of so many images are held out, and which are trained on.
@@ -365,6 +374,7 @@ impl Run<'_> {
         backbone: Option<&dyn Backbone>,
         provenance: &Provenance,
         held_out: &[usize],
+        observer: &mut dyn Observer,
     ) -> Result<Teacher, TrainError> {
         let config = self.config;
         let plain = device::chosen();
@@ -376,6 +386,9 @@ impl Run<'_> {
             let stride = config.network.receptive_field.pooling_stride();
             let mut moments = HiddenMoments::default();
             for index in 0..NORM_BATCHES {
+                if observer.stop_requested() {
+                    return Err(TrainError::Stopped);
+                }
                 let batch = self.batch(false, self.seed("batch norm statistics", index))?;
                 network.observe(batch.input(&plain), stride, &mut moments);
             }
@@ -407,6 +420,7 @@ impl Run<'_> {
             self.images,
             held_out,
             &plain,
+            observer,
         )?;
         Ok(Teacher {
             network,

@@ -57,7 +57,7 @@ pub fn check(train: &Train) -> Result<(), Usage> {
     let features = &train.features;
     let students: &[DetectorKind] = &[StudentTeacher];
     let networks = &train.networks;
-    let options: [(&str, bool, &[DetectorKind]); 37] = [
+    let options: [(&str, bool, &[DetectorKind]); 38] = [
         ("--dry-run", train.dry_run, &STEP_BY_STEP),
         ("--resume", train.resume, &STEP_BY_STEP),
         (
@@ -81,6 +81,7 @@ pub fn check(train: &Train) -> Result<(), Usage> {
         ("--batch-norm", train.batch_norm.is_some(), students),
         ("--focus", train.focus.is_some(), students),
         ("--early-stop", train.early_stop.is_some(), students),
+        ("--scoring", train.scoring.is_some(), students),
         (
             "--teacher-backbone",
             train.teacher_backbone.is_some(),

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 use pupilla::prepared_files::PreparedFiles;
 use pupilla::record::Recorded;
+use pupilla::score::Scoring;
 use pupilla::student_teacher::{
     BackboneTeacher, Length, ModelManifest, Paper, Plan, Quick, ScaleTeacher, Settings,
     StudentTeacher, StudentTeacherConfig, Training,
@@ -29,6 +30,10 @@ pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
             training: training(train)?,
             seed: train.seed,
             false_reject: wanted_rates(train),
+            scoring: train.scoring.unwrap_or(match train.preset {
+                Some(Preset::Paper) => Scoring::Published,
+                Some(Preset::Quick) | None => default.scoring,
+            }),
         },
     };
     config.check()?;
