@@ -4,6 +4,7 @@ use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla::error::{ScoreError, TrainError};
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::sampling::Sampling;
+use pupilla::score::Scoring;
 use pupilla::student_teacher::{
     BackboneTeacher, Length, Paper, Quick, ScaleTeacher, ScaleTeacherManifest, Settings,
     StudentTeacher, StudentTeacherConfig, Training,
@@ -61,7 +62,17 @@ const P33: [ReceptiveField; 1] = [ReceptiveField::P33];
 
 #[test]
 fn a_defect_stands_out_from_good_images() {
-    let model = fitted(&config(&P33, 25, 1), 64, 61);
+    // After so few steps errors in the metric are highest where a patch's rim meets the defect, 16 pixels from its centre.
+    for (scoring, beyond) in [(Scoring::Published, 6), (Scoring::Mahalanobis, 16)] {
+        let mut config = config(&P33, 25, 1);
+        config.settings.scoring = scoring;
+        stands_out(&fitted(&config, 64, 61), beyond);
+    }
+}
+
+/// A defect in the rows from 24 and the columns from 30 on, 12 pixels wide, has the map's highest score, at most so many pixels
+/// beyond its edges.
+fn stands_out(model: &StudentTeacher, beyond: usize) {
     let good = striped(64, 61, 77);
     let bad = with_defect(&good, 24, 30, 12);
     let [good, bad] = [good, bad].map(|image| model.anomaly_map(&image).unwrap());
@@ -77,7 +88,7 @@ fn a_defect_stands_out_from_good_images() {
     let (at, _) = scores.max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
     let (row, column) = (at / 64, at % 64);
     assert!(
-        (18..42).contains(&row) && (24..48).contains(&column),
+        (24 - beyond..36 + beyond).contains(&row) && (30 - beyond..42 + beyond).contains(&column),
         "{row}, {column}"
     );
 }
