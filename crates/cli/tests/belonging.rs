@@ -65,6 +65,7 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
         (&["--optimizer", "adam"], students.clone()),
         (&["--batch-norm", "false"], students.clone()),
         (&["--focus", "0"], students.clone()),
+        (&["--scoring", "published"], students.clone()),
         (&["--early-stop"], students.clone()),
         (&["--teacher-backbone", "w.pth"], students.clone()),
         (
