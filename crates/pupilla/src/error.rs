@@ -60,7 +60,7 @@ pub enum TrainError {
     #[error(transparent)]
     Backbone(#[from] BackboneError),
     /// The errors on good images give no metric.
-    #[error("p = {field}: {source}: --scoring published does without")]
+    #[error("p = {field}: {source}: the students have diverged, lower the learning rate")]
     Metric {
         /// The scale.
         field: ReceptiveField,

@@ -1,9 +1,9 @@
 //! Errors in the metric of good parts: how large a residual is for one of its direction, and for a descriptor of its length.
 //!
 //! The paper's students predict a Gaussian whose covariance is the same in every direction and at every position (§3.3). On good images
-//! that they were not trained on, residuals are neither: some directions of the descriptor are predicted ten times better than others,
+//! residuals are neither: some directions of the descriptor are predicted ten times better than others,
 //! and descriptors far from the mean (edges, glitter) worse than near ones. Here the covariance is the measured one, `Σ`, times
-//! `1 + ‖μ̄‖²/2d` for the students' mean `μ̄` of `d` components, which whitening gives the length `√d` in the mean. Regression error and
+//! `1 + ‖μ̄‖²/2d` for the students' mean `μ̄` of `d` components (the whitened teacher's descriptors have the length `√d` in the mean). Regression error and
 //! predictive variance are then the squared lengths of residuals and of the students' distances from their mean in this metric (that
 //! of Mahalanobis), and by the bias–variance decomposition their sum is the mean squared distance of a student from the teacher.
 //!
@@ -72,19 +72,22 @@ impl ResidualProducts {
             residuals
         };
         let starts: Vec<usize> = (0..positions).step_by(PIECE).collect();
-        let products: Vec<Vec<f32>> = starts
-            .into_par_iter()
-            .map(|start| {
-                let residuals = residuals(start);
-                let inner = residuals.len() / self.channels;
-                let mut products = vec![0.0; self.channels * self.channels];
-                pupilla_conv::inner_products(inner, &residuals, &residuals, &mut products);
-                products
-            })
-            .collect();
-        for products in products {
-            for (sum, product) in self.sums.iter_mut().zip(products) {
-                *sum += f64::from(product);
+        // Few matrices are in memory at a time; they are summed in their order, however many threads there are.
+        for starts in starts.chunks(rayon::current_num_threads()) {
+            let products: Vec<Vec<f32>> = starts
+                .par_iter()
+                .map(|&start| {
+                    let residuals = residuals(start);
+                    let inner = residuals.len() / self.channels;
+                    let mut products = vec![0.0; self.channels * self.channels];
+                    pupilla_conv::inner_products(inner, &residuals, &residuals, &mut products);
+                    products
+                })
+                .collect();
+            for products in products {
+                for (sum, product) in self.sums.iter_mut().zip(products) {
+                    *sum += f64::from(product);
+                }
             }
         }
         self.positions += positions;
@@ -130,7 +133,7 @@ impl ResidualProducts {
 /// The residuals of good images are no finite numbers of usable size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the students' errors on the validation images are not numbers that can be weighed against each other"
+    "the students' errors on good images are not numbers that can be weighed against each other"
 )]
 pub struct NoMetric;
 

@@ -332,6 +332,7 @@ fn squeezenet_may_end_after_any_fire_module() {
     );
     let none = BackboneConfig::SqueezeNet(SqueezeNetConfig { fires: 9 });
     assert_words(&none.layout().unwrap_err().to_string(), &["9 fire modules"]);
+    assert_eq!(none.outputs().len(), 4, "an untrusted number ends no slice");
 }
 
 #[test]

@@ -155,6 +155,40 @@ proptest! {
     }
 }
 
+/// As many numbers as descriptors have, and as a backbone's features, where products are made in more than one block.
+#[test]
+fn long_descriptors_give_the_same_bits_in_every_tile() {
+    for channels in [128, 384] {
+        let mut state = 1u32;
+        let mut noise = |count: usize| -> Vec<f32> {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+            };
+            (0..count).map(|_| next()).collect()
+        };
+        let mut image = |positions: usize| Described {
+            teacher: noise(channels * positions),
+            students: (0..3).map(|_| noise(channels * positions)).collect(),
+        };
+        let metric = metric(channels, &[image(2 * channels)]).unwrap();
+        let judged = image(200);
+        let terms = metric.terms(&judged.teacher, &judged.students());
+        let [error, variance] = slowly(&metric, channels, &judged);
+        all_close(&terms.regression_error, &error, 1e-4, "e");
+        all_close(&terms.predictive_variance, &variance, 1e-4, "v");
+        for (start, end) in [(0, 1), (1, 66), (66, 129), (129, 200)] {
+            let part = judged.part(channels, start, end);
+            let part = metric.terms(&part.teacher, &part.students());
+            assert_eq!(part.regression_error, terms.regression_error[start..end]);
+            assert_eq!(
+                part.predictive_variance,
+                terms.predictive_variance[start..end]
+            );
+        }
+    }
+}
+
 #[test]
 fn without_residuals_errors_are_plain() {
     let perfect = Described {

@@ -365,6 +365,16 @@ fn settings_that_cannot_be_are_named() {
         window: 45,
         ..distilled(Distillation::Features { side: 33 })
     };
+    let endless = TeacherConfig {
+        window: 1 << 33,
+        ..plain()
+    };
+    let many = TeacherConfig {
+        images_per_step: 1024,
+        window: 129,
+        resized_sides: [129, 200],
+        ..plain()
+    };
     let nothing = TeacherConfig {
         triplet_weight: 0.0,
         compactness_weight: 0.0,
@@ -401,6 +411,8 @@ fn settings_that_cannot_be_are_named() {
             "patch side",
         ),
         (window, Some(&*maps), "window"),
+        (endless, None, "window"),
+        (many, None, "images per step"),
         (nothing, None, "loss weights"),
         (not_a_number, None, "loss weights"),
     ] {

@@ -77,7 +77,7 @@ impl SqueezeNetConfig {
 
     /// Those whose layers are there.
     pub(super) fn outputs(&self) -> Vec<Output> {
-        let there = FIRES[..self.fires].iter().filter_map(|fire| fire.4);
+        let there = FIRES.iter().take(self.fires).filter_map(|fire| fire.4);
         let there: Vec<&str> = std::iter::once("conv1").chain(there).collect();
         let whole = self.fires == FIRES.len();
         let given =
@@ -96,7 +96,7 @@ impl SqueezeNetConfig {
             linear: false,
         };
         let mut layers = vec![layer("features.0".into(), [64, 3, 3, 3], 2, 0)];
-        for &(index, input, between, output, _) in &FIRES[..self.fires] {
+        for &(index, input, between, output, _) in FIRES.iter().take(self.fires) {
             let half = output / 2;
             for (part, shape, padding) in [
                 ("squeeze", [between, input, 1, 1], 0),

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use pupilla_core::observer::Observer;
 use serde::{Deserialize, Serialize};
 
-use super::config::StudentTeacherConfig;
+use super::config::{Settings, StudentTeacherConfig};
 use super::scale_teacher::ScaleTeacher;
 use super::step::{Learning, StudentsInTraining};
 use super::training::Run;
@@ -16,7 +16,7 @@ use crate::device;
 use crate::error::TrainError;
 use crate::network_weights::{export, import, layout};
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
-use crate::score::Whitening;
+use crate::score::{Scoring, Whitening};
 use crate::weight_file::{NamedBytes, NamedTensor, Precision};
 
 /// `kind` of a checkpoint's file.
@@ -119,10 +119,14 @@ fn identity(config: &StudentTeacherConfig, data: &str) -> String {
             )
         })
         .collect();
+    // No step depends on how errors are judged afterwards: a run may go on with another scoring.
+    let settings = Settings {
+        scoring: Scoring::Published,
+        ..config.settings.clone()
+    };
     format!(
-        "{} {:?} {teachers:?} {data}",
+        "{} {settings:?} {teachers:?} {data}",
         env!("CARGO_PKG_VERSION"),
-        config.settings
     )
 }
 

@@ -122,7 +122,13 @@ impl StudentTeacherConfig {
                             whitening: whitening.clone(),
                             metric: None,
                         };
-                        let reserve = validation_time(&untrained, &validation, sampling, &device)?;
+                        let reserve = validation_time(
+                            &untrained,
+                            training.len(),
+                            &validation,
+                            sampling,
+                            &device,
+                        )?;
                         let left = deadline.saturating_duration_since(Instant::now());
                         let scales = (self.teachers.len() - index) as u32;
                         Some(Instant::now() + (left / scales).saturating_sub(reserve))
@@ -147,9 +153,8 @@ impl StudentTeacherConfig {
                 metric: None,
             };
             if settings.scoring == Scoring::Mahalanobis {
-                let products =
-                    residual_products(&ensemble, &validation, sampling, &device, observer)
-                        .map_err(|error| progress.stopped_between(error))?;
+                let products = residual_products(&ensemble, &training, sampling, &device, observer)
+                    .map_err(|error| progress.stopped_between(error))?;
                 let metric = products.metric().map_err(|source| TrainError::Metric {
                     field: ensemble.field(),
                     source,
@@ -295,20 +300,22 @@ pub(super) fn look_at<T>(
     tell(&image, look).map_err(wrong)
 }
 
-/// Validation images behind a metric: so many have thousands of positions for each of its numbers.
+/// Training images behind a metric. Not validation images: the thresholds come from those, and errors in a metric that was made of
+/// themselves are smaller than those of other good images.
 const METRIC_IMAGES: usize = 25;
 
-/// How often a validation image is looked at, with so many of them: once to be scored, some before that for the metric.
-pub(super) fn looks(images: usize, scoring: Scoring) -> usize {
+/// How many images are looked at when the students have learned: for the metric, and to be scored.
+pub(super) fn looks(training: usize, validation: usize, scoring: Scoring) -> usize {
     match scoring {
-        Scoring::Published => images,
-        Scoring::Mahalanobis => images + images.min(METRIC_IMAGES),
+        Scoring::Published => validation,
+        Scoring::Mahalanobis => validation + training.min(METRIC_IMAGES),
     }
 }
 
-/// About how long it takes to look at the validation images, from the first of them.
+/// About how long it takes to look at images when the students have learned, from the first validation image.
 fn validation_time(
     ensemble: &Ensemble,
+    training: usize,
     images: &Resized<'_>,
     sampling: Sampling,
     device: &Device,
@@ -317,11 +324,11 @@ fn validation_time(
     look_at(ensemble, images, 0, sampling, device, |image, look| {
         ensemble.terms(image, look)
     })?;
-    let looks = looks(images.len(), images.settings.scoring);
+    let looks = looks(training, images.len(), images.settings.scoring);
     Ok(start.elapsed().mul_f64(looks as f64))
 }
 
-/// The residuals of the students on some validation images, evenly spread.
+/// The residuals of the students on some images, evenly spread.
 fn residual_products(
     ensemble: &Ensemble,
     images: &Resized<'_>,

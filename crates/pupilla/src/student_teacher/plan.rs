@@ -96,7 +96,7 @@ impl StudentTeacherConfig {
                 )
             };
             let grid = describe()?;
-            let looks = looks(validation.len(), settings.scoring);
+            let looks = looks(learned.len(), validation.len(), settings.scoring);
             let validating = timed(describe)?.mul_f64(looks as f64);
             let beside = statistics + validating;
             let steps = self.planned_steps(learned.len(), watched.len(), step, beside)?;

@@ -118,7 +118,12 @@ impl Ensemble {
     /// # Errors
     /// If a pretrained network cannot describe the image.
     pub fn terms(&self, image: &Image, look: Look<'_>) -> Result<Terms, ScoreError> {
-        self.judged(image, look).map(|(terms, _)| terms)
+        self.gather(image, look, |teacher, students, positions| {
+            match &self.metric {
+                None => Terms::new(teacher, students, positions),
+                Some(metric) => metric.terms(teacher, students),
+            }
+        })
     }
 
     /// The same, and `e + v` as published, summed over all positions: the students' loss.
@@ -126,22 +131,35 @@ impl Ensemble {
     /// # Errors
     /// As `terms`.
     pub fn judged(&self, image: &Image, look: Look<'_>) -> Result<(Terms, f64), ScoreError> {
+        let mut loss = 0.0;
+        let terms = self.gather(image, look, |teacher, students, positions| {
+            let plain = Terms::new(teacher, students, positions);
+            loss += plain.sum();
+            match &self.metric {
+                None => plain,
+                Some(metric) => metric.terms(teacher, students),
+            }
+        })?;
+        Ok((terms, loss))
+    }
+
+    /// The terms of all tiles, from whitened descriptors of the teacher and of each student, and the number of positions.
+    fn gather(
+        &self,
+        image: &Image,
+        look: Look<'_>,
+        mut judge: impl FnMut(&[f32], &[&[f32]], usize) -> Terms,
+    ) -> Result<Terms, ScoreError> {
         let Grid { rows, columns, .. } = look.grid;
         let mut all = Terms {
             regression_error: vec![0.0; rows * columns],
             predictive_variance: vec![0.0; rows * columns],
         };
-        let mut loss = 0.0;
         self.describe(
             image,
             look,
             |[top, left, rows, columns], teacher, students| {
-                let plain = Terms::new(teacher, students, rows * columns);
-                loss += plain.sum();
-                let terms = match &self.metric {
-                    None => plain,
-                    Some(metric) => metric.terms(teacher, students),
-                };
+                let terms = judge(teacher, students, rows * columns);
                 for row in 0..rows {
                     let to = (top + row) * look.grid.columns + left;
                     let from = row * columns;
@@ -152,7 +170,7 @@ impl Ensemble {
                 }
             },
         )?;
-        Ok((all, loss))
+        Ok(all)
     }
 
     /// Adds the residuals of an image.

@@ -228,8 +228,9 @@ impl BackboneManifest {
     /// What an untrusted file must satisfy beside the existence of the features.
     ///
     /// # Errors
-    /// If the margin is too large.
+    /// If there is no such network, or the margin is too large.
     pub(crate) fn check(&self) -> Result<(), BackboneError> {
+        self.network.layout()?;
         if self.margin > MAX_MARGIN {
             return Err(BackboneError::Features {
                 network: self.network.name(),

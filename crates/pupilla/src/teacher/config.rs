@@ -158,6 +158,13 @@ impl TeacherConfig {
         ];
         let distils = self.distillation.is_some() && self.distillation_weight > 0.0;
         let [smallest, largest] = self.resized_sides;
+        // Patches are enlarged for a network that looks at each by itself.
+        let looked_at = match &self.distillation {
+            Some(Distillation::Features { side } | Distillation::Logits { side, .. }) => {
+                self.window.max(*side)
+            }
+            Some(Distillation::Dense { .. }) | None => self.window,
+        };
         check_rules([
             (
                 "descriptor",
@@ -181,10 +188,12 @@ impl TeacherConfig {
             ),
             (
                 "images per step",
-                self.images_per_step * self.window.pow(2) <= MOST_PIXELS,
+                looked_at
+                    .saturating_pow(2)
+                    .saturating_mul(self.images_per_step)
+                    <= MOST_PIXELS,
                 format!(
-                    "so few that their windows of {0}×{0} have at most {MOST_PIXELS} pixels in all",
-                    self.window
+                    "so few that {looked_at}×{looked_at} pixels of each are at most {MOST_PIXELS} in all"
                 ),
             ),
             (
@@ -246,8 +255,8 @@ impl TeacherConfig {
     }
 }
 
-/// Pixels of all windows of a step: a training step takes more than a KiB for each.
-const MOST_PIXELS: usize = 1 << 23;
+/// Pixels that a network sees in a step: it takes up to a KiB for each.
+const MOST_PIXELS: usize = 1 << 24;
 
 /// What a patch is enlarged to at most before P sees it.
 const MOST_SIDE: usize = 512;
