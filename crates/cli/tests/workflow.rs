@@ -42,8 +42,7 @@ fn inspect_and_eval_agree_on_every_score() {
     assert_eq!(results["regions"], 2);
     assert_eq!(results["per_defect"]["square"]["images"], 2);
     assert_eq!(results["image_auroc"], 1.0);
-    // A map without any sense has 0.15; these students have learned for a few steps.
-    assert!(results["au_pro"].as_f64().unwrap() > 0.3, "{results}");
+    assert!(results["au_pro"].as_f64().unwrap() > 0.5, "{results}");
     assert!(results["seconds_per_image"].as_f64().unwrap() > 0.0);
     assert_eq!(listing(&pictures), ["index.html", "sheet.png"]);
     assert_eq!(listing(&maps.join("parts/test")), ["good", "square"]);

@@ -95,7 +95,8 @@ impl Oracle {
     }
 }
 
-fn all_close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
+/// Equal up to a tolerance, relative to numbers above 1.
+pub fn all_close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (&found, &expected) in found.iter().zip(expected) {
         let error = (f64::from(found) - expected).abs();

@@ -5,6 +5,8 @@ use pupilla::residual_metric::{NoMetric, ResidualMetric, ResidualProducts};
 use pupilla::score::Terms;
 use serde::Deserialize;
 
+use crate::feature_detector_parts::all_close;
+
 #[derive(Deserialize)]
 struct Oracle {
     cases: Vec<Case>,
@@ -54,17 +56,6 @@ fn metric(channels: usize, good: &[Described]) -> Result<ResidualMetric, NoMetri
         products.add(&image.teacher, &image.students());
     }
     products.metric()
-}
-
-fn all_close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (&found, &expected) in found.iter().zip(expected) {
-        let error = (f64::from(found) - expected).abs();
-        assert!(
-            error <= tolerance * expected.abs().max(1.0),
-            "{what}: {found}, not {expected}"
-        );
-    }
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub enum BackboneConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqueezeNetConfig {
-    /// Fire modules behind the first convolution, 0 to 8: `fire2` to `fire9` (a file of weights has at least one, by which it is known). Files that do not say it have all.
+    /// Fire modules behind the first convolution, 0 to 8: `fire2` to `fire9` (a file of weights has at least one, by which it is
+    /// known). Model files that do not say it have all.
     #[serde(
         default = "SqueezeNetConfig::all_fires",
         skip_serializing_if = "SqueezeNetConfig::are_all"

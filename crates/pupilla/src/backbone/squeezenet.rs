@@ -60,7 +60,6 @@ impl SqueezeNetConfig {
     }
 
     // The signature is serde's.
-    #[allow(clippy::trivially_copy_pass_by_ref)]
     pub(super) fn are_all(fires: &usize) -> bool {
         *fires == FIRES.len()
     }

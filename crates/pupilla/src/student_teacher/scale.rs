@@ -119,11 +119,16 @@ impl Ensemble {
     /// If a pretrained network cannot describe the image.
     pub fn terms(&self, image: &Image, look: Look<'_>) -> Result<Terms, ScoreError> {
         self.gather(image, look, |teacher, students, positions| {
-            match &self.metric {
-                None => Terms::new(teacher, students, positions),
-                Some(metric) => metric.terms(teacher, students),
-            }
+            self.judge(teacher, students, positions)
         })
+    }
+
+    /// The terms of whitened descriptors, in the metric if there is one.
+    fn judge(&self, teacher: &[f32], students: &[&[f32]], positions: usize) -> Terms {
+        match &self.metric {
+            None => Terms::new(teacher, students, positions),
+            Some(metric) => metric.terms(teacher, students),
+        }
     }
 
     /// The same, and `e + v` as published, summed over all positions: the students' loss.
@@ -133,12 +138,8 @@ impl Ensemble {
     pub fn judged(&self, image: &Image, look: Look<'_>) -> Result<(Terms, f64), ScoreError> {
         let mut loss = 0.0;
         let terms = self.gather(image, look, |teacher, students, positions| {
-            let plain = Terms::new(teacher, students, positions);
-            loss += plain.sum();
-            match &self.metric {
-                None => plain,
-                Some(metric) => metric.terms(teacher, students),
-            }
+            loss += Terms::new(teacher, students, positions).sum();
+            self.judge(teacher, students, positions)
         })?;
         Ok((terms, loss))
     }
