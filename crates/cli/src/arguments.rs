@@ -652,7 +652,7 @@ pub struct Info {
 
 #[derive(Debug, Args)]
 pub struct Backbone {
-    /// ResNet-18 or SqueezeNet 1.1: a .safetensors or .pth file with torchvision's names
+    /// ResNet-18 or SqueezeNet 1.1: a .safetensors or .pth file with torchvision's names (or timm's)
     pub weights: PathBuf,
     /// An image of 224×224 pixels, or of any size with --resize
     pub image: PathBuf,

@@ -8,6 +8,7 @@ mod progress;
 mod region_of_interest;
 mod region_table;
 mod report;
+mod training_log;
 
 use std::io;
 use std::process::ExitCode;

@@ -1,9 +1,11 @@
 //! Where results go: text for people on standard output, JSON where it is asked for.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use pupilla::detector_kind::DetectorKind;
+use pupilla::{teacher, weight_file};
 use pupilla_core::atomic_file;
 use serde::Serialize;
 
@@ -115,10 +117,106 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Fails if two options name one file, whose second writing would take away the first.
+/// Fails if two options name one file, whose second writing would take away the first; however its path is spelled.
 pub fn distinct(options: &str, one: Option<&Path>, other: Option<&Path>) -> Result<(), Usage> {
-    if one.is_some() && one == other {
-        return Err(Usage(format!("{options} name the same file")));
+    match (one, other) {
+        (Some(one), Some(other)) if !is_stdout(one) && place(one) == place(other) => {
+            Err(Usage(format!("{options} name the same file")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a path leads, as far as it is there.
+fn place(path: &Path) -> PathBuf {
+    if let Ok(place) = path.canonicalize() {
+        return place;
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_path_buf(),
+    }
+}
+
+/// Fails if what `option` names is one of the images that are learned from or looked at.
+pub fn check_no_image(
+    option: &str,
+    target: Option<&Path>,
+    images: &[PathBuf],
+) -> Result<(), Usage> {
+    let Some(target) = target.filter(|target| target.is_file()) else {
+        return Ok(());
+    };
+    let place_of_target = place(target);
+    let alike = images
+        .iter()
+        .filter(|image| image.file_name() == place_of_target.file_name());
+    for image in alike {
+        if place(image) == place_of_target {
+            let image = image.display();
+            return Err(Usage(format!(
+                "{option} would replace {image}, one of the images: give another name"
+            )));
+        }
     }
     Ok(())
+}
+
+/// Fails now if a model, or a teacher, could not be written to `target` later, or would replace something else that is there.
+pub fn check_weights(target: &Path, wanted: Weights) -> anyhow::Result<()> {
+    if target.is_file() && target.metadata().is_ok_and(|about| about.len() > 0) {
+        let kind = weight_file::kind_of(target)
+            .with_context(|| format!("cannot read {}", target.display()))?;
+        let fits = kind.as_deref().is_some_and(|kind| match wanted {
+            Weights::Model => kind.parse::<DetectorKind>().is_ok(),
+            Weights::Teacher => kind == teacher::KIND,
+        });
+        if !fits {
+            let text = format!(
+                "--out would replace {}, which is no {}: give another name, or take that file away",
+                target.display(),
+                match wanted {
+                    Weights::Model => "model",
+                    Weights::Teacher => "teacher",
+                }
+            );
+            return Err(Usage(text).into());
+        }
+    }
+    check_writable(target)
+}
+
+/// What is to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights {
+    /// A trained detector.
+    Model,
+    /// A teacher.
+    Teacher,
+}
+
+/// Fails now if `option`'s file could not be written to `target` later, or would replace something that does not begin as such files do.
+pub fn check_alike(
+    option: &str,
+    target: &Path,
+    beginning: &[u8],
+    named: &str,
+) -> anyhow::Result<()> {
+    if target.is_file() {
+        let mut found = Vec::new();
+        std::fs::File::open(target)
+            .and_then(|file| file.take(beginning.len() as u64).read_to_end(&mut found))
+            .with_context(|| format!("cannot read {}", target.display()))?;
+        if !found.is_empty() && found != beginning {
+            let target = target.display();
+            let text =
+                format!("{option} would replace {target}, which is no {named}: give another name");
+            return Err(Usage(text).into());
+        }
+    }
+    check_writable(target)
 }

@@ -126,6 +126,62 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
+fn what_a_file_lacks_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let [squeezenet, _, large, _] = files(folder.path());
+    let path = folder.path().join("lacking.safetensors");
+    let squeeze = BackboneConfig::SqueezeNet(SqueezeNetConfig::default());
+    let stages = ResNet18Config {
+        stages: 1,
+        classes: None,
+    };
+    // Also what the network is best known by.
+    for (network, missing) in [
+        (squeeze, ["features.0.weight", "features.3.squeeze.weight"]),
+        (
+            BackboneConfig::ResNet18(stages),
+            ["conv1.bias", "layer1.0.conv1.weight"],
+        ),
+    ] {
+        weights_without(&path, network, &missing);
+        let words = missing.map(|name| format!("{name} is missing"));
+        let output = run(&["backbone", text(&path), text(&large)]);
+        assert_failure(&output, 1, &[&words[0], &words[1]]);
+    }
+
+    let (_folder, parts) = dataset();
+    let out = folder.path().join("m.pupilla");
+    let train = |outputs: &str| {
+        let words = [
+            "train",
+            text(&parts),
+            "--out",
+            text(&out),
+            "--teacher-backbone",
+        ];
+        let more = [text(&squeezenet), "--backbone-outputs", outputs];
+        run(&[&words[..], &more, &SHORT].concat())
+    };
+    assert_failure(&train("features"), 1, &["describe no position"]);
+    assert_failure(&train("fire3,fire3"), 1, &["fire3 is named twice"]);
+    let mut broken = std::fs::read(&squeezenet).unwrap();
+    let last = broken.len() - 4;
+    broken[last..].copy_from_slice(&f32::MAX.to_le_bytes());
+    let path = folder.path().join("huge.safetensors");
+    std::fs::write(&path, broken).unwrap();
+    let output = run(&["backbone", text(&path), text(&large)]);
+    assert_failure(
+        &output,
+        1,
+        &[
+            "huge.safetensors on ",
+            "large.png",
+            "the weights are damaged",
+        ],
+    );
+}
+
+#[test]
 fn a_model_of_a_networks_features_is_a_model_like_others() {
     let (folder, parts) = dataset();
     let [_, resnet18, _, _] = files(folder.path());

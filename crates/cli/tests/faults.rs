@@ -265,6 +265,69 @@ fn signals_leave_a_checkpoint_and_nothing_else() {
     assert!(fs::read(&out).unwrap() == expected);
 }
 
+/// What has been learned is in the log while a run goes on, when it is stopped, and behind what it goes on from.
+#[test]
+fn a_log_grows_with_its_run() {
+    let (folder, parts) = dataset();
+    let at = |name: &str| folder.path().join(name);
+    let (images, out, log) = (
+        parts.join("train/good"),
+        at("t.safetensors"),
+        at("losses.csv"),
+    );
+    let words = [
+        "teacher",
+        "train",
+        text(&images),
+        "--scale",
+        "33",
+        "--out",
+        text(&out),
+    ];
+    let short = [
+        "--steps",
+        "100000",
+        "--window",
+        "33",
+        "--images-per-step",
+        "2",
+    ];
+    let kept = ["--log", text(&log), "--checkpoint-every", "1", "--resume"];
+    let arguments: Vec<String> = [&words[..], &short, &kept]
+        .concat()
+        .iter()
+        .map(|word| (*word).to_string())
+        .collect();
+    let lines = || -> Vec<String> {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        text.lines().map(str::to_string).collect()
+    };
+    let run_to = |count: usize, how: &str| {
+        let child = start(&arguments);
+        while lines().len() < count {
+            sleep(Duration::from_millis(5));
+        }
+        signal(&child, how);
+        child.wait_with_output().unwrap()
+    };
+    let stopped = stderr(&run_to(4, "-TERM"));
+    assert!(stopped.contains("--resume goes on"), "{stopped}");
+    let first = lines();
+    let whole = |lines: &[String]| {
+        assert_eq!(lines[0], "step,distillation,triplet,compactness,total");
+        for (step, line) in lines.iter().enumerate().skip(1) {
+            assert!(line.starts_with(&format!("{step},")), "{line}");
+        }
+    };
+    whole(&first);
+    // Killed: the last line may be cut off, and is written again by the run that goes on.
+    run_to(first.len() + 3, "-KILL");
+    run_to(lines().len() + 3, "-TERM");
+    let last = lines();
+    whole(&last);
+    assert_eq!(last[..first.len()], first);
+}
+
 #[test]
 fn signals_leave_whole_results() {
     let (folder, parts) = dataset();

@@ -238,6 +238,26 @@ fn a_plain_folder_trains_and_tells_what_it_did() {
         info.contains("kind: student-teacher") && info.contains("seed: 7"),
         "{info}"
     );
+
+    // Errors are judged as published where the published procedure is asked for, unless it is said otherwise.
+    let scoring = |more: &[&str]| {
+        let mut arguments = vec!["train", text(&images), "--out", text(&out), "--json"];
+        arguments.extend(["--resize", "keep:36", "--students", "1"]);
+        arguments.extend(more);
+        let output = run(&arguments);
+        assert_success(&output);
+        let manifest: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        manifest["settings"]["scoring"].clone()
+    };
+    assert_eq!(manifest["settings"]["scoring"], "mahalanobis");
+    let paper = ["--preset", "paper", "--epochs", "1"];
+    assert_eq!(scoring(&paper), "published");
+    let judged = [&paper[..], &["--scoring", "mahalanobis"]].concat();
+    assert_eq!(scoring(&judged), "mahalanobis");
+    assert_eq!(
+        scoring(&["--steps", "1", "--scoring", "published"]),
+        "published"
+    );
 }
 
 #[test]
@@ -376,6 +396,9 @@ fn a_teacher_learns_from_a_pretrained_network() {
     let json = std::fs::read_to_string(file("report.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(json["held_out"]["distillation"]["unexplained"].is_number());
+    let measured = json["measured_on"].as_str().unwrap();
+    assert!(measured.starts_with("the held-out images"), "{measured}");
+    assert_eq!(json["images"], 3);
     let matrix = json["correlation"].as_array().unwrap();
     assert_eq!(matrix.len(), 128);
     for (at, row) in matrix.iter().enumerate() {
@@ -449,6 +472,22 @@ fn a_teacher_learns_from_a_pretrained_network() {
         (&["--log", text(&out)], "--log and --out name the same file"),
         (
             &[
+                "--log",
+                text(&images.join("../good/../../../teacher.safetensors")),
+            ],
+            "--log and --out name the same file",
+        ),
+        (
+            &["--log", text(&file("teacher.safetensors.checkpoint"))],
+            "--log and the checkpoint name the same file",
+        ),
+        (&["--signed-compactness"], "--signed-compactness belongs to"),
+        (
+            &["--distillation-weight", "0", "--triplet-weight", "1"],
+            "distillation weight: must be above 0",
+        ),
+        (
+            &[
                 "--distill",
                 "logits",
                 "--temperature",
@@ -486,6 +525,72 @@ fn a_teacher_learns_from_a_pretrained_network() {
     );
     let output = teach(&images, &out, &["--distill", "logits"]);
     assert_failure(&output, 2, &["--backbone"]);
+}
+
+#[test]
+fn nothing_that_is_read_is_written_over() {
+    let (folder, parts) = dataset();
+    let images = parts.join("train/good");
+    let file = |name: &str| folder.path().join(name);
+    let (pretrained, teacher) = (file("resnet18.safetensors"), file("t.safetensors"));
+    let config = ResNet18Config {
+        stages: 2,
+        classes: None,
+    };
+    weights(&pretrained, BackboneConfig::ResNet18(config));
+    let short = ["--steps", "1", "--window", "33"];
+    assert_success(&teach(&images, &teacher, &short));
+    let (part, photograph) = (images.join("000.png"), images.join("001.png"));
+    let all = [&pretrained, &teacher, &part, &photograph];
+    let before = all.map(|path| std::fs::read(path).unwrap());
+
+    let train = |out: &Path, more: &[&str]| {
+        let words = ["train", text(&parts), "--out", text(out), "--steps", "1"];
+        run(&[&words[..], more].concat())
+    };
+    let report = |out: &Path| {
+        let words = ["teacher", "report", text(&teacher), text(&images)];
+        run(&[&words[..], &["--out", text(out)]].concat())
+    };
+    let from_pretrained = ["--teacher-backbone", text(&pretrained)];
+    for (output, words) in [
+        (
+            teach(&images, &pretrained, &["--backbone", text(&pretrained)]),
+            "resnet18.safetensors, which is no teacher",
+        ),
+        (
+            train(&pretrained, &from_pretrained),
+            "resnet18.safetensors, which is no model",
+        ),
+        (
+            train(&teacher, &["--teacher", text(&teacher)]),
+            "t.safetensors, which is no model",
+        ),
+        (
+            teach(&images, &part, &short),
+            "000.png, which is no teacher",
+        ),
+        (train(&part, &[]), "000.png, which is no model"),
+        (
+            teach(&images, &teacher, &["--log", text(&photograph)]),
+            "001.png, which is no table of losses",
+        ),
+        (report(&photograph), "001.png, one of the images"),
+        (
+            report(&file("parts/../resnet18.safetensors")),
+            "which is no PNG",
+        ),
+    ] {
+        assert_failure(&output, 2, &["would replace", words]);
+    }
+    assert!(all.map(|path| std::fs::read(path).unwrap()) == before);
+    // What is of its own kind is replaced.
+    assert_success(&teach(
+        &images,
+        &teacher,
+        &[&short[..], &["--seed", "1"]].concat(),
+    ));
+    assert!(std::fs::read(&teacher).unwrap() != before[1]);
 }
 
 #[test]

@@ -86,12 +86,13 @@ pub enum TrainError {
     },
     /// The loss became NaN or infinite.
     #[error(
-        "the loss of {what} is {loss} at step {step}: lower the learning rate (now {learning_rate})"
+        "the loss of {what} is {loss} in step {}: begin again with a lower learning rate (now {learning_rate}); the last good checkpoint, if there is one, is kept",
+        step + 1
     )]
     Diverged {
         /// Which network.
         what: String,
-        /// When.
+        /// Steps that were run before it.
         step: usize,
         /// The loss.
         loss: f64,
@@ -100,7 +101,7 @@ pub enum TrainError {
     },
     /// A number of what is trained became NaN or infinite, though no loss has yet.
     #[error(
-        "{array} holds NaN or infinity behind step {step}: lower the learning rate; the last good checkpoint, if there is one, is kept"
+        "{array} holds NaN or infinity behind step {step}: begin again with a lower learning rate; the last good checkpoint, if there is one, is kept"
     )]
     BrokenState {
         /// The array, as a checkpoint names it.

@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use pupilla_core::atomic_file::{self, WriteError};
@@ -126,6 +126,37 @@ impl FileHeader {
         }
     }
 }
+
+/// What a file of ours holds, by the `kind` of its manifest, of whatever version; `None` of any other file. Its numbers are not read.
+///
+/// # Errors
+/// If the file cannot be opened or read.
+pub fn kind_of(path: &Path) -> std::io::Result<Option<String>> {
+    let file = std::fs::File::open(path)?;
+    let mut begin = Vec::new();
+    (&file).take(LENGTH_BYTES as u64).read_to_end(&mut begin)?;
+    let Ok(length) = begin.try_into().map(u64::from_le_bytes) else {
+        return Ok(None);
+    };
+    if length > MAX_HEADER_BYTES || length > file.metadata()?.len() {
+        return Ok(None);
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header)?;
+    let kind = || {
+        let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+        let manifest = header["__metadata__"][MANIFEST_KEY].as_str()?;
+        let manifest: serde_json::Value = serde_json::from_str(manifest).ok()?;
+        Some(manifest["kind"].as_str()?.to_string())
+    };
+    Ok(kind())
+}
+
+/// A safetensors file begins with the length of its header.
+const LENGTH_BYTES: usize = 8;
+
+/// Headers of models have kilobytes, most of them their validation scores.
+const MAX_HEADER_BYTES: u64 = 1 << 26;
 
 /// How numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

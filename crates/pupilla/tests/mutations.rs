@@ -35,8 +35,8 @@ fn accepted(bytes: Vec<u8>, image: Option<&Image>) -> bool {
     true
 }
 
-/// Length of the JSON header, and the manifest in it.
-fn header(bytes: &[u8]) -> (usize, Value) {
+/// Length of a model's JSON header, and the header.
+pub fn header(bytes: &[u8]) -> (usize, Value) {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     (length, header)
@@ -51,12 +51,14 @@ fn with_header(bytes: &[u8], header: &Value) -> Vec<u8> {
     changed
 }
 
-fn manifest(header: &Value) -> Value {
+/// The manifest in a header.
+pub fn manifest(header: &Value) -> Value {
     let text = header["__metadata__"]["pupilla"].as_str().unwrap();
     serde_json::from_str(text).unwrap()
 }
 
-fn with_manifest(bytes: &[u8], header: &Value, manifest: &Value) -> Vec<u8> {
+/// The same file with another manifest in its header.
+pub fn with_manifest(bytes: &[u8], header: &Value, manifest: &Value) -> Vec<u8> {
     let mut header = header.clone();
     header["__metadata__"]["pupilla"] = manifest.to_string().into();
     with_header(bytes, &header)

@@ -1,17 +1,22 @@
 //! Fitting and using a whole detector, on small images that train in seconds.
 
+use std::sync::Mutex;
+
 use pupilla::checkpoints::Checkpoints;
 use pupilla::error::{ScoreError, TrainError};
 use pupilla::optimizer::Optimizer;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::sampling::Sampling;
+use pupilla::score::Scoring;
 use pupilla::student_teacher::{
     Length, Paper, Quick, ScaleTeacher, Settings, StudentTeacher, StudentTeacherConfig, Training,
 };
 use pupilla::teacher::{Provenance, Teacher, TeacherConfig};
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
+use pupilla_core::image::read::ReadError;
 use pupilla_core::image::resize::Resize;
+use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::{Observer, Silent};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -452,6 +457,57 @@ fn the_paper_preset_trains_on_whole_images() {
     assert_eq!(model.manifest().sampling, Sampling::Dense);
     let map = model.anomaly_map(&striped(36, 34, 8)).unwrap();
     assert_eq!((map.width(), map.height()), (36, 34));
+}
+
+/// Errors are judged in the metric of at most 25 training images, evenly spread over all of them.
+#[test]
+fn the_metric_is_that_of_some_training_images() {
+    struct Read<'a>(&'a [Image], Mutex<Vec<usize>>);
+    impl ImageSource for Read<'_> {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn image(&self, index: usize) -> Result<Image, ReadError> {
+            self.1.lock().unwrap().push(index);
+            Ok(self.0[index].clone())
+        }
+
+        fn size(&self, index: usize) -> Result<[usize; 2], ReadError> {
+            Ok([self.0[index].width(), self.0[index].height()])
+        }
+
+        fn name(&self, index: usize) -> String {
+            format!("image {index}")
+        }
+    }
+    /// Forgets what was read before the stage.
+    struct Stage<'a>(&'a Read<'a>, Option<u64>);
+    impl Observer for Stage<'_> {
+        fn start(&mut self, stage: &str, total: u64) {
+            if stage == "errors p=17" {
+                self.0.1.lock().unwrap().clear();
+                self.1 = Some(total);
+            }
+        }
+    }
+    let all = images(32, 34, 36);
+    let (training, validation) = (Read(&all[..30], Mutex::default()), all[30..].to_vec());
+    let fit = |config: &StudentTeacherConfig| {
+        let mut stage = Stage(&training, None);
+        let model = config.fit(&training, &validation, &mut stage).unwrap();
+        (model, stage.1)
+    };
+    let mut config = config(ReceptiveField::P17, 2);
+    let (judged, total) = fit(&config);
+    assert_eq!(total, Some(25));
+    let spread: Vec<usize> = (0..25).map(|step| step * 30 / 25).collect();
+    assert_eq!(*training.1.lock().unwrap(), spread);
+    config.settings.scoring = Scoring::Published;
+    let (published, total) = fit(&config);
+    assert_eq!(total, None);
+    let map = |model: &StudentTeacher| model.anomaly_map(&all[0]).unwrap();
+    assert!(map(&judged) != map(&published));
 }
 
 #[test]

@@ -14,7 +14,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backbone::{safetensors, state_dict};
-use crate::student_teacher::{images, teacher};
+use crate::mutations::{header, manifest, with_manifest};
+use crate::student_teacher::{images, striped, teacher};
 
 #[derive(Default)]
 struct Losses(Vec<f64>);
@@ -262,20 +263,22 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
     let straight = run(&checkpoints("straight", false), &mut Silent).unwrap();
     let expected = saved(&straight, "straight.safetensors");
 
-    // Asked to stop after step 5, it leaves a checkpoint of that step.
+    // Asked to stop after a step, it leaves a checkpoint of that step; after the last one, while what was learned is being measured.
     let first = checkpoints("stopped", true);
-    let mut observer = Resumed::default();
-    let stopped = run(&first, &mut Stops(5, 0));
-    let said = stopped.unwrap_err();
-    assert!(
-        matches!(&said, TrainError::StoppedWithCheckpoint { step: 5, path } if *path == first.path),
-        "{said}"
-    );
-    assert!(said.to_string().contains("--resume"), "{said}");
-    let resumed = run(&first, &mut observer).unwrap();
-    assert_eq!(observer.0, Some(5));
-    assert_eq!(resumed.history(), straight.history());
-    assert!(saved(&resumed, "resumed.safetensors") == expected);
+    for after in [5, 7] {
+        let _ = first.remove();
+        let said = run(&first, &mut Stops(after, 0)).unwrap_err();
+        assert!(
+            matches!(&said, TrainError::StoppedWithCheckpoint { step, path } if (*step as u64, path) == (after, &first.path)),
+            "{said}"
+        );
+        assert!(said.to_string().contains("--resume"), "{said}");
+        let mut observer = Resumed::default();
+        let resumed = run(&first, &mut observer).unwrap();
+        assert_eq!(observer.0, Some(after));
+        assert_eq!(resumed.history(), straight.history());
+        assert!(saved(&resumed, "resumed.safetensors") == expected);
+    }
 
     // The last checkpoint is of the last step: a run killed while it was being measured goes on from there.
     let mut observer = Resumed::default();
@@ -313,6 +316,16 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
         refusal(&other)
     );
     let mut bytes = std::fs::read(&first.path).unwrap();
+    let (_, of_file) = header(&bytes);
+    for (targets, reason) in [(0, "does not fit"), (5, "[128, 5]"), (1 << 30, "more than")] {
+        let mut lying = manifest(&of_file);
+        assert_eq!(lying["targets"], 192);
+        lying["targets"] = targets.into();
+        let lying = with_manifest(&bytes, &of_file, &lying);
+        std::fs::write(&first.path, lying).unwrap();
+        let said = refusal(&config);
+        assert!(said.contains(reason), "{targets} targets: {said}");
+    }
     let last = bytes.len() - 100;
     bytes[last] ^= 1;
     std::fs::write(&first.path, &bytes).unwrap();
@@ -380,6 +393,22 @@ fn settings_that_cannot_be_are_named() {
         compactness_weight: 0.0,
         ..plain()
     };
+    let unused = TeacherConfig {
+        distillation_weight: 0.0,
+        triplet_weight: 1.0,
+        ..distilled(dense(1))
+    };
+    let far = TeacherConfig {
+        resized_sides: [2000, 2000],
+        ..distilled(Distillation::Dense {
+            features: DenseFeatures {
+                outputs: vec!["layer1".into()],
+                zoom: 8,
+                smooth: true,
+            },
+            context: 1024,
+        })
+    };
     let not_a_number = TeacherConfig {
         compactness_weight: f64::NAN,
         ..plain()
@@ -414,6 +443,8 @@ fn settings_that_cannot_be_are_named() {
         (endless, None, "window"),
         (many, None, "images per step"),
         (nothing, None, "loss weights"),
+        (unused, Some(&*maps), "distillation weight"),
+        (far, Some(&*maps), "context"),
         (not_a_number, None, "loss weights"),
     ] {
         let said = refusal(config, backbone);
@@ -509,6 +540,22 @@ fn a_report_shows_correlation_and_neighbours() {
                 .all(|patch| (patch.width(), patch.height()) == (33, 33))
         );
     }
+    // The figure is that of the matrix.
+    let beside = (0..128 * 128).filter(|at| at / 128 != at % 128);
+    let total: f64 = beside
+        .map(|at| f64::from(found.correlation[at].abs()))
+        .sum();
+    let mean = found.held_out.unwrap().mean_correlation;
+    assert!((total / (128.0 * 127.0) - mean).abs() < 1e-6, "{mean}");
+    // More rows than images: several of an image.
+    let found = report(&teacher, &images, &all[..2], None, [5, 3], &mut Silent).unwrap();
+    assert_eq!(found.neighbours.len(), 5);
+    // Images smaller than a patch have figures, and no patches to show.
+    let small = vec![striped(20, 20, 1), striped(20, 20, 2)];
+    let mut observer = Resumed::default();
+    let found = report(&teacher, &small, &[0, 1], None, [4, 3], &mut observer).unwrap();
+    assert!(found.held_out.is_some() && found.neighbours.is_empty());
+    assert!(observer.1[0].contains("2 of 2 images are smaller than a patch"));
     // Without the pretrained network, one image, none; with another network.
     let found = report(&teacher, &images, &all[..1], None, [4, 3], &mut Silent).unwrap();
     assert_eq!(found.held_out, None);

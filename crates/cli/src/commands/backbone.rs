@@ -34,12 +34,12 @@ pub fn run(arguments: &Backbone) -> anyhow::Result<()> {
             image
         }
     };
+    let both = || format!("{} on {}", arguments.weights.display(), named());
     if let Some(target) = arguments.json.as_deref() {
-        let weights = || arguments.weights.display().to_string();
-        let features = backbone::features(&*network, &image).with_context(weights)?;
+        let features = backbone::features(&*network, &image).with_context(both)?;
         return output::json(target, &Features { features });
     }
-    let outputs = backbone::summarise(&*network, &image).with_context(named)?;
+    let outputs = backbone::summarise(&*network, &image).with_context(both)?;
     output::line(
         None,
         format_args!(

@@ -12,7 +12,7 @@ use pupilla_core::observer::Observer;
 
 use crate::arguments::Calibrate;
 use crate::commands::inspect::load;
-use crate::output::{self, Usage};
+use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
 use crate::region_of_interest;
 
@@ -24,7 +24,7 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let model = load(&options.model, options.dense, options.memory)?;
     let inspected = region_of_interest::read(options.roi.as_deref())?;
     let dataset = Dataset::open_good(&options.good)?;
-    output::check_writable(out)?;
+    output::check_weights(out, Weights::Model)?;
     let files = ImageFiles::open(&dataset.good, options.skip_unreadable, progress)?;
     let unseen = unseen(model.about().data, &dataset, &files)?;
     let files = match files.paths().len() - unseen.len() {

@@ -9,16 +9,20 @@ use pupilla::teacher::{
     self, Checkpoints, Compactness, Distillation, DistillationError, HeldOut, Provenance, Teacher,
     TeacherConfig, TeacherManifest,
 };
-use pupilla_core::atomic_file;
 use pupilla_core::dataset::{file_fingerprint, fingerprint, images_in};
 use pupilla_core::heatmap::write_png;
 use pupilla_core::image_source::{ImageFiles, ImageSource};
 use pupilla_core::observer::Observer;
 use pupilla_core::patch_sheet::{self, PatchSheet};
+use serde::Serialize;
 
 use crate::arguments::{Form, TeacherReport, TeacherTrain};
-use crate::output::{self, Usage};
+use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
+use crate::training_log::TrainingLog;
+
+/// What a PNG begins with.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Triplets take two images.
 const FEWEST_HELD_OUT: usize = 2;
@@ -28,6 +32,10 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     let configs = configs(train, backbone.as_deref())?;
     for config in &configs {
         config.check()?;
+        if train.signed_compactness && config.compactness_weight == 0.0 {
+            let text = "--signed-compactness belongs to --compactness-weight above 0";
+            return Err(Usage(text.to_string()).into());
+        }
     }
     check_distinct(&train.temperature)?;
     let out = Some(train.out.as_path());
@@ -38,11 +46,19 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
         train.json.as_deref(),
         train.log.as_deref(),
     )?;
+    for config in &configs {
+        let checkpoint = checkpoints(train, config, configs.len()).path;
+        output::distinct(
+            "--log and the checkpoint",
+            train.log.as_deref(),
+            Some(&checkpoint),
+        )?;
+    }
     output::check_json(train.json.as_deref())?;
     let paths = images_in(&train.images)?;
-    output::check_writable(&train.out)?;
+    output::check_weights(&train.out, Weights::Teacher)?;
     if let Some(log) = &train.log {
-        output::check_writable(log)?;
+        output::check_alike("--log", log, b"step,", "table of losses")?;
     }
     let files = ImageFiles::open(&paths, train.skip_unreadable, progress)?;
     if files.len() < paths.len() {
@@ -56,6 +72,7 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     let provenance = provenance(train, &files)?;
     let json = train.json.as_deref();
 
+    let mut log = TrainingLog::new(progress, train.log.as_deref());
     let mut best: Option<Teacher> = None;
     let mut finished = Vec::new();
     for config in &configs {
@@ -66,8 +83,9 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
             backbone.as_deref(),
             &provenance,
             Some(&checkpoints),
-            progress,
+            &mut log,
         )?;
+        log.restart();
         describe(&teacher, json)?;
         finished.push(checkpoints);
         if best
@@ -81,10 +99,7 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
         unreachable!("there is always a configuration")
     };
     teacher.save(&train.out)?;
-    if let Some(log) = &train.log {
-        let text = teacher::to_csv(teacher.history());
-        atomic_file::write_bytes(log, text.as_bytes())?;
-    }
+    log.replace(teacher.history())?;
     for checkpoints in finished {
         let path = checkpoints.path.display();
         checkpoints
@@ -112,7 +127,8 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
     let backbone = report.backbone.as_deref().map(backbone::load).transpose()?;
     let paths = images_in(&report.images)?;
     if let Some(out) = &report.out {
-        output::check_writable(out)?;
+        output::check_no_image("--out", report.out.as_deref(), &paths)?;
+        output::check_alike("--out", out, PNG, "PNG")?;
     }
     let files = ImageFiles::open(&paths, report.skip_unreadable, progress)?;
     let manifest = teacher.manifest();
@@ -148,7 +164,10 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
         teacher.receptive_field()
     );
     let mut figures = vec![format!("measured on {which}: {}", chosen.len())];
-    figures.extend(found.held_out.as_ref().map(held_out_line));
+    figures.push(match &found.held_out {
+        Some(held_out) => held_out_line(held_out),
+        None => format!("no figures: they need {FEWEST_HELD_OUT} images, of which one gives the other's negatives"),
+    });
     output::line(json, &title)?;
     for figure in &figures {
         output::line(json, figure)?;
@@ -165,9 +184,24 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
         output::line(json, format_args!("wrote {}", out.display()))?;
     }
     if let Some(target) = json {
-        output::json(target, &found)?;
+        let measured = Measured {
+            measured_on: which,
+            images: chosen.len(),
+            report: &found,
+        };
+        output::json(target, &measured)?;
     }
     Ok(())
+}
+
+/// What `teacher report --json` gives.
+#[derive(Debug, Serialize)]
+struct Measured<'a> {
+    /// Which images, in words.
+    measured_on: &'a str,
+    images: usize,
+    #[serde(flatten)]
+    report: &'a teacher::TeacherReport,
 }
 
 /// A temperature twice would be the same training twice.
@@ -388,7 +422,11 @@ fn describe(teacher: &Teacher, json: Option<&Path>) -> anyhow::Result<()> {
         ),
     )?;
     if let Some(held_out) = &manifest.held_out {
-        output::line(json, held_out_line(held_out))?;
+        let line = held_out_line(held_out);
+        output::line(
+            json,
+            format_args!("on {} other images: {line}", held_out.images),
+        )?;
     }
     Ok(())
 }
@@ -412,8 +450,7 @@ fn held_out_line(held_out: &HeldOut) -> String {
         ),
     };
     format!(
-        "on {} other images: {:.1} % of the triplets hold, mean correlation {:.3}{distillation}",
-        held_out.images,
+        "{:.1} % of the triplets hold, mean correlation {:.3}{distillation}",
         100.0 * held_out.triplets_holding,
         held_out.mean_correlation
     )

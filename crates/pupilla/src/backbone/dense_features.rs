@@ -20,7 +20,7 @@ use crate::patch_network::{MAX_DESCRIPTOR_CHANNELS, values};
 pub(crate) const ZOOMS: RangeInclusive<usize> = 1..=8;
 
 /// More pixels than this a network does not see at once: it would take several gigabytes.
-pub(super) const MAX_PIXELS: usize = 1 << 25;
+pub(crate) const MAX_PIXELS: usize = 1 << 25;
 
 /// Which maps of a network describe a position, and how they are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl DenseFeatures {
     /// from an untrusted file.
     ///
     /// # Errors
-    /// If the network lacks one or one is no map, there are none or too many channels of them, or the
+    /// If the network lacks one, one is no map or named twice, there are none or too many channels of them, or the
     /// zoom is not 1 to 8.
     pub fn check(&self, network: &BackboneConfig) -> Result<Vec<Output>, BackboneError> {
         let wrong = |reason| BackboneError::Features {
@@ -125,6 +125,12 @@ impl DenseFeatures {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let mut names = self.outputs.iter();
+        if let Some(twice) =
+            names.find(|name| self.outputs.iter().filter(|other| other == name).count() > 1)
+        {
+            return Err(wrong(format!("the output {twice} is named twice")));
+        }
         let channels: usize = outputs.iter().map(|output| output.channels).sum();
         if !(1..=MAX_DESCRIPTOR_CHANNELS).contains(&channels) {
             return Err(wrong(format!(

@@ -30,8 +30,8 @@ use std::path::{Path, PathBuf};
 use crate::tensor_file::{TensorFile, TensorFileError};
 
 pub use config::{BackboneConfig, ResNet18Config, SqueezeNetConfig};
-pub(crate) use dense_features::ZOOMS;
 pub use dense_features::{DenseFeatures, FeatureMaps, Positions};
+pub(crate) use dense_features::{MAX_PIXELS, ZOOMS};
 pub use output::{FEATURES, LOGITS, Output};
 pub use preprocessing::Preprocessing;
 pub use summary::{OutputSummary, features, summarise};
@@ -97,7 +97,7 @@ pub enum BackboneError {
     /// An output that this network does not have, or whose layers are not in the file.
     #[error(
         "this {network} has no output {wanted:?}: it gives {available}{}",
-        hint(network, wanted)
+        hint(network, wanted, available)
     )]
     NoOutput {
         /// The network.
@@ -143,7 +143,8 @@ pub enum BackboneError {
     },
     /// The network would see more pixels at once than memory allows.
     #[error(
-        "{width}×{height} pixels, {zoom} times larger, are more than the {} that a network sees at once: make the image smaller (--resize), or the zoom",
+        "{width}×{height} pixels{} are more than the {} that a network sees at once: make the image smaller (--resize), or the zoom",
+        if *zoom > 1 { format!(", {zoom} times larger,") } else { String::new() },
         dense_features::MAX_PIXELS
     )]
     TooLarge {
@@ -182,7 +183,22 @@ pub enum BackboneError {
 }
 
 /// Why a well-known output may not be there.
-fn hint(network: &str, wanted: &str) -> &'static str {
+fn hint(network: &str, wanted: &str, available: &str) -> &'static str {
+    let given = |wanted: &str| available.split(", ").any(|name| name == wanted);
+    let last = if network == resnet18::NAME {
+        "layer4"
+    } else {
+        "fire9"
+    };
+    if given(last) {
+        // A list of maps alone, or of everything that the network gives.
+        return match (wanted, given(FEATURES)) {
+            (FEATURES, false) => " (pooled over the whole image, they describe no position)",
+            (LOGITS, false) => " (classes of the whole image describe no position)",
+            (LOGITS, true) if network == resnet18::NAME => " (the file has no layer fc)",
+            _ => "",
+        };
+    }
     let cut = match network {
         resnet18::NAME => ["layer1", "layer2", "layer3", "layer4", FEATURES, LOGITS].as_slice(),
         squeezenet::NAME => ["fire3", "fire5", "fire9", FEATURES].as_slice(),
@@ -217,9 +233,11 @@ pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Backbone>, Back
 }
 
 fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
-    if file.has("layer1.0.conv1.weight") || file.has("bn1.running_var") {
+    // By any name that is one network's alone: a tensor that is missing is to be named as missing.
+    let any = |part: &dyn Fn(&str) -> bool| file.names().any(part);
+    if any(&|name| name.starts_with("layer1.") || name.starts_with("bn1.")) {
         Ok(Box::new(resnet18::ResNet18::read(file)?))
-    } else if file.has("features.0.weight") && file.has("features.3.squeeze.weight") {
+    } else if any(&|name| name.starts_with("features.") && name.contains(".squeeze.")) {
         Ok(Box::new(squeezenet::SqueezeNet::read(file)?))
     } else {
         const SHOWN: usize = 5;

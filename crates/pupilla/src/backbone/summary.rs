@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use pupilla_core::image::Image;
 
 use super::output::{FEATURES, Output};
-use super::{Backbone, BackboneError};
+use super::{Backbone, BackboneError, MAX_PIXELS};
 use crate::patch_network::values;
 use crate::statistics::Moments;
 
@@ -26,11 +26,12 @@ pub struct OutputSummary {
 /// Every output of a network on an image, which is not resized.
 ///
 /// # Errors
-/// If the image is too small, or an output is not finite.
+/// If the image is too small or too large, or an output is not finite.
 pub fn summarise(
     backbone: &dyn Backbone,
     image: &Image,
 ) -> Result<Vec<OutputSummary>, BackboneError> {
+    check_size(image)?;
     let outputs = backbone.outputs();
     let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
     let input = backbone.preprocessing().batch(&[image])?;
@@ -55,11 +56,25 @@ pub fn summarise(
 /// The pooled features of an image, 512 numbers. The image is not resized.
 ///
 /// # Errors
-/// If the network has none, the image is too small, or a feature is not finite.
+/// If the network has none, the image is too small or too large, or a feature is not finite.
 pub fn features(backbone: &dyn Backbone, image: &Image) -> Result<Vec<f32>, BackboneError> {
+    check_size(image)?;
     let input = backbone.preprocessing().batch(&[image])?;
     let maps = backbone.maps(input, &[FEATURES])?;
     finite(FEATURES, Tensor::cat(maps, 0))
+}
+
+/// The network sees the whole image at once.
+fn check_size(image: &Image) -> Result<(), BackboneError> {
+    let (width, height) = (image.width(), image.height());
+    if width.saturating_mul(height) > MAX_PIXELS {
+        return Err(BackboneError::TooLarge {
+            width,
+            height,
+            zoom: 1,
+        });
+    }
+    Ok(())
 }
 
 /// A map's numbers, if all are finite.

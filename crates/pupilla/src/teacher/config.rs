@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::loss::Compactness;
-use crate::backbone::{DenseFeatures, ZOOMS};
+use crate::backbone::{DenseFeatures, MAX_PIXELS, ZOOMS};
 use crate::error::TrainError;
 use crate::optimizer::Optimizer;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
@@ -17,7 +17,7 @@ pub struct TeacherConfig {
     pub network: PatchNetworkConfig,
     /// What of a pretrained network the teacher learns; `None` for metric learning alone.
     pub distillation: Option<Distillation>,
-    /// λk, weight of the distillation loss (recalled, not verified: 1); without effect if there is no distillation.
+    /// λk, weight of the distillation loss (recalled, not verified: 1), above 0; without effect if there is no distillation.
     pub distillation_weight: f64,
     /// λm, weight of the triplet loss: 0 beside distillation (recalled, not verified), else 1.
     pub triplet_weight: f64,
@@ -156,7 +156,7 @@ impl TeacherConfig {
             self.triplet_weight,
             self.compactness_weight,
         ];
-        let distils = self.distillation.is_some() && self.distillation_weight > 0.0;
+        let distils = self.distillation.is_some();
         let [smallest, largest] = self.resized_sides;
         // Patches are enlarged for a network that looks at each by itself.
         let looked_at = match &self.distillation {
@@ -223,6 +223,11 @@ impl TeacherConfig {
                 "not negative, and not all 0".into(),
             ),
             (
+                "distillation weight",
+                !distils || self.distillation_weight > 0.0,
+                "above 0 beside a pretrained network (leave that out, to learn without it)".into(),
+            ),
+            (
                 "margin",
                 self.margin > 0.0 && self.margin.is_finite(),
                 "above 0".into(),
@@ -250,7 +255,7 @@ impl TeacherConfig {
         ])?;
         match &self.distillation {
             None => Ok(()),
-            Some(distillation) => distillation.check(self.window, side),
+            Some(distillation) => distillation.check(self.window, side, largest),
         }
     }
 }
@@ -262,7 +267,7 @@ const MOST_PIXELS: usize = 1 << 24;
 const MOST_SIDE: usize = 512;
 
 impl Distillation {
-    fn check(&self, window: usize, patch: usize) -> Result<(), TrainError> {
+    fn check(&self, window: usize, patch: usize, largest: usize) -> Result<(), TrainError> {
         let of_a_patch = |side: usize| {
             [
                 (
@@ -300,7 +305,16 @@ impl Distillation {
                     !features.outputs.is_empty(),
                     "at least one output of the network".into(),
                 ),
-                ("context", *context <= 1024, "at most 1024 pixels".into()),
+                (
+                    "context",
+                    *context <= 1024
+                        && ((window + 2 * context).min(largest) * features.zoom).pow(2)
+                            <= MAX_PIXELS,
+                    format!(
+                        "at most 1024 pixels, and so small that window and context, {} times larger, have at most {MAX_PIXELS} pixels",
+                        features.zoom
+                    ),
+                ),
             ]),
         }
     }

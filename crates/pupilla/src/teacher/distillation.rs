@@ -12,12 +12,31 @@ use crate::patch_network::values;
 use crate::receptive_field::ReceptiveField;
 use crate::statistics::{Moments, reciprocal};
 
-/// A window of an image, and the image.
+/// A window of an image with what surrounds it.
 pub(super) struct Cut {
-    /// The resized image, grey if its triplet is.
-    pub image: Image,
+    /// The window, and the context around it where the image has that; grey if its triplet is.
+    image: Image,
     /// Row and column of the window's first pixel.
-    pub corner: [usize; 2],
+    corner: [usize; 2],
+}
+
+impl Cut {
+    /// A square window with its first pixel (row, column) at `corner`, and so much context around it. The rest of the image is not kept:
+    /// a batch has many.
+    pub fn new(image: &Image, corner: [usize; 2], window: usize, context: usize) -> Self {
+        let begin = corner.map(|at| at.saturating_sub(context));
+        let end = |corner: usize, size: usize| (corner + window + context).min(size);
+        let seen = image.crop(
+            begin[0],
+            begin[1],
+            end(corner[0], image.height()) - begin[0],
+            end(corner[1], image.width()) - begin[1],
+        );
+        Self {
+            image: seen,
+            corner: [corner[0] - begin[0], corner[1] - begin[1]],
+        }
+    }
 }
 
 /// A pretrained network and what of it is to be learned.
@@ -64,29 +83,17 @@ impl Tutor<'_> {
         match self.form {
             Distillation::Features { side } => self.of_patches(cuts, *side, FEATURES),
             Distillation::Logits { side, .. } => self.of_patches(cuts, *side, LOGITS),
-            Distillation::Dense { features, context } => {
+            Distillation::Dense { features, .. } => {
                 let stride = self.field.pooling_stride();
                 let rows = (self.window - self.field.side()) / stride + 1;
                 let mut all = Vec::with_capacity(cuts.len() * targets * rows * rows);
                 for cut in cuts {
-                    let [top, left] = cut.corner;
-                    let begin = [top.saturating_sub(*context), left.saturating_sub(*context)];
-                    let end =
-                        |corner: usize, size: usize| (corner + self.window + context).min(size);
-                    let seen = cut.image.crop(
-                        begin[0],
-                        begin[1],
-                        end(top, cut.image.height()) - begin[0],
-                        end(left, cut.image.width()) - begin[1],
-                    );
-                    let radius = self.field.radius();
                     let positions = Positions {
-                        first: [top - begin[0] + radius, left - begin[1] + radius]
-                            .map(|at| at as f32),
+                        first: cut.corner.map(|at| (at + self.field.radius()) as f32),
                         stride: stride as f32,
                         size: [rows, rows],
                     };
-                    all.extend(features.describe(self.backbone, &seen, &positions)?);
+                    all.extend(features.describe(self.backbone, &cut.image, &positions)?);
                 }
                 let shape = [cuts.len(), targets, rows * rows];
                 let all = Tensor::<3>::from_data(TensorData::new(all, shape), &device::chosen());

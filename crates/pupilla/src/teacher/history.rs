@@ -34,6 +34,36 @@ impl StepLosses {
     }
 }
 
+impl StepLosses {
+    /// The inverse of [`named`](Self::named); other names are left aside.
+    pub fn from_named(terms: &[(&str, f64)]) -> Self {
+        let of = |wanted: &str| {
+            terms
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .map(|term| term.1)
+        };
+        Self {
+            distillation: of("distillation"),
+            triplet: of("triplet"),
+            compactness: of("compactness"),
+            total: of("total").unwrap_or_default(),
+        }
+    }
+
+    /// The line of a step, counted from 1, in the table of [`to_csv`].
+    pub fn csv_line(&self, step: u64) -> String {
+        let cell = |term: Option<f64>| term.map_or(String::new(), |value| value.to_string());
+        format!(
+            "{step},{},{},{},{}\n",
+            cell(self.distillation),
+            cell(self.triplet),
+            cell(self.compactness),
+            self.total
+        )
+    }
+}
+
 /// Mean loss over the last tenth of the steps.
 pub(super) fn mean_of_last_tenth(history: &[StepLosses]) -> f64 {
     let last = &history[history.len() - history.len().div_ceil(10)..];
@@ -78,16 +108,8 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Option<Vec<StepLosses>> {
 /// A history as a table of comma-separated values, a line a step.
 pub fn to_csv(history: &[StepLosses]) -> String {
     let mut text = String::from("step,distillation,triplet,compactness,total\n");
-    for (step, losses) in history.iter().enumerate() {
-        let cell = |term: Option<f64>| term.map_or(String::new(), |value| value.to_string());
-        text.push_str(&format!(
-            "{},{},{},{},{}\n",
-            step + 1,
-            cell(losses.distillation),
-            cell(losses.triplet),
-            cell(losses.compactness),
-            losses.total
-        ));
+    for (step, losses) in (1..).zip(history) {
+        text.push_str(&losses.csv_line(step));
     }
     text
 }
@@ -110,6 +132,9 @@ mod tests {
         let bytes = to_bytes(&history);
         assert_eq!(from_bytes(&bytes).as_ref(), Some(&history));
         assert_eq!(from_bytes(&bytes[1..]), None);
+        for losses in history.clone() {
+            assert_eq!(StepLosses::from_named(&losses.named()), losses);
+        }
         assert_eq!(
             to_csv(&history).lines().nth(1),
             Some("1,0.30000000000000004,,0.001,-0")

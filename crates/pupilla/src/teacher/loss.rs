@@ -64,18 +64,6 @@ pub(crate) fn compactness(descriptors: Tensor<2>, kind: Compactness) -> Tensor<1
     total.sub_scalar(dimensions as f64)
 }
 
-/// The mean absolute correlation of two different dimensions, `[1]`, in `[0, 1]`; 0 is compact.
-pub(crate) fn mean_correlation(descriptors: Tensor<2>) -> Tensor<1> {
-    let correlation = correlation(descriptors);
-    let [dimensions, _] = correlation.dims();
-    let pairs = dimensions * (dimensions - 1);
-    correlation
-        .abs()
-        .sum()
-        .sub_scalar(dimensions as f64)
-        .div_scalar(pairs as f64)
-}
-
 /// The correlation matrix of the columns of `[batch, dimensions]`; a column that does not vary correlates with none.
 pub(super) fn correlation(descriptors: Tensor<2>) -> Tensor<2> {
     let centred = descriptors.clone() - descriptors.mean_dim(0);

@@ -42,7 +42,7 @@ use distillation::TargetScale;
 use held_out::Decoding;
 
 /// `kind` of a teacher's file.
-pub(crate) const KIND: &str = "teacher";
+pub const KIND: &str = "teacher";
 
 /// Everything about a teacher but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

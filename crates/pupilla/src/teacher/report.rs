@@ -29,7 +29,8 @@ const PATCHES: usize = 24;
 pub struct TeacherReport {
     /// The figures, `None` with fewer than two images.
     pub held_out: Option<HeldOut>,
-    /// The correlation matrix of the descriptor's dimensions over patches of all images, `[128, 128]`, −1 to 1; in JSON a list of rows.
+    /// The correlation matrix of the descriptor's dimensions over the patches that the figures are of (of one image, over patches of it),
+    /// `[128, 128]`, −1 to 1; in JSON a list of rows.
     #[serde(serialize_with = "rows")]
     pub correlation: Vec<f32>,
     /// Patches, and behind each, nearest first, the patches of other images whose descriptors are nearest to its own.
@@ -42,7 +43,8 @@ fn rows<S: Serializer>(matrix: &[f32], serializer: S) -> Result<S::Ok, S::Error>
     serializer.collect_seq(matrix.chunks(DESCRIPTOR_CHANNELS))
 }
 
-/// Measures a teacher on some images. `rows` patches get `columns` neighbours each; fewer if there are fewer images.
+/// Measures a teacher on some images. `rows` patches get `columns` neighbours each, patches of different images as far as there are
+/// so many.
 /// With the pretrained network that the teacher learned from, the distillation is measured too.
 ///
 /// # Errors
@@ -93,7 +95,7 @@ pub fn report(
         }
     };
     let device = device::chosen();
-    let held_out = measure(
+    let measured = measure(
         &teacher.network,
         tutor.as_ref().map(|(tutor, decoding)| (tutor, *decoding)),
         config,
@@ -103,18 +105,28 @@ pub fn report(
         observer,
     )?;
     observer.start("patches", chosen.len() as u64);
-    let mut patches = Patches::default();
+    let (mut patches, mut too_small) = (Patches::default(), 0);
     for (done, &index) in chosen.iter().enumerate() {
         if observer.stop_requested() {
             return Err(TrainError::Stopped);
         }
-        patches.cut(teacher, config, done, &images.image(index)?);
+        too_small += usize::from(!patches.cut(teacher, config, done, &images.image(index)?));
         observer.advance(done as u64 + 1, None);
     }
     observer.finish();
+    if too_small > 0 {
+        observer.warn(&format!(
+            "{too_small} of {} images are smaller than a patch: no patches of theirs are shown",
+            chosen.len()
+        ));
+    }
+    let (held_out, correlation) = measured.map_or_else(
+        || (None, patches.correlation()),
+        |(held_out, correlation)| (Some(held_out), correlation),
+    );
     Ok(TeacherReport {
         held_out,
-        correlation: patches.correlation(),
+        correlation,
         neighbours: patches.neighbours(config, [rows, columns]),
     })
 }
@@ -130,14 +142,20 @@ struct Patches {
 }
 
 impl Patches {
-    /// Takes some patches of an image at random, as it is.
-    fn cut(&mut self, teacher: &Teacher, config: &TeacherConfig, index: usize, image: &Image) {
+    /// Takes some patches of an image at random, as it is; false if it is smaller than a patch.
+    fn cut(
+        &mut self,
+        teacher: &Teacher,
+        config: &TeacherConfig,
+        index: usize,
+        image: &Image,
+    ) -> bool {
         let side = config.network.receptive_field.side();
         let seed = derive_seed(config.seed, "report patches", index as u64);
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut planes = Vec::new();
         if image.width().min(image.height()) < side {
-            return;
+            return false;
         }
         for _ in 0..PATCHES {
             let top = random.random_range(0..=image.height() - side);
@@ -158,6 +176,7 @@ impl Patches {
         let stride = config.network.receptive_field.pooling_stride();
         self.descriptors
             .extend(values(teacher.network.grid(input, stride)));
+        true
     }
 
     fn descriptor(&self, patch: usize) -> &[f32] {
@@ -177,22 +196,27 @@ impl Patches {
         )))
     }
 
-    /// Patches of different images, drawn at random, with their nearest ones of other images.
+    /// Patches drawn at random, of different images first, with their nearest ones of other images.
     fn neighbours(&self, config: &TeacherConfig, [rows, columns]: [usize; 2]) -> Vec<Vec<Image>> {
         let seed = derive_seed(config.seed, "report rows", 0);
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..self.pictures.len()).collect();
         order.shuffle(&mut random);
         let mut seen = Vec::new();
-        order.retain(|&patch| {
-            let new = !seen.contains(&self.images[patch]);
-            if new {
-                seen.push(self.images[patch]);
-            }
-            new
-        });
-        order.truncate(rows);
-        order
+        let (mut chosen, further): (Vec<usize>, Vec<usize>) =
+            order.into_iter().partition(|&patch| {
+                let new = !seen.contains(&self.images[patch]);
+                if new {
+                    seen.push(self.images[patch]);
+                }
+                new
+            });
+        // Patches of one image alone have no neighbours in others.
+        if seen.len() > 1 {
+            chosen.extend(further);
+        }
+        chosen.truncate(rows);
+        chosen
             .into_iter()
             .map(|query| {
                 let mut others: Vec<(f64, usize)> = (0..self.pictures.len())

@@ -31,8 +31,14 @@ use crate::weight_file::FileHeader;
 /// Batches behind the mean and deviation of the distillation's targets.
 const TARGET_BATCHES: u64 = 16;
 
-/// A loss that ends at so many times of where it began has nothing to do with the images any more.
+/// A loss that is so many times as far from 0 as where it began has nothing to do with the images any more.
 const GONE_ASTRAY: f64 = 10.0;
+
+/// Descriptors whose dimensions correlate as much as this are one number, whatever the loss says.
+const COLLAPSED: f64 = 0.98;
+
+/// A target that deviates less than this from its mean says nothing.
+const FLAT: f32 = 1e-6;
 
 /// Batches behind the statistics that batch norm is folded with.
 const NORM_BATCHES: u64 = 64;
@@ -142,17 +148,23 @@ pub fn train(
         }
     }
     observer.finish();
-    let last = mean_of_last_tenth(&state.history);
-    if let Some(first) = state.history.first()
-        && last > GONE_ASTRAY * first.total
-    {
+    if let Some(losses) = gone_astray(&state.history) {
         observer.warn(&format!(
-            "the loss rose from {:.4} to {last:.4}: this teacher is of no use, lower the learning rate (now {})",
-            first.total, config.learning_rate
+            "the loss rose from {:.4} to {:.4}: this teacher is of no use, lower the learning rate (now {})",
+            state.history[0].total, losses.total, config.learning_rate
         ));
     }
     let steps = state.history.len();
     let finished = run.finish(state, backbone, provenance, held_out, observer);
+    if let Ok(teacher) = &finished
+        && let Some(held_out) = &teacher.manifest.held_out
+        && held_out.mean_correlation > COLLAPSED
+    {
+        observer.warn(&format!(
+            "all numbers of a descriptor say the same (mean correlation {:.3}): this teacher is of no use",
+            held_out.mean_correlation
+        ));
+    }
     finished.map_err(|error| match (error, checkpoints) {
         // The checkpoint of the last step has been written.
         (TrainError::Stopped, Some(checkpoints)) => TrainError::StoppedWithCheckpoint {
@@ -161,6 +173,12 @@ pub fn train(
         },
         (error, _) => error,
     })
+}
+
+/// The first step whose loss was out of all proportion to that of the first one, if there is any. A signed compactness loss begins below 0.
+fn gone_astray(history: &[StepLosses]) -> Option<&StepLosses> {
+    let limit = GONE_ASTRAY * history.first()?.total.abs();
+    history.iter().find(|losses| losses.total > limit)
 }
 
 /// Which of so many images are held out, and which are trained on.
@@ -251,7 +269,11 @@ impl Run<'_> {
             observer.advance(index + 1, None);
         }
         observer.finish();
-        Ok(Some(TargetScale::of(&rows)))
+        let scale = TargetScale::of(&rows);
+        if scale.deviation.iter().all(|&deviation| deviation < FLAT) {
+            observer.warn("the pretrained network says the same about every patch: there is nothing to learn of these images");
+        }
+        Ok(Some(scale))
     }
 
     /// Untrained networks.
@@ -411,7 +433,7 @@ impl Run<'_> {
             .iter()
             .all(|(weight, bias)| finite(weight) && finite(bias))
         {
-            return Err(self.diverged(config.steps, f64::NAN));
+            return Err(self.diverged(config.steps - 1, f64::NAN));
         }
         let measured = measure(
             &network,
@@ -438,7 +460,7 @@ impl Run<'_> {
                     .as_ref()
                     .map_or(0, |decoding| decoding.scale.mean.len()),
                 final_loss: mean_of_last_tenth(&state.history),
-                held_out: measured,
+                held_out: measured.map(|(held_out, _)| held_out),
             },
             decoding,
             history: state.history,

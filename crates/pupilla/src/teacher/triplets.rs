@@ -11,8 +11,8 @@ use rand::{Rng, RngExt};
 
 use crate::input::{Border, Window};
 use crate::random::normal;
-use crate::teacher::TeacherConfig;
 use crate::teacher::distillation::Cut;
+use crate::teacher::{Distillation, TeacherConfig};
 
 /// One image's part of a batch.
 pub(super) struct Triplet {
@@ -71,13 +71,14 @@ pub(super) fn cut(
         };
         whole.read(&altered, Border::Reflect, &mut positive);
     }
+    let context = match &config.distillation {
+        Some(Distillation::Dense { context, .. }) => *context,
+        Some(Distillation::Features { .. } | Distillation::Logits { .. }) | None => 0,
+    };
     Triplet {
         anchor,
         positive,
-        cut: Cut {
-            image: resized,
-            corner: [top, left],
-        },
+        cut: Cut::new(&resized, [top, left], side, context),
     }
 }
 

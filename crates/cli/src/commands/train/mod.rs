@@ -23,7 +23,7 @@ use pupilla_core::dataset::Dataset;
 use serde::Serialize;
 
 use crate::arguments::Train;
-use crate::output;
+use crate::output::{self, Weights};
 use crate::progress::Progress;
 
 /// A detector to be trained, its settings checked.
@@ -41,7 +41,7 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     output::distinct("--json and --out", json, train.out.as_deref())?;
     let dataset = Dataset::open_good(&train.data)?;
     if let Some(out) = train.out.as_ref().filter(|_| !train.dry_run) {
-        output::check_writable(out)?;
+        output::check_weights(out, Weights::Model)?;
     }
     let files = PreparedFiles::open(&dataset, train.seed, train.skip_unreadable, progress)?;
     let Some(model) = fit(&config, &files, train, progress)? else {

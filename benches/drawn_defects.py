@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""A test set of defects drawn into good images that a model has not learned from: settings can be chosen on it, and the real test set stays unseen.
+
+    python3 -m venv VENV && VENV/bin/pip install numpy pillow
+    VENV/bin/python benches/drawn_defects.py MODEL DATA --photographs FOLDER --out DRAWN [--program target/release/pupilla]
+    pupilla eval MODEL DRAWN
+
+Takes the validation images that the model names, leaves half of them as they are, and draws one defect into each of the others, several
+times over: a piece of a photograph, a piece of the image itself, a scratch, a blurred place, a stain. DRAWN is a data set in the MVTec AD layout.
+Thresholds mean nothing on it (they come from the same images); AU-PRO and AUROC do.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def blob(random, size, radius):
+    """A soft-edged mask of a random shape, 0 to 1, and where it is defective."""
+    height, width = size
+    # Inside the part's usual place: the middle four fifths.
+    row, column = (random.uniform(0.15, 0.85) * side for side in size)
+    angle, stretch = random.uniform(0, np.pi), random.uniform(0.5, 1)
+    rows, columns = np.mgrid[:height, :width]
+    along = (rows - row) * np.sin(angle) + (columns - column) * np.cos(angle)
+    across = (rows - row) * np.cos(angle) - (columns - column) * np.sin(angle)
+    turn = np.arctan2(across, along)
+    rim = 1 + 0.2 * np.sin(3 * turn + random.uniform(0, 6)) + 0.1 * np.sin(7 * turn + random.uniform(0, 6))
+    distance = np.hypot(along, across / stretch) / (radius * rim)
+    return np.clip(3 * (1 - distance), 0, 1)
+
+
+def piece(random, source, size):
+    """A piece of an image as large as `size`, turned over."""
+    height, width = size
+    source = source.resize((max(width, source.width), max(height, source.height)))
+    left, top = random.integers(source.width - width + 1), random.integers(source.height - height + 1)
+    part = source.crop((left, top, left + width, top + height))
+    return np.asarray(part.transpose(Image.Transpose.ROTATE_180), np.float64)
+
+
+def photograph(random, image, photographs, radius):
+    source = Image.open(photographs[random.integers(len(photographs))]).convert("RGB")
+    return mix(image, piece(random, source, image.shape[:2]), blob(random, image.shape[:2], radius))
+
+
+def displaced(random, image, photographs, radius):
+    source = Image.fromarray(image.astype(np.uint8))
+    return mix(image, piece(random, source, image.shape[:2]), blob(random, image.shape[:2], radius))
+
+
+def scratch(random, image, photographs, radius):
+    height, width = image.shape[:2]
+    canvas = Image.new("L", (width, height))
+    at = np.array([random.uniform(0.2, 0.8) * width, random.uniform(0.2, 0.8) * height])
+    angle, points = random.uniform(0, 2 * np.pi), [tuple(at)]
+    for _ in range(6):
+        angle += random.normal(0, 0.25)
+        at = at + radius / 2 * np.array([np.cos(angle), np.sin(angle)])
+        points.append(tuple(at))
+    ImageDraw.Draw(canvas).line(points, fill=255, width=max(1, round(width / 160)))
+    mask = np.asarray(canvas.filter(ImageFilter.GaussianBlur(width / 500)), np.float64) / 255
+    change = random.choice([-1, 1]) * random.uniform(30, 90)
+    return mix(image, np.clip(image + change, 0, 255), np.clip(1.5 * mask, 0, 1))
+
+
+def blurred(random, image, photographs, radius):
+    source = Image.fromarray(image.astype(np.uint8)).filter(ImageFilter.GaussianBlur(image.shape[1] / 80))
+    return mix(image, np.asarray(source, np.float64), blob(random, image.shape[:2], radius))
+
+
+def stain(random, image, photographs, radius):
+    colour = random.uniform(-60, 60, 3)
+    return mix(image, np.clip(image + colour, 0, 255), blob(random, image.shape[:2], radius))
+
+
+def mix(image, other, mask):
+    return image * (1 - mask[..., None]) + other * mask[..., None], mask > 0.3
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("data", type=pathlib.Path)
+    parser.add_argument("--photographs", required=True, type=pathlib.Path)
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    parser.add_argument("--rounds", default=3, type=int, help="defects of each kind drawn into each image")
+    parser.add_argument("--program", default=ROOT / "target/release/pupilla", type=pathlib.Path)
+    options = parser.parse_args()
+    options.program = options.program.resolve()
+    about = json.loads(subprocess.run([options.program, "info", options.model, "--json"], check=True, capture_output=True).stdout)
+    good = [options.data / "train/good" / name for name in about["data"]["validation"]]
+    photographs = sorted(path for path in options.photographs.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    for folder in ("train/good", "test/good"):
+        (options.out / folder).mkdir(parents=True, exist_ok=True)
+    for index, path in enumerate(good):
+        picture = Image.open(path).convert("RGB")
+        if index % 2 == 0:
+            picture.save(options.out / "test/good" / f"{index:03}.png")
+            picture.save(options.out / "train/good" / f"{index:03}.png")
+            continue
+        image = np.asarray(picture, np.float64)
+        for kind in (photograph, displaced, scratch, blurred, stain):
+            for turn in range(options.rounds):
+                random = np.random.default_rng([index, turn, len(kind.__name__)])
+                radius = random.uniform(0.02, 0.1) * min(image.shape[:2])
+                drawn, mask = kind(random, image, photographs, radius)
+                for folder, suffix, numbers in (
+                    ("test", "", drawn.round().astype(np.uint8)),
+                    ("ground_truth", "_mask", mask.astype(np.uint8) * 255),
+                ):
+                    target = options.out / folder / kind.__name__
+                    target.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(numbers).save(target / f"{index:03}_{turn}{suffix}.png")
+
+
+if __name__ == "__main__":
+    main()
