@@ -67,7 +67,7 @@ impl StudentTeacherConfig {
         let (learned, validation) = (resized(&learned), resized(validation));
         let device = device::chosen();
         let mut scales = Vec::new();
-        let (mut growth, mut trained, mut while_training) = (0, 0, 0);
+        let (mut growth, mut trained, mut largest, mut while_training) = (0, 0, 0, 0);
         for teacher in &self.teachers {
             let network = teacher.students().map_err(|error| TrainError::Setting {
                 setting: "teachers",
@@ -113,6 +113,7 @@ impl StudentTeacherConfig {
             let kept = if watched.is_empty() { 0 } else { 2 * students };
             while_training = while_training.max(kept + students);
             trained += networks.weight_bytes();
+            largest = largest.max(networks.weight_bytes());
             if let ScaleTeacher::Backbone { teacher, .. } = teacher {
                 let image = learned.image(0)?;
                 let maps = teacher.maps(&image, settings.border);
@@ -126,9 +127,9 @@ impl StudentTeacherConfig {
                 seconds: (step.mul_f64(steps as f64 + aside) + beside).as_secs_f64(),
             });
         }
-        // A model's weights are twice in memory, besides those of the networks, when it is written; of several scales, all but
-        // one are there beside the trial's.
-        growth += while_training + 2 * trained + trained * (scales.len() - 1) / scales.len();
+        // A model's weights are twice in memory, besides those of the networks, when it is written: of several scales, those of all
+        // but one take what training has freed, and are there themselves beside the trial's.
+        growth += while_training + 2 * largest + trained * (scales.len() - 1) / scales.len();
         Ok(Plan {
             training_images: learned.len(),
             watched_images: watched.len(),
