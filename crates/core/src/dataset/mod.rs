@@ -102,7 +102,7 @@ pub enum DatasetError {
         source: io::Error,
     },
     /// A folder that should hold images has none.
-    #[error("{} holds no images (PNG, JPEG, BMP, TIFF, WebP): put the good images there", path.display())]
+    #[error("{} holds no images (PNG, JPEG, BMP, TIFF, WebP): put images there", path.display())]
     NoImages {
         /// The folder.
         path: PathBuf,
