@@ -22,9 +22,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def blob(random, size, radius):
-    """A soft-edged mask of a random shape, 0 to 1, and where it is defective."""
+    """A soft-edged mask of a random shape, 0 to 1."""
     height, width = size
-    # Inside the part's usual place: the middle four fifths.
+    # Where the part usually is.
     row, column = (random.uniform(0.15, 0.85) * side for side in size)
     angle, stretch = random.uniform(0, np.pi), random.uniform(0.5, 1)
     rows, columns = np.mgrid[:height, :width]

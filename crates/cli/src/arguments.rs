@@ -494,7 +494,7 @@ pub struct TeacherTrain {
     pub out: PathBuf,
 
     /// Learn from a pretrained network: ResNet-18 or SqueezeNet 1.1, a .safetensors or .pth file with torchvision's
-    /// names; without it, metric learning alone
+    /// names (ResNet-18 with timm's, too); without it, metric learning alone
     #[arg(long, value_name = "WEIGHTS", help_heading = "Distillation")]
     pub backbone: Option<PathBuf>,
     /// What to learn of it
@@ -652,7 +652,7 @@ pub struct Info {
 
 #[derive(Debug, Args)]
 pub struct Backbone {
-    /// ResNet-18 or SqueezeNet 1.1: a .safetensors or .pth file with torchvision's names (or timm's)
+    /// ResNet-18 or SqueezeNet 1.1: a .safetensors or .pth file with torchvision's names (ResNet-18 with timm's, too)
     pub weights: PathBuf,
     /// An image of 224×224 pixels, or of any size with --resize
     pub image: PathBuf,

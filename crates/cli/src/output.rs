@@ -60,12 +60,8 @@ pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
     let Some(target) = target.filter(|target| !is_stdout(target)) else {
         return Ok(());
     };
-    let mut first = [0u8; 1];
     if target.is_file() {
-        let read = std::fs::File::open(target)
-            .and_then(|mut file| file.read(&mut first))
-            .with_context(|| format!("cannot read {}", target.display()))?;
-        if read == 1 && first[0] != b'{' {
+        if begins_otherwise(target, b"{")? {
             let text = format!(
                 "--json would replace {}, which is no JSON file: give another name, or put --json last",
                 target.display()
@@ -206,17 +202,20 @@ pub fn check_alike(
     beginning: &[u8],
     named: &str,
 ) -> anyhow::Result<()> {
-    if target.is_file() {
-        let mut found = Vec::new();
-        std::fs::File::open(target)
-            .and_then(|file| file.take(beginning.len() as u64).read_to_end(&mut found))
-            .with_context(|| format!("cannot read {}", target.display()))?;
-        if !found.is_empty() && found != beginning {
-            let target = target.display();
-            let text =
-                format!("{option} would replace {target}, which is no {named}: give another name");
-            return Err(Usage(text).into());
-        }
+    if target.is_file() && begins_otherwise(target, beginning)? {
+        let target = target.display();
+        let text =
+            format!("{option} would replace {target}, which is no {named}: give another name");
+        return Err(Usage(text).into());
     }
     check_writable(target)
+}
+
+/// Whether a file that is not empty begins with something else.
+fn begins_otherwise(path: &Path, beginning: &[u8]) -> anyhow::Result<bool> {
+    let mut found = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(beginning.len() as u64).read_to_end(&mut found))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(!found.is_empty() && found != beginning)
 }

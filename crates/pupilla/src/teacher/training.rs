@@ -31,7 +31,8 @@ use crate::weight_file::FileHeader;
 /// Batches behind the mean and deviation of the distillation's targets.
 const TARGET_BATCHES: u64 = 16;
 
-/// A loss that is so many times as far from 0 as where it began has nothing to do with the images any more.
+/// A loss that ends at so many times of where it began has nothing to do with the images any more; by its distance from 0, because a signed
+/// compactness loss begins below it.
 const GONE_ASTRAY: f64 = 10.0;
 
 /// Descriptors whose dimensions correlate as much as this are one number, whatever the loss says.
@@ -148,10 +149,13 @@ pub fn train(
         }
     }
     observer.finish();
-    if let Some(losses) = gone_astray(&state.history) {
+    let last = mean_of_last_tenth(&state.history);
+    if let Some(first) = state.history.first()
+        && last > GONE_ASTRAY * first.total.abs()
+    {
         observer.warn(&format!(
-            "the loss rose from {:.4} to {:.4}: this teacher is of no use, lower the learning rate (now {})",
-            state.history[0].total, losses.total, config.learning_rate
+            "the loss rose from {:.4} to {last:.4}: this teacher is of no use, lower the learning rate (now {})",
+            first.total, config.learning_rate
         ));
     }
     let steps = state.history.len();
@@ -173,12 +177,6 @@ pub fn train(
         },
         (error, _) => error,
     })
-}
-
-/// The first step whose loss was out of all proportion to that of the first one, if there is any. A signed compactness loss begins below 0.
-fn gone_astray(history: &[StepLosses]) -> Option<&StepLosses> {
-    let limit = GONE_ASTRAY * history.first()?.total.abs();
-    history.iter().find(|losses| losses.total > limit)
 }
 
 /// Which of so many images are held out, and which are trained on.
