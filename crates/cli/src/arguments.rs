@@ -117,11 +117,12 @@ pub struct Train {
     /// How to train: quickly on random windows, or exactly as published (days on a CPU) [default: quick]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
-    /// Optimiser steps for each scale (quick preset) or of a network [default: 1500; anogan 800]; with the same number and the
+    /// Optimiser steps for each scale (quick preset) or of a network [default: 500; networks 1500, anogan 800]; with the same number and the
     /// same --threads a run repeats to the byte
     #[arg(long, conflicts_with = "budget")]
     pub steps: Option<NonZeroUsize>,
-    /// Time for training, once the images are read, as 90s, 10m or 1h (quick preset, and networks)
+    /// The longest time for training, once the images are read, as 90s, 10m or 1h (quick preset, and networks). Students trained by
+    /// muon take no more than the default steps of it: more find fewer defects
     #[arg(long)]
     pub budget: Option<Budget>,
     /// Passes over the images (paper preset) [default: 100]

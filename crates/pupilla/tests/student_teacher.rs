@@ -9,7 +9,8 @@ use pupilla::receptive_field::ReceptiveField;
 use pupilla::sampling::Sampling;
 use pupilla::score::Scoring;
 use pupilla::student_teacher::{
-    Length, Paper, Quick, ScaleTeacher, Settings, StudentTeacher, StudentTeacherConfig, Training,
+    Length, Paper, QUICK_STEPS, Quick, ScaleTeacher, Settings, StudentTeacher,
+    StudentTeacherConfig, Training,
 };
 use pupilla::teacher::{Provenance, Teacher, TeacherConfig};
 use pupilla_core::detector::{Detector, Fit};
@@ -559,6 +560,24 @@ fn a_budget_that_is_over_before_training_is_refused() {
         Err(TrainError::BudgetTooSmall { missing_seconds }) => assert!(missing_seconds >= 1),
         other => panic!("{:?}", other.err()),
     }
+}
+
+#[test]
+fn of_a_long_budget_only_what_helps_is_spent() {
+    let all = images(4, 40, 40);
+    let steps = |optimizer| {
+        let mut config = config(ReceptiveField::P33, 1);
+        let Training::Quick(quick) = &mut config.settings.training else {
+            unreachable!()
+        };
+        quick.length = Length::Budget(1_000_000);
+        quick.optimizer = optimizer;
+        let plan = config.plan(&all, &all).unwrap();
+        assert_eq!(plan.budget_seconds, Some(1_000_000));
+        plan.scales[0].steps
+    };
+    assert_eq!(steps(Optimizer::Muon), QUICK_STEPS);
+    assert!(steps(Optimizer::Adam) > 10 * QUICK_STEPS);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(crate) mod tiles;
 mod training;
 mod watch;
 
-pub use config::{Length, Paper, Quick, Settings, StudentTeacherConfig, Training};
+pub use config::{Length, Paper, QUICK_STEPS, Quick, Settings, StudentTeacherConfig, Training};
 pub use detector::StudentTeacher;
 pub use from_files::fit_files;
 pub use memory::bytes_beside;

@@ -358,7 +358,7 @@ impl<'a> Class<'a> {
                     deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(seconds));
                 let each = self.median_step(&batch, stride, quick.learning_rate)?;
                 let left = deadline.saturating_duration_since(Instant::now());
-                steps_within(quick, watched.len(), left, each)?
+                steps_within(quick, watched.len(), left, each)?.min(quick.most_budgeted_steps())
             }
         };
         let mut watch = match watched.len() {
