@@ -6,7 +6,7 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -205,46 +205,93 @@ pub(crate) fn write_with_bytes(
         source: std::io::Error::other(error),
     };
     let manifest = serde_json::to_string(manifest).map_err(|error| failed(error.to_string()))?;
-    let stored: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = tensors
-        .into_iter()
-        .map(|tensor| {
-            let (dtype, bytes) = match tensor.precision {
-                Precision::Full => (
-                    Dtype::F32,
-                    tensor
-                        .values
-                        .iter()
-                        .flat_map(|value| value.to_le_bytes())
-                        .collect(),
-                ),
-                Precision::Half => (
-                    Dtype::F16,
-                    tensor
-                        .values
-                        .iter()
-                        .flat_map(|&value| f16::from_f32(value).to_le_bytes())
-                        .collect(),
-                ),
-            };
-            (tensor.name, tensor.shape, dtype, bytes)
-        })
-        .collect();
-    let mut views = Vec::with_capacity(stored.len());
-    for (name, shape, dtype, bytes) in &stored {
-        let view = TensorView::new(*dtype, shape.clone(), bytes)
-            .map_err(|error| failed(error.to_string()))?;
-        views.push((name.as_str(), view));
-    }
-    for blob in blobs {
-        let view = TensorView::new(Dtype::U8, vec![blob.bytes.len()], &blob.bytes)
-            .map_err(|error| failed(error.to_string()))?;
-        views.push((blob.name.as_str(), view));
-    }
+    let mut parts: Vec<Part<'_>> = tensors.into_iter().map(Part::Numbers).collect();
+    parts.extend(blobs.iter().map(Part::Bytes));
+    // The order of the safetensors crate: readers find numbers aligned.
+    parts.sort_by(|one, other| {
+        let order = other.dtype().cmp(&one.dtype());
+        order.then_with(|| one.name().cmp(other.name()))
+    });
+    let mut end = 0;
+    let infos = parts.iter().map(|part| {
+        let start = end;
+        end += part.byte_length();
+        let info = TensorInfo {
+            dtype: part.dtype(),
+            shape: part.shape(),
+            data_offsets: (start, end),
+        };
+        (part.name().to_string(), info)
+    });
+    let infos = infos.collect();
     // One key alone: a map of several would come out in any order.
     let metadata = HashMap::from([(MANIFEST_KEY.to_string(), manifest)]);
-    let bytes =
-        safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
-    atomic_file::write(path, |file| file.write_all(&bytes))
+    let header = Metadata::new(Some(metadata), infos).map_err(|error| failed(error.to_string()))?;
+    let mut header = serde_json::to_vec(&header).map_err(|error| failed(error.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    // Part by part: a checkpoint is larger than what a training step needs, and its numbers are in memory once already.
+    atomic_file::write(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        parts.into_iter().try_for_each(|part| part.write(file))
+    })
+}
+
+/// One entry of a file that is written.
+enum Part<'a> {
+    Numbers(NamedTensor),
+    Bytes(&'a NamedBytes),
+}
+
+impl Part<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Numbers(tensor) => &tensor.name,
+            Self::Bytes(blob) => &blob.name,
+        }
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::Numbers(tensor) => match tensor.precision {
+                Precision::Full => Dtype::F32,
+                Precision::Half => Dtype::F16,
+            },
+            Self::Bytes(_) => Dtype::U8,
+        }
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Numbers(tensor) => tensor.shape.clone(),
+            Self::Bytes(blob) => vec![blob.bytes.len()],
+        }
+    }
+
+    fn byte_length(&self) -> usize {
+        match self {
+            Self::Numbers(tensor) => match tensor.precision {
+                Precision::Full => 4 * tensor.values.len(),
+                Precision::Half => 2 * tensor.values.len(),
+            },
+            Self::Bytes(blob) => blob.bytes.len(),
+        }
+    }
+
+    fn write(self, file: &mut impl Write) -> std::io::Result<()> {
+        match self {
+            Self::Numbers(tensor) => {
+                tensor
+                    .values
+                    .iter()
+                    .try_for_each(|value| match tensor.precision {
+                        Precision::Full => file.write_all(&value.to_le_bytes()),
+                        Precision::Half => file.write_all(&f16::from_f32(*value).to_le_bytes()),
+                    })
+            }
+            Self::Bytes(blob) => file.write_all(&blob.bytes),
+        }
+    }
 }
 
 /// Numbers and bytes in the order in which they were asked for.
@@ -435,5 +482,74 @@ fn numbers(view: &TensorView<'_>) -> Option<Vec<f32>> {
             Some(halves.to_f32_vec())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_those_of_the_safetensors_crate() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("some.safetensors");
+        let tensor = |name: &str, shape: &[usize], precision| NamedTensor {
+            name: name.to_string(),
+            shape: shape.to_vec(),
+            values: (0..shape.iter().product())
+                .map(|index: usize| index as f32 / 3.0 - 1.0)
+                .collect(),
+            precision,
+        };
+        let tensors = || {
+            vec![
+                tensor("b.weight", &[2, 3], Precision::Full),
+                tensor("half", &[5], Precision::Half),
+                tensor("a.weight", &[1, 1, 7], Precision::Full),
+                tensor("nothing", &[0, 4], Precision::Full),
+            ]
+        };
+        let blobs = ["z", "optimizer"].map(|name| NamedBytes {
+            name: name.to_string(),
+            bytes: name.as_bytes().to_vec(),
+        });
+        let manifest = serde_json::json!({"kind": "test"});
+        write_with_bytes(&path, &manifest, tensors(), &blobs).unwrap();
+
+        let bytes_of = |tensor: NamedTensor| -> (String, Dtype, Vec<usize>, Vec<u8>) {
+            let (dtype, bytes) = match tensor.precision {
+                Precision::Full => {
+                    let bytes = tensor.values.iter().map(|value| value.to_le_bytes());
+                    (Dtype::F32, bytes.flatten().collect())
+                }
+                Precision::Half => {
+                    let halves = tensor.values.iter().map(|&value| f16::from_f32(value));
+                    let bytes = halves.map(f16::to_le_bytes);
+                    (Dtype::F16, bytes.flatten().collect())
+                }
+            };
+            (tensor.name, dtype, tensor.shape, bytes)
+        };
+        let mut stored: Vec<_> = tensors().into_iter().map(bytes_of).collect();
+        stored.extend(blobs.into_iter().map(|blob| {
+            let length = blob.bytes.len();
+            (blob.name, Dtype::U8, vec![length], blob.bytes)
+        }));
+        let views = stored.iter().map(|(name, dtype, shape, bytes)| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes).unwrap();
+            (name.as_str(), view)
+        });
+        let metadata = HashMap::from([(MANIFEST_KEY.to_string(), manifest.to_string())]);
+        let expected = safetensors::serialize(views, Some(metadata)).unwrap();
+        assert!(std::fs::read(&path).unwrap() == expected);
+
+        // Numbers that do not fill their shape are refused, and nothing is left.
+        let short = NamedTensor {
+            shape: vec![3, 3],
+            ..tensor("short", &[2], Precision::Full)
+        };
+        let nowhere = folder.path().join("other.safetensors");
+        write(&nowhere, &manifest, vec![short]).unwrap_err();
+        assert!(!nowhere.exists());
     }
 }
