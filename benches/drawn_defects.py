@@ -158,6 +158,8 @@ def main():
                     drawn, mask = kind(random, image, photographs, radius)
                     if mask.any() and np.abs(drawn - image)[mask].mean() > 4:
                         break
+                else:
+                    continue
                 for folder, suffix, numbers in (
                     ("test", "", drawn.round().astype(np.uint8)),
                     ("ground_truth", "_mask", mask.astype(np.uint8) * 255),
