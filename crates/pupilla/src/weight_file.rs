@@ -229,6 +229,11 @@ pub(crate) fn write_with_bytes(
     let header = Metadata::new(Some(metadata), infos).map_err(|error| failed(error.to_string()))?;
     let mut header = serde_json::to_vec(&header).map_err(|error| failed(error.to_string()))?;
     header.resize(header.len().next_multiple_of(8), b' ');
+    if header.len() as u64 > MAX_HEADER_BYTES {
+        return Err(failed(
+            "its header is larger than readers accept".to_string(),
+        ));
+    }
     // Part by part: a checkpoint is larger than what a training step needs, and its numbers are in memory once already.
     atomic_file::write(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;

@@ -64,17 +64,6 @@ impl Training {
         }
     }
 
-    /// The seconds of a time budget.
-    pub fn budget(&self) -> Option<u64> {
-        match self {
-            Self::Quick(Quick {
-                length: Length::Budget(seconds),
-                ..
-            }) => Some(*seconds),
-            Self::Quick(_) | Self::Paper(_) => None,
-        }
-    }
-
     /// Whether runs end early.
     pub fn early_stop(&self) -> bool {
         matches!(self, Self::Quick(quick) if quick.early_stop)

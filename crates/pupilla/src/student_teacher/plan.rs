@@ -32,8 +32,8 @@ pub struct Plan {
     pub scales: Vec<ScalePlan>,
     /// Seconds in all, if no run ends early.
     pub seconds: f64,
-    /// Seconds that it may take at most, if there is a budget.
-    pub budget_seconds: Option<u64>,
+    /// Whether there is a budget that reaches for as many steps as are worth taking.
+    pub budget_suffices: bool,
     /// The most bytes that the process will hold: what it held in the trial, and what grows with the images. `None` (JSON
     /// `null`) where the system does not tell.
     pub memory_bytes: Option<u64>,
@@ -137,7 +137,9 @@ impl StudentTeacherConfig {
             watched_images: watched.len(),
             validation_images: validation.len(),
             seconds: scales.iter().map(|scale| scale.seconds).sum(),
-            budget_seconds: settings.training.budget(),
+            budget_suffices: matches!(&settings.training, Training::Quick(quick)
+                if matches!(quick.length, Length::Budget(_))
+                    && scales.iter().all(|scale| scale.steps == quick.most_budgeted_steps())),
             scales,
             memory_bytes: peak_bytes(None).map(|peak| peak + growth as u64),
         })
@@ -164,8 +166,7 @@ impl StudentTeacherConfig {
                 Length::Steps(steps) => Ok(steps),
                 Length::Budget(seconds) => {
                     let share = Duration::from_secs(seconds) / self.teachers.len() as u32;
-                    let steps = steps_within(quick, watched, share.saturating_sub(beside), step)?;
-                    Ok(steps.min(quick.most_budgeted_steps()))
+                    steps_within(quick, watched, share.saturating_sub(beside), step)
                 }
             },
         }

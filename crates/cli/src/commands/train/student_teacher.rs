@@ -7,8 +7,8 @@ use pupilla::prepared_files::PreparedFiles;
 use pupilla::record::Recorded;
 use pupilla::score::Scoring;
 use pupilla::student_teacher::{
-    BackboneTeacher, Length, ModelManifest, Paper, Plan, QUICK_STEPS, Quick, ScalePlan,
-    ScaleTeacher, Settings, StudentTeacher, StudentTeacherConfig, Training,
+    BackboneTeacher, Length, ModelManifest, Paper, Plan, Quick, ScaleTeacher, Settings,
+    StudentTeacher, StudentTeacherConfig, Training,
 };
 use pupilla::teacher::Teacher;
 
@@ -103,8 +103,7 @@ fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
             output::duration(plan.seconds),
         ),
     )?;
-    let enough = |scale: &ScalePlan| scale.steps >= QUICK_STEPS;
-    if plan.budget_seconds.is_some() && plan.scales.iter().all(enough) {
+    if plan.budget_suffices {
         let enough = "the budget reaches for all steps that are worth taking: more come closer to the teacher on defects too \
                       (--steps N takes them)";
         output::line(json, format_args!("{enough}"))?;
