@@ -11,6 +11,7 @@
 //! stands in `docs/students.md`.
 
 use nalgebra::{Cholesky, DMatrix};
+use pupilla_conv::Conv2d;
 use rayon::prelude::*;
 
 use crate::score::Terms;
@@ -193,36 +194,48 @@ impl ResidualMetric {
     }
 
     fn judge(&self, scratch: &mut Scratch, errors: &mut [f32], variances: &mut [f32]) {
-        let channels = self.channels;
         let Scratch {
+            product,
             residuals,
             judged,
             lengths,
         } = scratch;
-        pupilla_conv::inner_products(channels, residuals, &self.whitening, judged);
-        let students = judged.len() / (BLOCK * channels);
+        pupilla_conv::forward(product, residuals, &self.whitening, None, judged);
+        let students = product.height;
         let share = 1.0 / students as f64;
-        let usual = 2.0 * channels as f64;
-        for position in 0..errors.len() {
-            let of =
-                |student: usize| &judged[(student * BLOCK + position) * channels..][..channels];
-            let (mut error, mut variance) = (0.0, 0.0);
-            for channel in 0..channels {
-                let values = (0..students).map(|student| f64::from(of(student)[channel]));
-                let mean = values.clone().sum::<f64>() * share;
-                error += mean * mean;
-                variance += values.map(|value| (value - mean).powi(2)).sum::<f64>() * share;
+        let (mut error, mut variance) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for rows in judged.chunks_exact(students * BLOCK) {
+            let mut mean = [0.0; BLOCK];
+            for row in rows.chunks_exact(BLOCK) {
+                for (mean, value) in mean.iter_mut().zip(row) {
+                    *mean += f64::from(*value);
+                }
             }
+            let mean = mean.map(|sum| sum * share);
+            for (error, mean) in error.iter_mut().zip(&mean) {
+                *error += mean * mean;
+            }
+            for row in rows.chunks_exact(BLOCK) {
+                for ((variance, mean), value) in variance.iter_mut().zip(&mean).zip(row) {
+                    let distance = f64::from(*value) - mean;
+                    *variance += distance * distance;
+                }
+            }
+        }
+        let usual = 2.0 * self.channels as f64;
+        for (position, (one, other)) in errors.iter_mut().zip(variances).enumerate() {
             let spread = 1.0 + lengths[position] / usual;
-            errors[position] = (error / spread) as f32;
-            variances[position] = (variance / spread) as f32;
+            *one = (error[position] / spread) as f32;
+            *other = (variance[position] * share / spread) as f32;
         }
     }
 }
 
 /// What a thread needs for a block of positions.
 struct Scratch {
-    /// Each student's distance from the teacher, `[students · BLOCK, channels]`; behind the last position 0.
+    /// The metric's product with every student's residuals, as a 1×1 convolution.
+    product: Conv2d,
+    /// Each student's distance from the teacher, `[channels, students, BLOCK]`; behind the last position 0.
     residuals: Vec<f32>,
     /// The same in the metric.
     judged: Vec<f32>,
@@ -232,8 +245,10 @@ struct Scratch {
 
 impl Scratch {
     fn new(channels: usize, students: usize) -> Self {
-        let values = vec![0.0; students * BLOCK * channels];
+        let values = vec![0.0; channels * students * BLOCK];
         Self {
+            product: Conv2d::new([1, channels, students, BLOCK], channels, [1, 1])
+                .expect("no size is 0, and as many numbers have just been allocated"),
             residuals: values.clone(),
             judged: values,
             lengths: [0.0; BLOCK],
@@ -251,21 +266,23 @@ impl Scratch {
         if count < BLOCK {
             self.residuals.fill(0.0);
         }
-        let channels = teacher.len() / positions;
         let share = 1.0 / students.len() as f64;
         self.lengths = [0.0; BLOCK];
-        for channel in 0..channels {
-            let plane = |values: &'_ [f32]| channel * positions + start..values.len();
-            for (index, student) in students.iter().enumerate() {
-                let pairs = student[plane(student)].iter().zip(&teacher[plane(teacher)]);
-                for (position, (student, teacher)) in pairs.take(count).enumerate() {
-                    let at = (index * BLOCK + position) * channels + channel;
-                    self.residuals[at] = student - teacher;
+        let rows = self.residuals.chunks_exact_mut(students.len() * BLOCK);
+        for (channel, rows) in rows.enumerate() {
+            let place = channel * positions + start..channel * positions + start + count;
+            let teacher = &teacher[place.clone()];
+            let mut sums = [0.0; BLOCK];
+            for (row, student) in rows.chunks_exact_mut(BLOCK).zip(students) {
+                let student = &student[place.clone()];
+                for ((residual, student), teacher) in row.iter_mut().zip(student).zip(teacher) {
+                    *residual = student - teacher;
+                }
+                for (sum, student) in sums.iter_mut().zip(student) {
+                    *sum += f64::from(*student);
                 }
             }
-            for (position, length) in self.lengths[..count].iter_mut().enumerate() {
-                let at = channel * positions + start + position;
-                let sum: f64 = students.iter().map(|student| f64::from(student[at])).sum();
+            for (length, sum) in self.lengths.iter_mut().zip(sums) {
                 *length += (sum * share).powi(2);
             }
         }
