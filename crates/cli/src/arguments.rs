@@ -108,7 +108,8 @@ pub struct Train {
     /// ssim-ae, vae, anogan)
     #[arg(long)]
     pub dry_run: bool,
-    /// Patch sizes to look at, each with a teacher and students of its own: of 17, 33, 65; one for other detectors [default: 33]
+    /// Patch sizes to look at, each with a teacher and students of its own: of 17, 33, 65; one for other detectors [default: 33,65, or those of
+    /// --teacher; 33 with a --budget below 5m, with --teacher-backbone and for other detectors]
     #[arg(long, value_delimiter = ',')]
     pub scales: Option<Vec<ReceptiveField>>,
     /// Number of students for each scale [default: 3]
@@ -684,7 +685,8 @@ pub struct Compare {
     /// Which detectors, in the order of the table, by their names at `train --detector` [default: all]
     #[arg(long, value_delimiter = ',')]
     pub detectors: Vec<DetectorKind>,
-    /// Patch sizes of student-teacher, measured each by itself and together [default: 33; for several data sets 17,33,65]
+    /// Patch sizes of student-teacher, measured each by itself and together [default: 33,65, with a --budget
+    /// below 5m 33; for several data sets 17,33,65]
     #[arg(long, value_delimiter = ',')]
     pub scales: Vec<ReceptiveField>,
     /// Time for the training of each network, as 10m [default: the number of steps of `pupilla train`]

@@ -371,6 +371,8 @@ fn ctrl_c_stops_and_the_run_goes_on_later() {
             text(&out),
             "--resize",
             "none",
+            "--scales",
+            "33",
         ])
         .args(["--steps", "1000000", "--progress", "json"])
         .stderr(Stdio::piped())

@@ -76,7 +76,16 @@ pub fn dataset() -> (TempDir, PathBuf) {
 }
 
 /// Arguments that train in a moment.
-pub const SHORT: [&str; 6] = ["--resize", "none", "--steps", "12", "--students", "2"];
+pub const SHORT: [&str; 8] = [
+    "--resize",
+    "none",
+    "--scales",
+    "33",
+    "--steps",
+    "12",
+    "--students",
+    "2",
+];
 
 /// A trained model, made once for all tests.
 pub fn model() -> &'static Path {

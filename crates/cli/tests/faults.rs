@@ -15,7 +15,16 @@ use crate::data::{
 /// Arguments of a training run that takes a moment: 12 steps of one student, a model of 13 MB.
 fn training(parts: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     let words = ["train", text(parts), "--out", text(out)];
-    let short = ["--resize", "none", "--steps", "12", "--students", "1"];
+    let short = [
+        "--resize",
+        "none",
+        "--scales",
+        "33",
+        "--steps",
+        "12",
+        "--students",
+        "1",
+    ];
     let same = ["--threads", "1"];
     let all = words.iter().chain(&short).chain(&same).chain(more);
     all.map(|word| (*word).to_string()).collect()

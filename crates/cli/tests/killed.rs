@@ -92,6 +92,8 @@ fn training() {
         text(&parts),
         "--resize",
         "none",
+        "--scales",
+        "33",
         "--steps",
         "12",
         "--students",

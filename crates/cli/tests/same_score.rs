@@ -97,7 +97,7 @@ fn every_way_to_a_score_gives_the_same_bits() {
     for (kind, options) in [
         (
             DetectorKind::StudentTeacher,
-            &["--steps", "6", "--students", "2"][..],
+            &["--scales", "33", "--steps", "6", "--students", "2"][..],
         ),
         (DetectorKind::MemoryBank, &["--coreset", "0.05"]),
     ] {

@@ -122,6 +122,20 @@ fn a_dry_run_says_what_training_takes_and_writes_nothing() {
     assert_eq!(plan["validation_images"], 1);
     assert_eq!(listing(folder.path()), before);
     assert_failure(&run(&["train", text(&parts)]), 2, &["--out"]);
+
+    // Patch sizes of 33 and 65 unless others are asked for.
+    let words = ["train", text(&parts), "--dry-run", "--json", "--steps", "1"];
+    let usual = |resize| run(&[&words[..], &["--students", "1", "--resize", resize]].concat());
+    let output = usual("70");
+    assert_success(&output);
+    let plan: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let scales = plan["scales"].as_array().unwrap();
+    let fields: Vec<_> = scales
+        .iter()
+        .map(|scale| &scale["receptive_field"])
+        .collect();
+    assert_eq!(fields, [33, 65]);
+    assert_failure(&usual("none"), 1, &["40×40", "65", "a smaller scale"]);
 }
 
 #[test]
@@ -210,6 +224,8 @@ fn a_plain_folder_trains_and_tells_what_it_did() {
         text(&out),
         "--resize",
         "keep:36",
+        "--scales",
+        "33",
         "--steps",
         "2",
         "--seed",
@@ -242,7 +258,7 @@ fn a_plain_folder_trains_and_tells_what_it_did() {
     // Errors are judged as published where the published procedure is asked for, unless it is said otherwise.
     let scoring = |more: &[&str]| {
         let mut arguments = vec!["train", text(&images), "--out", text(&out), "--json"];
-        arguments.extend(["--resize", "keep:36", "--students", "1"]);
+        arguments.extend(["--resize", "keep:36", "--scales", "33", "--students", "1"]);
         arguments.extend(more);
         let output = run(&arguments);
         assert_success(&output);
@@ -309,6 +325,17 @@ fn a_teacher_of_ones_own_trains_students() {
     ]);
     assert_success(&output);
     assert_eq!(stdout(&output).lines().count(), 3);
+
+    // Without patch sizes, the teachers' own.
+    let words = ["train", text(&images), "--out", text(&out), "--json"];
+    let options = ["--resize", "none", "--steps", "1", "--students", "1"];
+    let given = ["--teacher", text(&teacher)];
+    let output = run(&[&words[..], &options, &given].concat());
+    assert_success(&output);
+    let manifest: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let scales = manifest["scales"].as_array().unwrap();
+    assert_eq!(scales.len(), 1);
+    assert_eq!(scales[0]["network"]["receptive_field"], 17);
 }
 
 /// `teacher train` on the data set's good images with a few options for a short run, and more.

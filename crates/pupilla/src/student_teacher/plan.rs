@@ -129,9 +129,13 @@ impl StudentTeacherConfig {
                 seconds: (step.mul_f64(steps as f64 + aside) + beside).as_secs_f64(),
             });
         }
-        // A model's weights are twice in memory, besides those of the networks, when it is written: of several scales, those of all
-        // but one take what training has freed, and are there themselves beside the trial's.
-        growth += while_training + 2 * largest + trained * (scales.len() - 1) / scales.len();
+        // What is written is in memory once more, a checkpoint's optimisers with it. Of several scales it takes what the largest one's
+        // maps have freed, but the networks of all others are there beside the trial's.
+        growth += while_training
+            + match scales.len() {
+                1 => 2 * largest,
+                several => trained * (several - 1) / several,
+            };
         Ok(Plan {
             training_images: learned.len(),
             watched_images: watched.len(),

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use pupilla::detector_kind::DetectorKind;
 use pupilla::device::DeviceChoice;
 use pupilla::network_detectors::{self, NetworkDetectorConfig};
+use pupilla::receptive_field::ReceptiveField;
 use pupilla_core::comparison::{self, Comparison, Failure, Figures, Tested};
 use pupilla_core::dataset::categories;
 use pupilla_core::evaluation::Evaluation;
@@ -20,6 +21,7 @@ use pupilla_core::observer::Observer;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::Compare;
+use crate::commands::train::usual_scales;
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
@@ -165,8 +167,8 @@ fn jobs(compare: &Compare, device: DeviceChoice, folders: &[PathBuf]) -> anyhow:
     let several = folders.len() > 1;
     let scales = match &compare.scales[..] {
         [] if several => vec![17, 33, 65],
-        [] => vec![33],
-        given => given.iter().map(|field| field.side()).collect(),
+        [] => sides(&usual_scales(compare.budget)),
+        given => sides(given),
     };
     let mut jobs = Vec::new();
     for folder in folders {
@@ -456,6 +458,10 @@ fn text(path: &Path) -> anyhow::Result<String> {
         .to_str()
         .with_context(|| format!("{} is not valid UTF-8: rename it", path.display()))?;
     Ok(text.to_string())
+}
+
+fn sides(fields: &[ReceptiveField]) -> Vec<usize> {
+    fields.iter().map(|field| field.side()).collect()
 }
 
 fn join(scales: &[usize]) -> String {

@@ -6,13 +6,14 @@ use anyhow::{Context, bail};
 use pupilla::feature_detectors::{
     Describer, FeatureDetectorConfig, FeatureManifest, FittedManifest, Method,
 };
+use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::BackboneTeacher;
 use pupilla::teacher::Teacher;
 
 use crate::arguments::{FeatureOptions, Train};
 use crate::output::{self, Usage};
 
-use super::{scales, take, wanted_rates};
+use super::{take, wanted_rates};
 
 /// The detector to be fitted, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<FeatureDetectorConfig> {
@@ -93,7 +94,8 @@ fn describer(train: &Train) -> anyhow::Result<Describer> {
         let teacher = BackboneTeacher::load(weights, train.backbone_outputs.clone(), zoom)?;
         return Ok(Describer::Backbone(teacher));
     }
-    let [field] = scales(train)[..] else {
+    let given = train.scales.as_deref();
+    let [field] = given.unwrap_or(&[ReceptiveField::P33])[..] else {
         let text = format!(
             "--detector {} looks at one patch size: give one of --scales",
             train.detector

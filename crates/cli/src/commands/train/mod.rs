@@ -16,7 +16,6 @@ use pupilla::manifest::Manifest;
 use pupilla::model::Model;
 use pupilla::network_detectors::NetworkDetectorConfig;
 use pupilla::prepared_files::PreparedFiles;
-use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::StudentTeacherConfig;
 use pupilla_core::calibration::WantedRates;
 use pupilla_core::dataset::Dataset;
@@ -25,6 +24,8 @@ use serde::Serialize;
 use crate::arguments::Train;
 use crate::output::{self, Weights};
 use crate::progress::Progress;
+
+pub use student_teacher::usual_scales;
 
 /// A detector to be trained, its settings checked.
 enum Config {
@@ -123,11 +124,6 @@ fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
         output::json(target, &manifest)?;
     }
     Ok(())
-}
-
-fn scales(train: &Train) -> Vec<ReceptiveField> {
-    let given = train.scales.clone();
-    given.unwrap_or_else(|| vec![ReceptiveField::P33])
 }
 
 /// Beside the model, so that they are on the same disk.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use pupilla::prepared_files::PreparedFiles;
+use pupilla::receptive_field::ReceptiveField;
 use pupilla::record::Recorded;
 use pupilla::score::Scoring;
 use pupilla::student_teacher::{
@@ -12,11 +13,11 @@ use pupilla::student_teacher::{
 };
 use pupilla::teacher::Teacher;
 
-use crate::arguments::{Preset, Train};
+use crate::arguments::{Budget, Preset, Train};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
-use super::{begins, checkpoints, scales, wanted_rates};
+use super::{begins, checkpoints, wanted_rates};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
@@ -169,9 +170,21 @@ fn training(train: &Train) -> anyhow::Result<Training> {
     }
 }
 
+/// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each looks at many images before and behind
+/// its steps. Two minutes do not suffice for two scales on two cores (`docs/performance.md`).
+const LEAST_FOR_TWO_SCALES: u64 = 300;
+
+/// Patch sizes of built-in teachers unless others are asked for. Two find more than one on both real sets (`docs/students.md`);
+/// the third takes longer than both and adds little.
+pub fn usual_scales(budget: Option<Budget>) -> Vec<ReceptiveField> {
+    match budget {
+        Some(Budget(seconds)) if seconds < LEAST_FOR_TWO_SCALES => vec![ReceptiveField::P33],
+        _ => vec![ReceptiveField::P33, ReceptiveField::P65],
+    }
+}
+
 /// The teacher of each scale: the pretrained network, or from the files given, else built in.
 fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
-    let scales = scales(train);
     if let Some(weights) = &train.teacher_backbone {
         let zoom = usize::from(train.backbone_zoom.unwrap_or(1));
         let teacher = BackboneTeacher::load(weights, train.backbone_outputs.clone(), zoom)?;
@@ -179,13 +192,17 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
             field,
             teacher: teacher.clone(),
         };
+        // More were not measured with a pretrained network's features (`docs/results.md`).
+        let scales = train.scales.as_deref();
+        let scales = scales.unwrap_or(&[ReceptiveField::P33]);
         return Ok(scales.iter().map(of_scale).collect());
     }
     let mut given = Vec::new();
     for path in &train.teachers {
         let teacher = Teacher::load(path)?;
         let field = teacher.receptive_field();
-        if !scales.contains(&field) {
+        let scales = train.scales.as_ref();
+        if scales.is_some_and(|scales| !scales.contains(&field)) {
             bail!(
                 "{} is a teacher for p = {field}, which is not among the scales: add it to --scales",
                 path.display()
@@ -199,6 +216,11 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
         }
         given.push(teacher);
     }
+    let scales = match &train.scales {
+        Some(scales) => scales.clone(),
+        None if given.is_empty() => usual_scales(train.budget),
+        None => given.iter().map(Teacher::receptive_field).collect(),
+    };
     scales
         .iter()
         .map(|&field| {
@@ -211,4 +233,16 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_budget_goes_to_one_scale() {
+        let of = |seconds: Option<u64>| usual_scales(seconds.map(Budget)).len();
+        assert_eq!([of(Some(120)), of(Some(299))], [1, 1]);
+        assert_eq!([of(Some(300)), of(Some(3600)), of(None)], [2, 2, 2]);
+    }
 }
