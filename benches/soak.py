@@ -56,7 +56,7 @@ def main():
         folder = pathlib.Path(folder)
         run = lambda *words: subprocess.run([options.program, *map(str, words)], check=True, capture_output=True, text=True).stdout
         model = folder / "soak.pupilla"
-        run("train", options.data, "--resize", 64, "--steps", 40, "--students", 2, "--out", model)
+        run("train", options.data, "--resize", 64, "--scales", 33, "--steps", 40, "--students", 2, "--out", model)
         originals = sorted((options.data / "test").glob("*/*.png"))
         images = folder / "images"
         images.mkdir()

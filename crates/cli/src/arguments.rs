@@ -686,7 +686,7 @@ pub struct Compare {
     #[arg(long, value_delimiter = ',')]
     pub detectors: Vec<DetectorKind>,
     /// Patch sizes of student-teacher, measured each by itself and together [default: 33,65, with a --budget
-    /// below 5m 33; for several data sets 17,33,65]
+    /// below 5m 33; for several data sets without one 17,33,65]
     #[arg(long, value_delimiter = ',')]
     pub scales: Vec<ReceptiveField>,
     /// Time for the training of each network, as 10m [default: the number of steps of `pupilla train`]

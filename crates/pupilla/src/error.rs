@@ -153,7 +153,7 @@ impl From<WeightFileError> for TrainError {
 #[non_exhaustive]
 pub enum ScoreError {
     /// After resizing, the image is smaller than a patch.
-    #[error("{width}×{height} pixels (after resizing) are smaller than the receptive field of {needed}: use a larger image, another --resize, or a smaller scale", needed = field.side())]
+    #[error("{width}×{height} pixels (after resizing) are smaller than the receptive field of {needed}: use a larger image, another --resize, or a smaller scale (--scales)", needed = field.side())]
     TooSmall {
         /// Width after resizing.
         width: usize,

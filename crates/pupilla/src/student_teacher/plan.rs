@@ -129,13 +129,17 @@ impl StudentTeacherConfig {
                 seconds: (step.mul_f64(steps as f64 + aside) + beside).as_secs_f64(),
             });
         }
-        // What is written is in memory once more, a checkpoint's optimisers with it. Of several scales it takes what the largest one's
-        // maps have freed, but the networks of all others are there beside the trial's.
-        growth += while_training
-            + match scales.len() {
-                1 => 2 * largest,
-                several => trained * (several - 1) / several,
-            };
+        // Of several scales, the networks of all but one are there beside the trial's. What is written, a checkpoint's optimisers with it,
+        // is in memory once more, and fits what p = 17's maps have freed: without pooling they are the largest of all.
+        let written = if scales
+            .iter()
+            .any(|scale| scale.receptive_field == ReceptiveField::P17)
+        {
+            0
+        } else {
+            2 * largest
+        };
+        growth += while_training + written + trained * (scales.len() - 1) / scales.len();
         Ok(Plan {
             training_images: learned.len(),
             watched_images: watched.len(),

@@ -166,7 +166,7 @@ fn jobs(compare: &Compare, device: DeviceChoice, folders: &[PathBuf]) -> anyhow:
     check_belonging(compare, &detectors)?;
     let several = folders.len() > 1;
     let scales = match &compare.scales[..] {
-        [] if several => vec![17, 33, 65],
+        [] if several && compare.budget.is_none() => vec![17, 33, 65],
         [] => sides(&usual_scales(compare.budget)),
         given => sides(given),
     };
