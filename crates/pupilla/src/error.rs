@@ -111,7 +111,7 @@ pub enum TrainError {
     },
     /// The time budget is over before training can begin in earnest.
     #[error(
-        "the budget is too small: about {missing_seconds} s more are needed for even a rough model; raise --budget, or set --steps"
+        "the budget is too small: about {missing_seconds} s more are needed for even a rough model; raise --budget, take fewer --scales, or set --steps"
     )]
     BudgetTooSmall {
         /// By how much.
