@@ -87,6 +87,13 @@ pub const SHORT: [&str; 8] = [
     "2",
 ];
 
+/// The same with one student.
+pub const SHORT_ALONE: [&str; 8] = {
+    let mut words = SHORT;
+    words[7] = "1";
+    words
+};
+
 /// A trained model, made once for all tests.
 pub fn model() -> &'static Path {
     static MODEL: OnceLock<(TempDir, PathBuf)> = OnceLock::new();

@@ -9,24 +9,15 @@ use std::time::{Duration, Instant};
 use pupilla_core::map_file;
 
 use crate::data::{
-    assert_failure, assert_success, dataset, good, listing, model, run, stderr, stdout, text,
+    SHORT_ALONE, assert_failure, assert_success, dataset, good, listing, model, run, stderr,
+    stdout, text,
 };
 
 /// Arguments of a training run that takes a moment: 12 steps of one student, a model of 13 MB.
 fn training(parts: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     let words = ["train", text(parts), "--out", text(out)];
-    let short = [
-        "--resize",
-        "none",
-        "--scales",
-        "33",
-        "--steps",
-        "12",
-        "--students",
-        "1",
-    ];
     let same = ["--threads", "1"];
-    let all = words.iter().chain(&short).chain(&same).chain(more);
+    let all = words.iter().chain(&SHORT_ALONE).chain(&same).chain(more);
     all.map(|word| (*word).to_string()).collect()
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::data::{assert_success, dataset, listing, run, stderr, text};
+use crate::data::{SHORT_ALONE, assert_success, dataset, listing, run, stderr, text};
 
 fn wanted_kills() -> usize {
     match std::env::var("PUPILLA_KILLS") {
@@ -87,18 +87,7 @@ fn kill(folder: &Path, command: &[&str]) -> usize {
 #[test]
 fn training() {
     let (folder, parts) = dataset();
-    let command = [
-        "train",
-        text(&parts),
-        "--resize",
-        "none",
-        "--scales",
-        "33",
-        "--steps",
-        "12",
-        "--students",
-        "1",
-    ];
+    let command = [&["train", text(&parts)], &SHORT_ALONE[..]].concat();
     let resumed = kill(folder.path(), &command);
     eprintln!("{} kills, resumed {resumed} times", wanted_kills());
     assert!(resumed > 0);
