@@ -92,11 +92,11 @@ STEP_PASSES = [
 
 
 class Ours:
-    """One of our example programs, which answers a line with a line of times in milliseconds. Built and started when first asked."""
+    """One of our example programs, which answers a line with a line of times in milliseconds. Built (unless it is) and started when first asked."""
 
-    def __init__(self, package, example, threads, arguments=(), features=()):
+    def __init__(self, package, example, threads, arguments=(), features=(), built=False):
         self.package, self.example, self.threads = package, example, threads
-        self.arguments, self.features = arguments, features
+        self.arguments, self.features, self.built = arguments, features, built
         self.process = None
 
     def start(self):
@@ -116,6 +116,8 @@ class Ours:
         return process
 
     def build(self):
+        if self.built:
+            return
         command = ["cargo", "build", "--release", "--workspace", "--example", self.example]
         command += [word for feature in self.features for word in ("--features", feature)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)

@@ -4,7 +4,8 @@
     python3 -m venv VENV && VENV/bin/pip install torch
     VENV/bin/python benches/peers/gpu.py [--device gpu] [--torch-device cuda] [--peak-tflops 30.3] [--rounds 7] [--json FILE]
 
-Builds what it runs (the examples `training_step` and `inspection` of `pupilla`, in release mode with the feature `gpu`). A step is one student's
+Builds what it runs (the examples `training_step` and `inspection` of `pupilla`, in release mode with the feature `gpu`); with `--built`, on a machine
+without Rust, it runs what was built elsewhere and lies in `target/release/examples` (or `CARGO_TARGET_DIR`'s). A step is one student's
 forward pass, backward pass and Adam: on the grid (four windows), and dense as published (the window of every pixel of an image of
 `--side`). Inspection is a teacher and three students, dense: ours from image to anomaly map, PyTorch's networks alone. Ours computes in `f32`;
 PyTorch is timed in `f32` and, where the card has it, with TF32 in its convolutions, each in the faster of contiguous and channels-last
@@ -124,6 +125,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--fields", default="17,33,65", type=lambda text: [int(field) for field in text.split(",")])
     parser.add_argument("--side", type=int, default=256, help="of the dense images")
+    parser.add_argument("--built", action="store_true", help="build nothing: the examples were built before")
     parser.add_argument("--json", type=Path, help="also write the result there")
     arguments = parser.parse_args()
     device = arguments.torch_device
@@ -137,7 +139,7 @@ def main():
 
     features = [] if arguments.device == "cpu" else ["gpu"]
     ours = {
-        name: peer.Ours("pupilla", name, arguments.threads, [arguments.device], features)
+        name: peer.Ours("pupilla", name, arguments.threads, [arguments.device], features, arguments.built)
         for name in ("training_step", "inspection")
     }
 

@@ -77,7 +77,7 @@ mod workspace;
 use rayon::prelude::*;
 
 pub use activation::leaky_relu_gradient;
-pub use allocation::keep_freed_memory;
+pub use allocation::{keep_freed_memory, zeros};
 pub use fragments::{Fragments, max_pool_fragments, max_pool_fragments_gradient};
 pub use inner_products::inner_products;
 pub use peak::measured_peak;

@@ -1,12 +1,15 @@
 //! The operations that are ours on the processor ([`convolution`](crate::convolution),
 //! [`transposed_convolution`](crate::transposed_convolution), [`channel_moments`](crate::channel_moments)), made of the framework's own: what a GPU computes, and in tests the slow, obvious twin of ours. Gradients come from the parts.
 
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, MaxPoolOptions};
+#[cfg(test)]
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, activation, module};
 
 use crate::transposed_convolution::Transposed;
 
-/// See [`convolution`](crate::convolution::convolution).
+/// See [`convolution`](crate::convolution::convolution). On a GPU [`columns`](crate::columns) takes its place.
+#[cfg(test)]
 pub(crate) fn convolution(
     input: Tensor<4>,
     weight: Tensor<4>,
@@ -41,6 +44,7 @@ pub(crate) fn transposed_convolution(
 }
 
 /// See [`convolution_max_pool`](crate::convolution::convolution_max_pool).
+#[cfg(test)]
 pub(crate) fn convolution_max_pool(
     input: Tensor<4>,
     weight: Tensor<4>,
@@ -50,7 +54,8 @@ pub(crate) fn convolution_max_pool(
     max_pool(convolution(input, weight, bias, 1, slope))
 }
 
-fn max_pool(map: Tensor<4>) -> Tensor<4> {
+/// 2×2 max-pooling with stride 2.
+pub(crate) fn max_pool(map: Tensor<4>) -> Tensor<4> {
     module::max_pool2d(map, MaxPoolOptions::new([2, 2]))
 }
 

@@ -119,7 +119,7 @@ pub(crate) fn convolution(
 ) -> Tensor<4> {
     #[cfg(feature = "gpu")]
     if crate::device::is_gpu(&input.device()) {
-        return crate::composed::convolution(input, weight, bias, stride, slope);
+        return crate::columns::convolution(input, weight, bias, stride, slope);
     }
     Tensor::from_dispatch(<Dispatch as ConvolutionBackend>::patch_convolution(
         input.into_dispatch(),
@@ -140,7 +140,9 @@ pub(crate) fn convolution_max_pool(
 ) -> Tensor<4> {
     #[cfg(feature = "gpu")]
     if crate::device::is_gpu(&input.device()) {
-        return crate::composed::convolution_max_pool(input, weight, bias, slope);
+        return crate::composed::max_pool(crate::columns::convolution(
+            input, weight, bias, 1, slope,
+        ));
     }
     Tensor::from_dispatch(
         <Dispatch as ConvolutionBackend>::patch_convolution_max_pool(
@@ -235,7 +237,7 @@ fn flex_convolution_max_pool(
 ) -> FlexTensor {
     let shape = shape(input, weight, 1);
     let dimensions = pooled_shape(&shape);
-    let mut output = vec![0.0; dimensions.iter().product()];
+    let mut output = pupilla_conv::zeros(dimensions.iter().product());
     let winners = winners.map(|winners| {
         winners.resize(output.len(), 0);
         &mut winners[..]
@@ -277,7 +279,7 @@ impl ConvolutionBackend for Flex {
     ) -> FlexTensor {
         let shape = shape(&input, &weight, stride);
         let dimensions = output_shape(&shape);
-        let mut output = vec![0.0; dimensions.iter().product()];
+        let mut output = pupilla_conv::zeros(dimensions.iter().product());
         with_values(&input, |input| {
             with_values(&weight, |weight| {
                 with_values(&bias, |bias| {
@@ -297,7 +299,7 @@ impl ConvolutionBackend for Flex {
 
     fn patch_max_pool_fragments(input: FlexTensor) -> FlexTensor {
         let (shape, dimensions) = fragments(&input);
-        let mut output = vec![0.0; dimensions.iter().product()];
+        let mut output = pupilla_conv::zeros(dimensions.iter().product());
         with_values(&input, |input| {
             pupilla_conv::max_pool_fragments(&shape, input, &mut output)
         });
@@ -328,7 +330,7 @@ impl ConvolutionGradients for Flex {
         let shape = shape(input, weight, 1);
         let pool = Pool::after(&shape);
         let dimensions = output_shape(&shape);
-        let mut result = vec![0.0; dimensions.iter().product()];
+        let mut result = pupilla_conv::zeros(dimensions.iter().product());
         with_values(&output, |output| {
             with_values(&gradient, |gradient| {
                 pupilla_conv::activated_pool_gradient(
@@ -363,7 +365,7 @@ impl ConvolutionGradients for Flex {
         stride: usize,
     ) -> FlexTensor {
         let shape = shape(input, &weight, stride);
-        let mut result = vec![0.0; shape.batch * shape.in_channels * shape.height * shape.width];
+        let mut result = pupilla_conv::zeros(shape.input_len());
         with_values(&weight, |weight| {
             with_values(&gradient, |gradient| {
                 pupilla_conv::input_gradient(&shape, gradient, weight, &mut result);
@@ -378,7 +380,7 @@ impl ConvolutionGradients for Flex {
     fn max_pool_fragments_gradient(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let (shape, _) = fragments(&input);
         let dimensions: [usize; 4] = input.shape().dims();
-        let mut result = vec![0.0; dimensions.iter().product()];
+        let mut result = pupilla_conv::zeros(dimensions.iter().product());
         with_values(&input, |input| {
             with_values(&gradient, |gradient| {
                 pupilla_conv::max_pool_fragments_gradient(&shape, input, gradient, &mut result);
@@ -395,7 +397,7 @@ impl ConvolutionGradients for Flex {
     ) -> FlexTensor {
         let shape = shape(&input, weight, stride);
         let dimensions: [usize; 4] = weight.shape().dims();
-        let mut result = vec![0.0; dimensions.iter().product()];
+        let mut result = pupilla_conv::zeros(dimensions.iter().product());
         with_values(&input, |input| {
             with_values(&gradient, |gradient| {
                 pupilla_conv::weight_gradient(&shape, input, gradient, &mut result);

@@ -13,6 +13,8 @@ pub mod backbone;
 mod channel_moments;
 pub mod checkpoints;
 #[cfg(any(feature = "gpu", test))]
+mod columns;
+#[cfg(any(feature = "gpu", test))]
 mod composed;
 mod convolution;
 pub mod detector_kind;

@@ -358,7 +358,9 @@ impl<'a> Class<'a> {
                     deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(seconds));
                 let each = self.median_step(&batch, stride, quick.learning_rate)?;
                 let left = deadline.saturating_duration_since(Instant::now());
-                steps_within(quick, watched.len(), left, each)?
+                let within = steps_within(quick, watched.len(), left, each);
+                let earlier = progress.finished.len();
+                affordable(within, earlier, self.field(), observer)?
             }
         };
         let mut watch = match watched.len() {
@@ -646,9 +648,61 @@ pub(super) fn steps_within(
     Ok(steps.min(quick.most_budgeted_steps()))
 }
 
+/// The steps of a scale behind `earlier` ones: whose training is not thrown away because the machine was slower than at the start and has left too
+/// little for the last one.
+fn affordable(
+    within: Result<usize, TrainError>,
+    earlier: usize,
+    field: ReceptiveField,
+    observer: &mut dyn Observer,
+) -> Result<usize, TrainError> {
+    match within {
+        Err(TrainError::BudgetTooSmall { missing_seconds }) if earlier > 0 => {
+            observer.warn(&format!(
+                "the budget lacks about {missing_seconds} s for p={field}: it is trained for {FEWEST_STEPS} steps, the fewest, and takes longer than that"
+            ));
+            Ok(FEWEST_STEPS)
+        }
+        within => within,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_scale_is_trained_whatever_is_left() {
+        #[derive(Default)]
+        struct Warnings(Vec<String>);
+        impl Observer for Warnings {
+            fn warn(&mut self, text: &str) {
+                self.0.push(text.to_string());
+            }
+        }
+        let lacks = || {
+            let [left, each] = [0, 2].map(Duration::from_secs);
+            steps_within(&Quick::default(), 0, left, each)
+        };
+        let field = ReceptiveField::P65;
+        let mut seen = Warnings::default();
+        assert!(matches!(
+            affordable(lacks(), 0, field, &mut seen),
+            Err(TrainError::BudgetTooSmall { .. })
+        ));
+        assert!(seen.0.is_empty());
+        assert_eq!(
+            affordable(lacks(), 1, field, &mut seen).unwrap(),
+            FEWEST_STEPS
+        );
+        assert!(
+            seen.0[0].contains("p=65") && seen.0[0].contains("20 steps"),
+            "{:?}",
+            seen.0
+        );
+        assert_eq!(affordable(Ok(70), 1, field, &mut seen).unwrap(), 70);
+        assert_eq!(seen.0.len(), 1);
+    }
 
     #[test]
     fn a_budget_becomes_whole_steps_or_says_what_it_lacks() {
