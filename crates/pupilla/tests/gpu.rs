@@ -9,9 +9,11 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use pupilla::backbone::{self, BackboneConfig, ResNet18Config, SqueezeNetConfig};
 use pupilla::checkpoints::Checkpoints;
+use pupilla::detector_kind::DetectorKind;
 use pupilla::device::{self, DeviceChoice, DeviceError};
 use pupilla::error::TrainError;
 use pupilla::model::Model;
+use pupilla::network_detectors::{Method, NetworkDetectorConfig};
 use pupilla::patch_network::{PatchNetwork, PatchNetworkConfig};
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::sampling::Sampling;
@@ -39,7 +41,7 @@ fn main() {
         }
         Err(error) => panic!("{error}"),
     }
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 8] = [
         (
             "descriptors_and_gradients_agree",
             descriptors_and_gradients_agree,
@@ -58,6 +60,10 @@ fn main() {
             a_run_goes_on_on_the_other_device,
         ),
         ("teachers_are_trained_alike", teachers_are_trained_alike),
+        (
+            "networks_that_make_images_agree",
+            networks_that_make_images_agree,
+        ),
         ("what_goes_wrong_is_said", what_goes_wrong_is_said),
     ];
     // As the usual harness has it: words choose tests, options are not for this one.
@@ -466,6 +472,35 @@ fn teachers_are_trained_alike() {
         0.01,
         "the teacher's held-out images",
     );
+}
+
+fn networks_that_make_images_agree() {
+    for kind in [
+        DetectorKind::SquaredErrorAutoencoder,
+        DetectorKind::SimilarityAutoencoder,
+        DetectorKind::VariationalAutoencoder,
+        DetectorKind::AnoGan,
+    ] {
+        let mut config = NetworkDetectorConfig::new(kind).unwrap();
+        config.settings.resize = Resize::Square(32);
+        config.settings.training.length = Length::Steps(3);
+        config.settings.training.batch = 2;
+        if let Method::Adversarial { search_steps, .. } = &mut config.settings.method {
+            *search_steps = 3;
+        }
+        let models = on_both(|| {
+            let validation = images(5, 32)[3..].to_vec();
+            config
+                .fit(&images(3, 32), &validation, &mut Silent)
+                .unwrap()
+        });
+        let losses = models.each_ref().map(|model| &model.manifest().losses);
+        for (name, expected) in losses[0] {
+            let what = format!("{kind}, {name}");
+            assert_share(losses[1][name], *expected, 0.01, &what);
+        }
+        assert_handed_over(models.map(Model::from), 32, &kind.to_string());
+    }
 }
 
 fn what_goes_wrong_is_said() {
