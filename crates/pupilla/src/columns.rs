@@ -6,10 +6,10 @@
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Slice, Tensor, activation, module};
 
-/// Numbers of the columns that one product takes: 64 MiB, since adapters may refuse arrays of more than 128.
+/// Numbers of the columns that one product takes, if a row of outputs has no more: 64 MiB, since adapters may refuse arrays of more than 128.
 const PIECE: usize = 1 << 24;
 
-/// Of columns that a backward pass waits for, which all stay; beyond these 2 GiB the framework's convolution takes less memory.
+/// Of the columns of one convolution, which all stay for its backward pass; beyond these 2 GiB the framework's takes less memory.
 const KEPT: usize = 1 << 29;
 
 /// See [`convolution`](crate::convolution::convolution).

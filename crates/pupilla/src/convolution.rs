@@ -6,7 +6,7 @@
 //! pre-activation is never stored. With the pooling in it too, the largest maps of a network are
 //! never written.
 //!
-//! On a GPU all of them are composed of the framework's own operations (`composed`).
+//! On a GPU convolutions are matrix products (`columns`), and the rest is composed of the framework's own operations (`composed`).
 
 use std::sync::Arc;
 

@@ -288,7 +288,7 @@ pub(super) fn learning(training: &Training) -> Learning {
     }
 }
 
-/// A budget that does not reach for so many steps is refused: nothing is learned in fewer.
+/// A budget that does not reach for so many steps is refused: nothing is learned in fewer. A scale behind others takes them all the same.
 const FEWEST_STEPS: usize = 20;
 
 /// The students of one teacher.
@@ -659,7 +659,7 @@ fn affordable(
     match within {
         Err(TrainError::BudgetTooSmall { missing_seconds }) if earlier > 0 => {
             observer.warn(&format!(
-                "the budget lacks about {missing_seconds} s for p={field}: it is trained for {FEWEST_STEPS} steps, the fewest, and takes longer than that"
+                "the budget lacks about {missing_seconds} s for p={field}: it is trained for {FEWEST_STEPS} steps, the fewest, which overruns the budget by that"
             ));
             Ok(FEWEST_STEPS)
         }
