@@ -12,6 +12,10 @@ const PIECE: usize = 1 << 24;
 /// Of the columns of one convolution, which all stay for its backward pass; beyond these 2 GiB the framework's takes less memory.
 const KEPT: usize = 1 << 29;
 
+/// Of the weight's gradients, one for each item of the batch before they are added up: 64 MiB, as above. Only the many small fragments of
+/// dense training exceed it.
+const GRADIENTS: usize = 1 << 24;
+
 /// See [`convolution`](crate::convolution::convolution).
 pub(crate) fn convolution(
     input: Tensor<4>,
@@ -20,7 +24,7 @@ pub(crate) fn convolution(
     stride: usize,
     slope: f32,
 ) -> Tensor<4> {
-    by_pieces(input, weight, bias, stride, slope, [PIECE, KEPT])
+    by_pieces(input, weight, bias, stride, slope, [PIECE, KEPT, GRADIENTS])
 }
 
 fn by_pieces(
@@ -29,18 +33,19 @@ fn by_pieces(
     bias: Tensor<1>,
     stride: usize,
     slope: f32,
-    [piece, kept]: [usize; 2],
+    [piece, kept, gradients]: [usize; 3],
 ) -> Tensor<4> {
     let [batch, in_channels, height, width] = input.dims();
     let [out_channels, _, kernel_height, kernel_width] = weight.dims();
     let rows = (height - kernel_height) / stride + 1;
     let columns = (width - kernel_width) / stride + 1;
-    let of_row = batch * in_channels * kernel_height * kernel_width * columns;
-    let map = if input.is_autodiff() && of_row * rows > kept {
+    let window = in_channels * kernel_height * kernel_width;
+    let of_row = batch * window * columns;
+    let too_much = of_row * rows > kept || batch * out_channels * window > gradients;
+    let map = if input.is_autodiff() && too_much {
         let options = ConvOptions::new([stride, stride], [0, 0], [1, 1], 1);
         module::conv2d(input, weight, Some(bias), options)
     } else {
-        let window = in_channels * kernel_height * kernel_width;
         // Channels vary fastest, as below.
         let weight = weight
             .permute([0, 2, 3, 1])
@@ -138,9 +143,10 @@ mod tests {
             stride in 1usize..4,
             limits in prop_oneof![
                 Just(None),
-                Just(Some([1, KEPT])),
-                Just(Some([300, KEPT])),
-                Just(Some([PIECE, 0])),
+                Just(Some([1, KEPT, GRADIENTS])),
+                Just(Some([300, KEPT, GRADIENTS])),
+                Just(Some([PIECE, 0, GRADIENTS])),
+                Just(Some([PIECE, KEPT, 0])),
             ],
         ) {
             let device = Device::flex();
