@@ -3,18 +3,27 @@
 //! Without tensor cores the framework convolves by a kernel that sums for each output by itself; its matrix product is several times as
 //! fast (`docs/performance.md`). Windows are laid out by slices, of columns first and of rows then, so that gradients come from the parts.
 
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Slice, Tensor, activation, module};
+use burn::tensor::{Slice, Tensor};
 
-/// Numbers of the columns that one product takes, if a row of outputs has no more: 64 MiB, since adapters may refuse arrays of more than 128.
-const PIECE: usize = 1 << 24;
+use crate::composed;
 
-/// Of the columns of one convolution, which all stay for its backward pass; beyond these 2 GiB the framework's takes less memory.
-const KEPT: usize = 1 << 29;
+/// How many numbers an array may have. Beyond the last two the framework's own convolution takes less memory.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// The columns that one product takes, if a row of outputs has no more.
+    piece: usize,
+    /// All columns of one convolution, which stay for its backward pass.
+    kept: usize,
+    /// The weight's gradients, one for each item of the batch before they are added up: many in dense training, whose fragments are items.
+    gradients: usize,
+}
 
-/// Of the weight's gradients, one for each item of the batch before they are added up: 64 MiB, as above. Only the many small fragments of
-/// dense training exceed it.
-const GRADIENTS: usize = 1 << 24;
+/// 64 MiB for an array, since adapters may refuse more than 128, and 2 GiB for what stays.
+const USUAL: Limits = Limits {
+    piece: 1 << 24,
+    kept: 1 << 29,
+    gradients: 1 << 24,
+};
 
 /// See [`convolution`](crate::convolution::convolution).
 pub(crate) fn convolution(
@@ -24,7 +33,7 @@ pub(crate) fn convolution(
     stride: usize,
     slope: f32,
 ) -> Tensor<4> {
-    by_pieces(input, weight, bias, stride, slope, [PIECE, KEPT, GRADIENTS])
+    by_pieces(input, weight, bias, stride, slope, USUAL)
 }
 
 fn by_pieces(
@@ -33,7 +42,7 @@ fn by_pieces(
     bias: Tensor<1>,
     stride: usize,
     slope: f32,
-    [piece, kept, gradients]: [usize; 3],
+    limits: Limits,
 ) -> Tensor<4> {
     let [batch, in_channels, height, width] = input.dims();
     let [out_channels, _, kernel_height, kernel_width] = weight.dims();
@@ -41,41 +50,29 @@ fn by_pieces(
     let columns = (width - kernel_width) / stride + 1;
     let window = in_channels * kernel_height * kernel_width;
     let of_row = batch * window * columns;
-    let too_much = of_row * rows > kept || batch * out_channels * window > gradients;
-    let map = if input.is_autodiff() && too_much {
-        let options = ConvOptions::new([stride, stride], [0, 0], [1, 1], 1);
-        module::conv2d(input, weight, Some(bias), options)
-    } else {
-        // Channels vary fastest, as below.
-        let weight = weight
-            .permute([0, 2, 3, 1])
-            .reshape([1, out_channels, window]);
-        let bias = bias.reshape([1, out_channels, 1]);
-        let most = (piece / of_row).clamp(1, rows);
-        let parts = (0..rows).step_by(most).map(|first| {
-            let rows = most.min(rows - first);
-            let band = (rows - 1) * stride + kernel_height;
-            let part = input
-                .clone()
-                .slice_dim(2, first * stride..first * stride + band);
-            let part = windows(part, 3, [kernel_width, columns], stride);
-            let part = windows(part, 2, [kernel_height, rows], stride);
-            let part = part.reshape([batch, window, rows * columns]);
-            (weight.clone().matmul(part) + bias.clone()).reshape([
-                batch,
-                out_channels,
-                rows,
-                columns,
-            ])
-        });
-        let parts: Vec<_> = parts.collect();
-        Tensor::cat(parts, 2)
-    };
-    if slope == 1.0 {
-        map
-    } else {
-        activation::leaky_relu(map, slope.into())
+    let too_much = of_row * rows > limits.kept || batch * out_channels * window > limits.gradients;
+    if input.is_autodiff() && too_much {
+        return composed::convolution(input, weight, bias, stride, slope);
     }
+    // Channels vary fastest, as below.
+    let weight = weight
+        .permute([0, 2, 3, 1])
+        .reshape([1, out_channels, window]);
+    let bias = bias.reshape([1, out_channels, 1]);
+    let most = (limits.piece / of_row).clamp(1, rows);
+    let parts = (0..rows).step_by(most).map(|first| {
+        let rows = most.min(rows - first);
+        let band = (rows - 1) * stride + kernel_height;
+        let part = input
+            .clone()
+            .slice_dim(2, first * stride..first * stride + band);
+        let part = windows(part, 3, [kernel_width, columns], stride);
+        let part = windows(part, 2, [kernel_height, rows], stride);
+        let part = part.reshape([batch, window, rows * columns]);
+        (weight.clone().matmul(part) + bias.clone()).reshape([batch, out_channels, rows, columns])
+    });
+    let parts: Vec<_> = parts.collect();
+    composed::activated(Tensor::cat(parts, 2), slope)
 }
 
 /// What the windows' first pixels see, then their second ones, and so on along a dimension, one behind the other as channels.
@@ -103,7 +100,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::composed;
 
     type Run<'a> = &'a dyn Fn(Tensor<4>, Tensor<4>, Tensor<1>) -> Tensor<4>;
 
@@ -143,10 +139,10 @@ mod tests {
             stride in 1usize..4,
             limits in prop_oneof![
                 Just(None),
-                Just(Some([1, KEPT, GRADIENTS])),
-                Just(Some([300, KEPT, GRADIENTS])),
-                Just(Some([PIECE, 0, GRADIENTS])),
-                Just(Some([PIECE, KEPT, 0])),
+                Just(Some(Limits { piece: 1, ..USUAL })),
+                Just(Some(Limits { piece: 300, ..USUAL })),
+                Just(Some(Limits { kept: 0, ..USUAL })),
+                Just(Some(Limits { gradients: 0, ..USUAL })),
             ],
         ) {
             let device = Device::flex();

@@ -1,15 +1,12 @@
 //! The operations that are ours on the processor ([`convolution`](crate::convolution),
 //! [`transposed_convolution`](crate::transposed_convolution), [`channel_moments`](crate::channel_moments)), made of the framework's own: what a GPU computes, and in tests the slow, obvious twin of ours. Gradients come from the parts.
 
-#[cfg(test)]
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::ops::{ConvTransposeOptions, MaxPoolOptions};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, activation, module};
 
 use crate::transposed_convolution::Transposed;
 
-/// See [`convolution`](crate::convolution::convolution). On a GPU [`columns`](crate::columns) takes its place.
-#[cfg(test)]
+/// See [`convolution`](crate::convolution::convolution). On a GPU [`columns`](crate::columns) takes its place where memory allows.
 pub(crate) fn convolution(
     input: Tensor<4>,
     weight: Tensor<4>,
@@ -21,7 +18,8 @@ pub(crate) fn convolution(
     activated(module::conv2d(input, weight, Some(bias), options), slope)
 }
 
-fn activated(map: Tensor<4>, slope: f32) -> Tensor<4> {
+/// A leaky ReLU; none for a slope of 1.
+pub(crate) fn activated(map: Tensor<4>, slope: f32) -> Tensor<4> {
     if slope == 1.0 {
         map
     } else {
@@ -41,17 +39,6 @@ pub(crate) fn transposed_convolution(
         ConvTransposeOptions::new([stride, stride], [padding, padding], [0, 0], [1, 1], 1);
     let map = module::conv_transpose2d(input, weight, Some(bias), of_framework);
     activated(map, options.slope)
-}
-
-/// See [`convolution_max_pool`](crate::convolution::convolution_max_pool).
-#[cfg(test)]
-pub(crate) fn convolution_max_pool(
-    input: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Tensor<1>,
-    slope: f32,
-) -> Tensor<4> {
-    max_pool(convolution(input, weight, bias, 1, slope))
 }
 
 /// 2×2 max-pooling with stride 2.

@@ -151,13 +151,13 @@ impl TransposedConvolutionBackend for Flex {
         let shape = convolution(input.shape().dims(), weight.shape().dims(), stride);
         let [height, width] = cropped(&shape, padding);
         let channels = shape.in_channels;
-        let mut full = vec![0.0; shape.input_len()];
+        let mut full = pupilla_conv::zeros(shape.input_len());
         with_values(&input, |input| {
             with_values(&weight, |weight| {
                 pupilla_conv::input_gradient(&shape, input, weight, &mut full);
             });
         });
-        let mut output = vec![0.0; shape.batch * channels * height * width];
+        let mut output = pupilla_conv::zeros(shape.batch * channels * height * width);
         with_values(&bias, |bias| {
             rows(
                 [height, width],
@@ -208,7 +208,7 @@ impl TransposedConvolutionGradients for Flex {
             }
             from_values(sums.iter().map(|&sum| sum as f32).collect(), [channels])
         });
-        let mut full = vec![0.0; shape.input_len()];
+        let mut full = pupilla_conv::zeros(shape.input_len());
         rows(
             size,
             padding,
@@ -219,14 +219,14 @@ impl TransposedConvolutionGradients for Flex {
             },
         );
         let input_gradient = wanted[0].then(|| {
-            let mut result = vec![0.0; shape.output_len()];
+            let mut result = pupilla_conv::zeros(shape.output_len());
             with_values(&weight, |weight| {
                 pupilla_conv::forward(&shape, &full, weight, None, &mut result);
             });
             from_values(result, of_input)
         });
         let weight_gradient = wanted[1].then(|| {
-            let mut result = vec![0.0; shape.weight_len()];
+            let mut result = pupilla_conv::zeros(shape.weight_len());
             with_values(&input, |input| {
                 pupilla_conv::weight_gradient(&shape, &full, input, &mut result);
             });

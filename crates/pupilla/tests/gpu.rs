@@ -524,7 +524,7 @@ fn what_goes_wrong_is_said() {
         }
         other => panic!("{other:?}"),
     }
-    // More than any card has. One number is read: a sum of so many compiles to a kernel that Vulkan refuses.
+    // More than any card has. One number is read: the framework's kernel for a sum of so many does not compile.
     let greedy = device::guarded(|| {
         let row = Tensor::<2>::ones([1 << 20, 1], &device::chosen());
         values(row.clone().matmul(row.transpose()).slice([0..1, 0..1]))
