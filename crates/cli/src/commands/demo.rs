@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use pupilla::detector_kind::DetectorKind;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::{
     Length, Quick, Settings, StudentTeacherConfig, Training, fit_files,
@@ -63,7 +64,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
         .iter()
         .map(|(_, model)| model.manifest().calibration().thresholds.image.value)
         .fold(f32::NEG_INFINITY, f32::max);
-    let mut sheet = Sheet::new(scale(threshold));
+    let mut sheet = Sheet::new(scale(DetectorKind::StudentTeacher, threshold));
     let mut categories = BTreeMap::new();
     for (dataset, model) in &trained {
         let settings = TestSettings::default();

@@ -57,7 +57,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         skip_unreadable: eval.skip_unreadable,
     };
     let of_model = model.about().calibration.thresholds.image.value;
-    let heatmap = scale(eval.thresholds.threshold.unwrap_or(of_model));
+    let heatmap = scale(model.kind(), eval.thresholds.threshold.unwrap_or(of_model));
     let mut report = eval.report.as_ref().map(|_| {
         let rule = rule(&model, &eval.thresholds, progress);
         ReportRun::new(rule, heatmap, eval.report_images)
