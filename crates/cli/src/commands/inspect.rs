@@ -287,7 +287,7 @@ fn check_apart(out: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
 /// Colours that mean the same in every picture: none up to a quarter of the threshold, strongest from one and a half of it on.
 ///
 /// A student–teacher's threshold below 1 counts as 1 here, since its scores are deviations of good parts' scores; other detectors' scores
-/// have units of their own, in which a threshold of 0.2 may be a large one.
+/// have units of their own, in which a threshold of 0.2 may be a large one. One of 0 has no size to count in, and counts as 1.
 pub fn scale(kind: DetectorKind, threshold: f32) -> Heatmap {
     let unit = match kind {
         DetectorKind::StudentTeacher => threshold.abs().max(1.0),
