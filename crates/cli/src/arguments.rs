@@ -33,6 +33,9 @@ pub struct Arguments {
     /// that was built with the feature gpu
     #[arg(long, global = true)]
     pub device: Option<DeviceChoice>,
+    /// Stop as at Ctrl-C once standard input ends: for a program that runs this one, and may be killed itself
+    #[arg(long, global = true, hide = true)]
+    pub stop_with_input: bool,
     #[command(subcommand)]
     pub command: Command,
 }

@@ -40,7 +40,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             .build_global()
             .context("cannot start the worker threads")?;
     }
-    let mut progress = Progress::new(arguments.progress)?;
+    let mut progress = Progress::new(arguments.progress, arguments.stop_with_input)?;
     choose_device(&arguments, &progress)?;
     device::guarded(|| command(arguments, &mut progress))?
 }

@@ -91,10 +91,29 @@ pub fn check_csv(target: &Path) -> anyhow::Result<()> {
     check_writable(target)
 }
 
-/// Makes a folder for results.
-pub fn folder(path: &Path) -> anyhow::Result<()> {
+/// Makes a folder for results, which goes again with the guard if nothing was written into it.
+pub fn folder(path: &Path) -> anyhow::Result<NewFolders> {
+    let missing = path.ancestors().filter(|folder| !folder.exists());
+    let missing = NewFolders(missing.map(Path::to_path_buf).collect());
     std::fs::create_dir_all(path)
-        .with_context(|| format!("cannot make the folder {}", path.display()))
+        .with_context(|| format!("cannot make the folder {}", path.display()))?;
+    Ok(missing)
+}
+
+/// Folders that were not there before, the inner ones first.
+#[derive(Debug)]
+#[must_use]
+pub struct NewFolders(Vec<PathBuf>);
+
+impl Drop for NewFolders {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Only empty ones can be removed in this way.
+            if std::fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
 }
 
 /// A measure in `[0, 1]`, or that it is undefined.
@@ -124,7 +143,7 @@ pub fn distinct(options: &str, one: Option<&Path>, other: Option<&Path>) -> Resu
 }
 
 /// Where a path leads, as far as it is there.
-fn place(path: &Path) -> PathBuf {
+pub fn place(path: &Path) -> PathBuf {
     if let Ok(place) = path.canonicalize() {
         return place;
     }
@@ -132,8 +151,8 @@ fn place(path: &Path) -> PathBuf {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    match (folder.canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
+    match path.file_name() {
+        Some(name) if folder != path => place(folder).join(name),
         _ => path.to_path_buf(),
     }
 }

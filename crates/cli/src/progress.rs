@@ -1,6 +1,6 @@
 //! What a person (or a program) sees of long work, and how both stop it.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, Write, sink, stderr, stdin};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,16 +25,27 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts listening for Ctrl-C: the first asks for an orderly stop, a second ends at once.
-    pub fn new(style: Option<ProgressStyle>) -> anyhow::Result<Self> {
+    /// Starts listening for Ctrl-C: the first asks for an orderly stop, a second ends at once. With `stop_with_input`, the end of
+    /// standard input asks for it as well.
+    pub fn new(style: Option<ProgressStyle>, stop_with_input: bool) -> anyhow::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stopped);
+        let pressed = AtomicBool::new(false);
         ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
+            if pressed.swap(true, Ordering::SeqCst) {
                 std::process::exit(1);
             }
+            flag.store(true, Ordering::SeqCst);
         })
         .context("cannot listen for Ctrl-C")?;
+        if stop_with_input {
+            let flag = Arc::clone(&stopped);
+            std::thread::spawn(move || {
+                // However it ends: nobody is there any more who could want the results.
+                let _ = std::io::copy(&mut stdin().lock(), &mut sink());
+                flag.store(true, Ordering::SeqCst);
+            });
+        }
         let default = if stderr().is_terminal() {
             ProgressStyle::Bar
         } else {
@@ -117,10 +128,10 @@ impl Observer for Progress {
         }
     }
 
-    fn resumed(&mut self, step: u64) {
+    fn resumed(&mut self, step: u64, seconds: Option<f64>) {
         self.say(
             &format!("resumed at step {step}"),
-            &json!({"event": "resumed", "step": step}),
+            &json!({"event": "resumed", "step": step, "seconds": seconds}),
         );
     }
 

@@ -137,15 +137,15 @@ fn data(
     dataset: &Dataset,
     evaluation: &Evaluation,
 ) -> anyhow::Result<Facts> {
-    let images = dataset.test.iter().map(|test| test.path.clone());
-    let masks = dataset.test.iter().filter_map(|test| test.mask.clone());
-    let files: Vec<_> = images.chain(masks).collect();
     let (learned, of) = match about.data {
         Some(data) => (data.name.clone(), data.fingerprint.clone()),
         None => ("unknown".to_owned(), "unknown".to_owned()),
     };
     let facts = [
-        ("SHA-256 of test", fingerprint(&files, &dataset.root)?),
+        (
+            "SHA-256 of test",
+            fingerprint(&dataset.test_files(), &dataset.root)?,
+        ),
         ("mask pixels above", evaluation.mask_threshold.to_string()),
         ("learned from", learned),
         ("images learned", about.training_images.to_string()),

@@ -106,8 +106,8 @@ impl Observer for TrainingLog<'_> {
         }
     }
 
-    fn resumed(&mut self, step: u64) {
-        self.progress.resumed(step);
+    fn resumed(&mut self, step: u64, seconds: Option<f64>) {
+        self.progress.resumed(step, seconds);
         self.begin(step);
     }
 

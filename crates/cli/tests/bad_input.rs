@@ -111,6 +111,32 @@ fn images_smaller_than_the_receptive_field() {
     small.save(&image).unwrap();
     let output = run(&["inspect", text(model()), text(&image)]);
     assert_failure(&output, 1, &["tiny.png", "20×20"]);
+    // Not even the folders that were made for results.
+    let results = folder.path().join("results");
+    let of_today = results.join("today");
+    let output = run(&[
+        "inspect",
+        text(model()),
+        text(&image),
+        "--out",
+        text(&of_today),
+    ]);
+    assert_failure(&output, 1, &["tiny.png"]);
+    assert!(!results.exists());
+    // A folder that was there stays.
+    std::fs::create_dir(&results).unwrap();
+    assert_failure(
+        &run(&[
+            "inspect",
+            text(model()),
+            text(&image),
+            "--out",
+            text(&of_today),
+        ]),
+        1,
+        &["tiny.png"],
+    );
+    assert!(results.exists() && !of_today.exists());
 }
 
 #[test]

@@ -1,10 +1,19 @@
 //! Detectors side by side: one table, failures beside it, and a second run that goes on.
 
 use std::fs;
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::process::{Command, Stdio};
+#[cfg(target_os = "linux")]
+use std::thread::sleep;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::data::{assert_failure, assert_success, dataset, run, stderr, stdout, text};
+use crate::data::{
+    assert_failure, assert_success, dataset, run, stderr, stdout, text, write_dataset,
+};
 
 #[test]
 fn detectors_are_compared_and_a_second_run_does_nothing_again() {
@@ -153,6 +162,20 @@ fn a_detector_that_fails_is_reported_and_the_others_go_on() {
     assert_failure(&wrong, 2, &["huge"]);
     let nothing = run(&["compare", text(&parts.join("train")), "--out", text(&out)]);
     assert_failure(&nothing, 1, &["train"]);
+    let with = |out: &Path, detectors: &str, more: &[&str]| {
+        let words = ["compare", text(&parts), "--out", text(out), "--detectors"];
+        run(&[&words[..], &[detectors], more].concat())
+    };
+    let twice = with(&out, "student-teacher", &["--scales", "33,33"]);
+    assert_failure(&twice, 2, &["--scales", "twice"]);
+    let weights = with(&out, "padim", &["--backbone", "nowhere.safetensors"]);
+    assert_failure(&weights, 1, &["nowhere.safetensors"]);
+    // Results would be taken for images, or for a category.
+    for inside in [parts.clone(), parts.join("new/results")] {
+        let output = with(&inside, "padim", &[]);
+        assert_failure(&output, 2, &["--out", "lies in the data set"]);
+    }
+    assert!(!parts.join("new").exists());
 }
 
 #[test]
@@ -193,4 +216,159 @@ fn networks_keep_their_own_size_where_the_one_asked_for_is_none_of_theirs() {
     let output = compare("32");
     assert_success(&output);
     assert!(!stdout(&output).contains("sees images"));
+}
+
+#[test]
+fn results_belong_to_their_images_and_not_to_the_path() {
+    let (folder, parts) = dataset();
+    let out = folder.path().join("compared");
+    let compare = |data: &Path, more: &[&str]| {
+        let words = [
+            "compare",
+            text(data),
+            "--out",
+            text(&out),
+            "--resize",
+            "none",
+        ];
+        run(&[&words[..], &["--detectors", "k-means"], more].concat())
+    };
+    assert_success(&compare(&parts, &["--threads", "1"]));
+    let model = out.join("parts/k-means-0/model.pupilla");
+    let table = out.join("comparison.json");
+    let before = fs::read(&table).unwrap();
+    let again = compare(&folder.path().join(".").join("parts"), &["--threads", "1"]);
+    assert_success(&again);
+    assert!(stdout(&again).contains("done before"));
+    let threads = compare(&parts, &["--threads", "2"]);
+    assert_failure(&threads, 2, &["--threads"]);
+    // The mask of another square: the model stays what it was, its figures do not.
+    let mask = parts.join("ground_truth/square/000_mask.png");
+    let kept = fs::read(&mask).unwrap();
+    image::GrayImage::from_pixel(40, 40, image::Luma([255]))
+        .save(&mask)
+        .unwrap();
+    let other = compare(&parts, &["--threads", "1"]);
+    assert_failure(&other, 2, &["other images", "finished.json"]);
+    assert!(fs::read(&table).unwrap() == before);
+    fs::write(&mask, kept).unwrap();
+    // A training that was finished is not done again for tests that were not.
+    fs::remove_file(out.join("parts/k-means-0/finished.json")).unwrap();
+    let trained = fs::metadata(&model).unwrap().modified().unwrap();
+    assert_success(&compare(&parts, &["--threads", "1"]));
+    assert_eq!(fs::metadata(&model).unwrap().modified().unwrap(), trained);
+    let figure = |table: &[u8]| -> Value {
+        let table: Value = serde_json::from_slice(table).unwrap();
+        table["detectors"][0]["training_seconds"].clone()
+    };
+    assert_eq!(figure(&fs::read(&table).unwrap()), figure(&before));
+}
+
+#[cfg(unix)]
+#[test]
+fn categories_have_the_names_that_they_are_given_and_broken_ones_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    for (name, elsewhere) in [("one", "a/parts"), ("two", "b/parts"), ("zero", "c/parts")] {
+        let place = folder.path().join(elsewhere);
+        write_dataset(&place);
+        std::os::unix::fs::symlink(&place, root.join(name)).unwrap();
+    }
+    fs::remove_file(root.join("one/ground_truth/square/001_mask.png")).unwrap();
+    let out = folder.path().join("compared");
+    let mut words = vec!["compare", text(&root), "--out", text(&out)];
+    words.extend(["--detectors", "padim,k-means", "--resize", "40"]);
+    let output = run(&words);
+    assert_success(&output);
+    let said = stdout(&output);
+    assert!(
+        said.contains("means over 2 of 3 categories, without one"),
+        "{said}"
+    );
+    let comparison: Value =
+        serde_json::from_slice(&fs::read(out.join("comparison.json")).unwrap()).unwrap();
+    assert_eq!(comparison["without"], serde_json::json!(["one"]));
+    for (line, name) in ["padim", "k-means"].iter().enumerate() {
+        let line = &comparison["detectors"][line];
+        assert_eq!(line["detector"], *name);
+        let categories = line["categories"].as_array().unwrap();
+        let names: Vec<_> = categories.iter().map(|one| &one["category"]).collect();
+        assert_eq!(names, ["two", "zero"]);
+        assert!(line["au_pro"].is_f64());
+    }
+    // Nothing was trained that cannot be tested.
+    let failed = comparison["failed"].as_array().unwrap();
+    assert_eq!(failed.len(), 2);
+    assert!(
+        failed[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("has no mask")
+    );
+    assert!(!out.join("one").exists());
+}
+
+/// Whether a process has a path among its arguments.
+#[cfg(target_os = "linux")]
+fn is_running(with: &Path) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+        .any(|words| {
+            let with = text(with).as_bytes();
+            words.windows(with.len()).any(|part| part == with)
+        })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_comparison_that_is_killed_leaves_a_checkpoint_and_goes_on() {
+    let (folder, parts) = dataset();
+    let out = folder.path().join("compared");
+    let mut words = vec![
+        "compare",
+        text(&parts),
+        "--out",
+        text(&out),
+        "--threads",
+        "1",
+    ];
+    words.extend(["--detectors", "vae", "--resize", "16", "--steps", "500"]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pupilla"))
+        .args(&words)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let job = out.join("parts/vae-0");
+    let checkpoint = job.join("model.pupilla.checkpoint");
+    while !checkpoint.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        sleep(Duration::from_millis(5));
+    }
+    assert_failure(&run(&words), 1, &["another comparison", "--out"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The training's own process notices that it is alone, and stops.
+    while is_running(&job) {
+        sleep(Duration::from_millis(5));
+    }
+    assert!(checkpoint.exists() && !job.join("model.pupilla").exists());
+    let output = run(&[&words[..], &["--progress", "json"]].concat());
+    assert_success(&output);
+    let said = stderr(&output);
+    assert!(said.contains("\"resumed\""), "{said}");
+    let straight = folder.path().join("straight.pupilla");
+    let mut train = vec![
+        "train",
+        text(&parts),
+        "--out",
+        text(&straight),
+        "--threads",
+        "1",
+    ];
+    train.extend(["--detector", "vae", "--resize", "16", "--steps", "500"]);
+    assert_success(&run(&train));
+    assert!(fs::read(&straight).unwrap() == fs::read(job.join("model.pupilla")).unwrap());
 }

@@ -13,8 +13,8 @@ pub trait Observer {
     /// The terms of the loss at a step, by name, before they are weighted.
     fn losses(&mut self, _step: u64, _terms: &[(&str, f64)]) {}
 
-    /// The work goes on from a checkpoint that was written after so many steps.
-    fn resumed(&mut self, _step: u64) {}
+    /// The work goes on from a checkpoint that was written after so many steps, and so many seconds where it knows them.
+    fn resumed(&mut self, _step: u64, _seconds: Option<f64>) {}
 
     /// The stage is over.
     fn finish(&mut self) {}

@@ -99,6 +99,23 @@ pub enum TrainError {
         /// The peak learning rate of the run.
         learning_rate: f64,
     },
+    /// The loss is a number still, and many times what it was before anything was learned.
+    #[error(
+        "the loss of {what} is {loss:.3e} in step {}, and was {first:.3e} at the beginning: begin again with a lower learning rate (now {learning_rate}); the last checkpoint, if there is one, is kept",
+        step + 1
+    )]
+    Lost {
+        /// Which network.
+        what: String,
+        /// Steps that were run before it.
+        step: usize,
+        /// The loss.
+        loss: f64,
+        /// That of the first steps.
+        first: f64,
+        /// The peak learning rate of the run.
+        learning_rate: f64,
+    },
     /// A number of what is trained became NaN or infinite, though no loss has yet.
     #[error(
         "{array} holds NaN or infinity behind step {step}: begin again with a lower learning rate; the last good checkpoint, if there is one, is kept"
@@ -108,14 +125,6 @@ pub enum TrainError {
         array: String,
         /// Steps that were run.
         step: usize,
-    },
-    /// The time budget is over before training can begin in earnest.
-    #[error(
-        "the budget is too small: about {missing_seconds} s more are needed for even a rough model; raise --budget, take fewer --scales, or set --steps"
-    )]
-    BudgetTooSmall {
-        /// By how much.
-        missing_seconds: u64,
     },
     /// The time budget does not reach for the fewest steps that teach anything.
     #[error(

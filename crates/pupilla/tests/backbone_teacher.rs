@@ -206,7 +206,7 @@ fn a_budget_that_is_over_before_training_is_refused() {
     quick.length = Length::Budget(0);
     let all = images(4, 40, 40);
     match config.fit(&all, &all, &mut Silent) {
-        Err(TrainError::BudgetTooSmall { .. }) => {}
+        Err(TrainError::BudgetBelowSmallest { .. }) => {}
         other => panic!("{:?}", other.err()),
     }
 }

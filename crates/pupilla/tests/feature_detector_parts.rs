@@ -156,7 +156,7 @@ fn the_one_class_svm_decides_as_scikit_learn_decides() {
     for expected in &oracle.svm {
         let what = format!("ν = {}, γ = {}", expected.nu, expected.gamma);
         if expected.scale {
-            let gamma = scale_gamma(&rows);
+            let gamma = scale_gamma(&rows, 0.0);
             assert!(
                 (gamma / expected.gamma - 1.0).abs() < 1e-9,
                 "{what}: {gamma}"

@@ -511,3 +511,45 @@ fn an_image_that_is_no_number_is_refused_with_its_place() {
         );
     }
 }
+
+#[test]
+fn a_training_that_is_lost_ends_and_one_that_learned_nothing_is_warned_of() {
+    #[derive(Default)]
+    struct Warnings(Vec<String>);
+    impl Observer for Warnings {
+        fn warn(&mut self, text: &str) {
+            self.0.push(text.to_string());
+        }
+    }
+    let all = images(6, 21, 19);
+    let run = |kind, steps, rate| {
+        let mut config = config(kind, steps);
+        config.settings.training.learning_rate = rate;
+        let mut told = Warnings::default();
+        let fitted = config.fit(&all, &all, &mut told);
+        (fitted.map(|_| ()), told.0)
+    };
+    match run(KINDS[0], 200, 1.0).0 {
+        Err(error @ TrainError::Lost { step, loss, .. }) => {
+            let text = error.to_string();
+            assert!(step >= 10 && loss > 10.0, "{text}");
+            assert!(
+                text.contains("l2-ae") && text.contains("learning rate"),
+                "{text}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    // A rate that moves nothing.
+    for kind in &KINDS[..2] {
+        let (fitted, told) = run(*kind, 40, 1e-12);
+        fitted.unwrap();
+        assert!(
+            told.iter().any(|text| text.contains("nothing was learned")),
+            "{kind}: {told:?}"
+        );
+    }
+    let (fitted, told) = run(KINDS[0], 100, 1e-3);
+    fitted.unwrap();
+    assert_eq!(told, [""; 0]);
+}

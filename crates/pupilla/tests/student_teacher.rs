@@ -238,7 +238,8 @@ impl Observer for Stops {
         self.steps += usize::from(loss.is_some());
     }
 
-    fn resumed(&mut self, step: u64) {
+    fn resumed(&mut self, step: u64, seconds: Option<f64>) {
+        assert!(seconds.unwrap() > 0.0);
         self.resumed = Some(step);
     }
 
@@ -413,7 +414,7 @@ fn a_plan_says_what_will_be_done_and_changes_nothing() {
     quick.length = Length::Budget(0);
     assert!(matches!(
         short.plan(&training, &validation),
-        Err(TrainError::BudgetTooSmall { .. })
+        Err(TrainError::BudgetBelowSmallest { .. })
     ));
     let mut paper = config;
     paper.settings.training = Training::Paper(Paper {
@@ -557,7 +558,9 @@ fn a_budget_that_is_over_before_training_is_refused() {
     quick.length = Length::Budget(0);
     let all = images(4, 40, 40);
     match config.fit(&all, &all, &mut Silent) {
-        Err(TrainError::BudgetTooSmall { missing_seconds }) => assert!(missing_seconds >= 1),
+        Err(TrainError::BudgetBelowSmallest {
+            smallest_seconds, ..
+        }) => assert!(smallest_seconds >= 1),
         other => panic!("{:?}", other.err()),
     }
 }

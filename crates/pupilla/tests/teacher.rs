@@ -220,7 +220,7 @@ impl Observer for Stops {
 struct Resumed(Option<u64>, Vec<String>);
 
 impl Observer for Resumed {
-    fn resumed(&mut self, step: u64) {
+    fn resumed(&mut self, step: u64, _seconds: Option<f64>) {
         self.0 = Some(step);
     }
 

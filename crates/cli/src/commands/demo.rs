@@ -31,7 +31,7 @@ const STUDENTS: usize = 2;
 pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     let json = demo.json.as_deref();
     output::check_json(json)?;
-    output::folder(&demo.out)?;
+    let _folder = output::folder(&demo.out)?;
     let settings = SyntheticSettings {
         seed: demo.seed,
         ..SyntheticSettings::default()

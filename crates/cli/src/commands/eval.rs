@@ -30,12 +30,11 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         eval.pictures.as_deref(),
         eval.report.as_deref(),
     )?;
-    for folder in [&eval.maps, &eval.pictures, &eval.report]
-        .into_iter()
-        .flatten()
-    {
-        output::folder(folder)?;
-    }
+    let folders = [&eval.maps, &eval.pictures, &eval.report];
+    let folders = folders.into_iter().flatten();
+    let _folders = folders
+        .map(|folder| output::folder(folder))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(maps) = &eval.maps {
         let whole = |path: std::path::PathBuf| path.canonicalize().ok();
         let test = whole(eval.data.join("test"));

@@ -63,7 +63,10 @@ fn terms(teacher: &TeacherManifest) -> String {
     )
 }
 
-/// Nested `key: value` lines; lists of plain values on one line.
+/// Longer lists are for `--json`: the hashes of all images that were learned, the moments of all channels.
+const LONGEST_LIST: usize = 8;
+
+/// Nested `key: value` lines; lists of plain values on one line, of long ones how many there are.
 fn outline(value: &Value, depth: usize, text: &mut String) {
     let indent = "  ".repeat(depth);
     let mut entry = |key: &str, value: &Value| {
@@ -79,6 +82,11 @@ fn outline(value: &Value, depth: usize, text: &mut String) {
                     outline(item, depth + 1, text);
                 }
             }
+            Value::Array(items) if items.len() > LONGEST_LIST => text.push_str(&format!(
+                "{indent}{words}: {} values, the first {} (--json shows all)\n",
+                items.len(),
+                plain(&items[0])
+            )),
             Value::Array(items) => {
                 let items: Vec<_> = items.iter().map(plain).collect();
                 text.push_str(&format!("{indent}{words}: {}\n", items.join(", ")));
@@ -98,5 +106,29 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_string(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn long_lists_are_counted_and_short_ones_shown() {
+        let value = json!({
+            "image_hashes": ["a1", "b2", "c3", "d4", "e5", "f6", "07", "18", "29"],
+            "scales": [{"patch": 33}, {"patch": 65}],
+            "size": [256, 128],
+            "terms": null,
+        });
+        let mut text = String::new();
+        outline(&value, 1, &mut text);
+        assert_eq!(
+            text,
+            "  image hashes: 9 values, the first a1 (--json shows all)\n  \
+             scales 1:\n    patch: 33\n  scales 2:\n    patch: 65\n  size: 256, 128\n  terms: -\n"
+        );
     }
 }

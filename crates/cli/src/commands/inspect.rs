@@ -58,8 +58,9 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     let model = load(&inspect.model, inspect.dense, inspect.memory)?;
     let images = images(&inspect.images)?;
     let names = inspect.out.as_ref().map(|_| names(&images)).transpose()?;
-    if let Some(out) = &inspect.out {
-        output::folder(out)?;
+    let out = inspect.out.as_deref();
+    let _folder = out.map(output::folder).transpose()?;
+    if let Some(out) = out {
         check_apart(out, &inspect.images)?;
     }
     let inspected = region_of_interest::read(inspect.roi.as_deref())?;

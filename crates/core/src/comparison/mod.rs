@@ -97,8 +97,10 @@ pub struct Comparison {
     pub dataset: String,
     /// The false-positive rate up to which AU-PRO is taken.
     pub fpr_limit: f64,
-    /// One a detector (and choice of its scales), in the order in which they were asked for.
+    /// One a detector (and choice of its scales).
     pub detectors: Vec<Compared>,
+    /// The categories on which all detectors failed: no mean has a part of them.
+    pub without: Vec<String>,
     /// Those that failed.
     pub failed: Vec<Failure>,
 }
@@ -196,11 +198,53 @@ impl Comparison {
                 categories: of_categories,
             }
         });
+        let detectors = detectors.collect();
+        let mut without: Vec<String> = Vec::new();
+        for failure in &failed {
+            if !categories.contains(&failure.category.as_str())
+                && !without.contains(&failure.category)
+            {
+                without.push(failure.category.clone());
+            }
+        }
         Self {
             dataset,
             fpr_limit,
-            detectors: detectors.collect(),
+            detectors,
+            without,
             failed,
+        }
+    }
+
+    /// The lines in this order of their detectors.
+    #[must_use]
+    pub fn in_order(mut self, detectors: &[&str]) -> Self {
+        let place = |line: &Compared| detectors.iter().position(|name| *name == line.detector);
+        // Stable: the scales of a detector keep their order.
+        self.detectors.sort_by_key(place);
+        self
+    }
+
+    /// What the means are taken over, for people: `2 of 3 categories, without screw`.
+    pub fn scope(&self) -> String {
+        let measured = self.categories().len();
+        if self.without.is_empty() {
+            return format!("{measured} categories");
+        }
+        let all = measured + self.without.len();
+        let without = self.without.join(", ");
+        format!("{measured} of {all} categories, without {without}")
+    }
+
+    /// A line's name for people; with seeds that are missing in its means.
+    pub fn label(&self, line: &Compared) -> String {
+        let of_line = |failure: &&Failure| {
+            failure.detector == line.detector && line.of(&failure.category).is_some()
+        };
+        match self.failed.iter().filter(of_line).count() {
+            0 => line.label(),
+            1 => format!("{} (a seed failed)", line.label()),
+            lost => format!("{} ({lost} seeds failed)", line.label()),
         }
     }
 
@@ -297,6 +341,38 @@ mod tests {
             Some(0.705)
         );
         assert_eq!(nearest.of("screw"), None);
+    }
+
+    #[test]
+    fn what_failed_is_told_beside_the_means() {
+        let failure = |category: &str, detector: &str, seed| Failure {
+            category: category.into(),
+            detector: detector.into(),
+            seed,
+            reason: "too small".into(),
+        };
+        let all = [
+            tested("nut", "k-means", 0, Some(0.5)),
+            tested("screw", "1-nn", 0, Some(0.6)),
+            tested("screw", "k-means", 1, Some(0.7)),
+        ];
+        let failed = vec![
+            failure("nut", "1-nn", 0),
+            failure("broken", "1-nn", 0),
+            failure("broken", "k-means", 0),
+            failure("screw", "k-means", 0),
+        ];
+        let comparison = Comparison::new("parts".into(), 0.3, &all, failed);
+        assert_eq!(comparison.scope(), "2 of 3 categories, without broken");
+        let comparison = comparison.in_order(&["1-nn", "k-means"]);
+        let labels: Vec<_> = comparison
+            .detectors
+            .iter()
+            .map(|line| comparison.label(line))
+            .collect();
+        assert_eq!(labels, ["1-nn", "k-means (a seed failed)"]);
+        assert_eq!(comparison.detectors[0].mean.au_pro, None);
+        assert_eq!(comparison.detectors[1].mean.au_pro, Some(0.6));
     }
 
     #[test]

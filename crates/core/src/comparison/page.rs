@@ -26,8 +26,8 @@ struct Page<'a> {
     fpr_limit: String,
     heads: [&'static str; 9],
     lines: Vec<Line>,
-    /// Number of categories.
-    categories: usize,
+    /// What the means are over, if there are several categories.
+    scope: Option<String>,
     labels: Vec<String>,
     /// For each category, if there are several, every detector's figure and the published one.
     matrix: Vec<(&'a str, Vec<[String; 2]>)>,
@@ -74,13 +74,17 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
             "memory",
             "model",
         ],
-        lines: comparison.detectors.iter().map(Line::of).collect(),
+        lines: comparison
+            .detectors
+            .iter()
+            .map(|line| Line::of(comparison, line))
+            .collect(),
         matrix: if categories.len() > 1 {
             matrix.collect()
         } else {
             Vec::new()
         },
-        categories: categories.len(),
+        scope: (categories.len() + comparison.without.len() > 1).then(|| comparison.scope()),
         labels: comparison.detectors.iter().map(Compared::label).collect(),
         failed: &comparison.failed,
         style: include_str!("../../templates/report.css"),
@@ -90,7 +94,7 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
 }
 
 impl Line {
-    fn of(line: &Compared) -> Self {
+    fn of(comparison: &Comparison, line: &Compared) -> Self {
         let spread = |get: fn(&Figures) -> Option<f64>| {
             let deviation = line.deviation.as_ref().and_then(get);
             deviation.map_or(String::new(), |deviation| format!("± {deviation:.3}"))
@@ -110,7 +114,7 @@ impl Line {
         let mean = &line.mean;
         let plain = |text: String| [text, String::new()];
         Self {
-            label: line.label(),
+            label: comparison.label(line),
             cells: vec![
                 [share(mean.au_pro), spread(|figures| figures.au_pro)],
                 plain(share(line.published_au_pro)),
@@ -170,7 +174,15 @@ mod tests {
         let comparison = Comparison::new("parts".into(), 0.3, &tested, failed);
         write_page(&comparison, &path).unwrap();
         let page = std::fs::read_to_string(&path).unwrap();
-        for text in ["0.735", "0.705", "2 min", "padim", "30 %", "metal_nut"] {
+        for text in [
+            "0.735",
+            "0.705",
+            "2 min",
+            "padim",
+            "30 %",
+            "metal_nut",
+            "2 of 3 categories, without screw",
+        ] {
             assert!(page.contains(text), "{text}");
         }
         assert!(!page.contains("<b>") && !page.contains("<i>"), "{page}");

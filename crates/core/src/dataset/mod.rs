@@ -192,7 +192,7 @@ impl Dataset {
     pub fn open_test(path: &Path) -> Result<Self, DatasetError> {
         let here = list(path)?;
         let mut dataset = Self {
-            name: name_of(path),
+            name: Self::name_of(path),
             root: path.to_path_buf(),
             good: Vec::new(),
             test: Vec::new(),
@@ -222,7 +222,7 @@ impl Dataset {
             here.images
         };
         Ok(Self {
-            name: name_of(path),
+            name: Self::name_of(path),
             root: path.to_path_buf(),
             good,
             test: Vec::new(),
@@ -240,6 +240,26 @@ impl Dataset {
             });
         }
         Ok(&self.test)
+    }
+
+    /// The files of the test part: images, and their masks.
+    pub fn test_files(&self) -> Vec<PathBuf> {
+        let images = self.test.iter().map(|test| test.path.clone());
+        let masks = self.test.iter().filter_map(|test| test.mask.clone());
+        images.chain(masks).collect()
+    }
+
+    /// The name of the data set in the folder `path`: the folder's, as it is called there.
+    pub fn name_of(path: &Path) -> String {
+        // "." and ".." have a name only once resolved.
+        let resolved = path.file_name().map(OsStr::to_os_string).or_else(|| {
+            let absolute = path.canonicalize().ok()?;
+            absolute.file_name().map(OsStr::to_os_string)
+        });
+        resolved.map_or_else(
+            || "dataset".to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        )
     }
 
     /// The kinds of defects in the test part, each once, in the order of their names.
@@ -427,18 +447,6 @@ fn explain_no_images(path: &Path, here: &Listing) -> DatasetError {
     } else {
         DatasetError::NoImages { path }
     }
-}
-
-fn name_of(path: &Path) -> String {
-    // "." and ".." have a name only once resolved.
-    let resolved = path.file_name().map(OsStr::to_os_string).or_else(|| {
-        let absolute = path.canonicalize().ok()?;
-        absolute.file_name().map(OsStr::to_os_string)
-    });
-    resolved.map_or_else(
-        || "dataset".to_string(),
-        |name| name.to_string_lossy().into_owned(),
-    )
 }
 
 #[cfg(test)]

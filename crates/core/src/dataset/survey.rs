@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, DatasetError, Listing, list, name_of, test_images};
+use super::{Dataset, DatasetError, Listing, list, test_images};
 
 /// What [`survey`] found.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub fn survey(path: &Path) -> Result<Survey, DatasetError> {
     let mut dataset = match Dataset::open_good(path) {
         // A test part alone, as `pupilla score` and `eval` take it.
         Err(DatasetError::TestOnly { .. }) => Dataset {
-            name: name_of(path),
+            name: Dataset::name_of(path),
             root: path.to_path_buf(),
             good: Vec::new(),
             test: Vec::new(),

@@ -146,6 +146,7 @@ const VARIANCE: f64 = 0.95;
 const MOST_DESCRIPTORS: usize = 2_000_000;
 
 /// The most features of a Gaussian: its triangle then has half a million numbers.
+pub(super) const MOST_GAMMA: f64 = 1e12;
 pub(super) const MOST_CHANNELS: usize = 1024;
 
 impl Method {
@@ -246,8 +247,8 @@ impl Method {
                 share("nu", nu),
                 (
                     "gamma",
-                    !matches!(gamma, Gamma::Value(value) if !(value > 0.0 && value.is_finite())),
-                    "above 0".to_string(),
+                    !matches!(gamma, Gamma::Value(value) if !(value > 0.0 && value <= MOST_GAMMA)),
+                    format!("above 0, at most {MOST_GAMMA:e}"),
                 ),
             ]),
             Self::CnnDictionary {

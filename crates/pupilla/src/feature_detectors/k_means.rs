@@ -23,16 +23,25 @@ pub struct Clusters {
 }
 
 /// First centres: vectors drawn one after the other, each with a probability that grows with the squared distance to those
-/// before (k-means++, Arthur and Vassilvitskii 2007). Of vectors that are all alike, any.
+/// before (k-means++, Arthur and Vassilvitskii 2007). Of vectors that are all alike, any. `watch` hears how many there are, and may end it
+/// by `false`: then the result is `None`.
 ///
 /// # Panics
 /// If there are fewer vectors than centres: callers check.
-pub fn spread_out(rows: &Matrix, centres: usize, seed: u64) -> Matrix {
+pub fn spread_out(
+    rows: &Matrix,
+    centres: usize,
+    seed: u64,
+    mut watch: impl FnMut(usize) -> bool,
+) -> Option<Matrix> {
     assert!((1..=rows.rows()).contains(&centres), "1 to all vectors");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut chosen = vec![random.random_range(0..rows.rows())];
     let mut distances = vec![f32::INFINITY; rows.rows()];
     while chosen.len() < centres {
+        if !watch(chosen.len()) {
+            return None;
+        }
         let last = rows.row(chosen[chosen.len() - 1]);
         distances
             .par_iter_mut()
@@ -47,7 +56,7 @@ pub fn spread_out(rows: &Matrix, centres: usize, seed: u64) -> Matrix {
         });
         chosen.push(drawn.unwrap_or_else(|| random.random_range(0..rows.rows())));
     }
-    rows.select(&chosen)
+    Some(rows.select(&chosen))
 }
 
 /// Lloyd's algorithm (1957) from given centres. A centre that no vector is nearest to goes to the vector that is farthest from
@@ -139,19 +148,22 @@ mod tests {
             [x + 0.1 * angle.cos(), y + 0.1 * angle.sin()]
         };
         let rows = Matrix::new(2, (0..300).flat_map(at).collect());
-        let found = settled(&rows, spread_out(&rows, 3, 7));
+        let first = |centres| spread_out(&rows, centres, 7, |_| true).unwrap();
+        let found = settled(&rows, first(3));
         assert!(
             (found.inertia - 300.0 * 0.01).abs() < 0.05,
             "{}",
             found.inertia
         );
-        assert_eq!(spread_out(&rows, 3, 7), spread_out(&rows, 3, 7));
+        assert_eq!(first(3), first(3));
+        let stopped = spread_out(&rows, 9, 7, |chosen| chosen < 4);
+        assert_eq!(stopped, None);
     }
 
     #[test]
     fn vectors_that_are_all_alike_and_centres_without_vectors_stay_finite() {
         let rows = Matrix::new(2, [0.25, -3.0].repeat(9));
-        let found = settled(&rows, spread_out(&rows, 4, 0));
+        let found = settled(&rows, spread_out(&rows, 4, 0, |_| true).unwrap());
         assert_eq!(found.inertia, 0.0);
         assert!(found.centres.values().iter().all(|value| value.is_finite()));
         // The second centre is nearest to none: it goes to the farthest vector.

@@ -49,14 +49,15 @@ pub struct Training {
     pub tolerance: f64,
 }
 
-/// scikit-learn's `gamma="scale"`: one over the number of columns times the variance of all values; 1 where nothing varies.
-pub fn scale_gamma(rows: &Matrix) -> f64 {
-    let moments = crate::statistics::Moments::of(rows.values());
-    let reciprocal = crate::statistics::reciprocal(moments.deviation(), moments.mean());
-    if reciprocal == 0.0 {
+/// scikit-learn's `gamma="scale"`: one over the number of columns times the variance of all values; 1 where nothing varies, or no more
+/// than by `noise`, the variance of a row's values summed up that is rounding.
+pub fn scale_gamma(rows: &Matrix, noise: f64) -> f64 {
+    let deviation = crate::statistics::Moments::of(rows.values()).deviation();
+    let columns = rows.columns() as f64;
+    if deviation.powi(2) * columns <= noise.max(1e-24) {
         return 1.0;
     }
-    reciprocal * reciprocal / rows.columns() as f64
+    (1.0 / deviation).powi(2) / columns
 }
 
 impl OneClassSvm {
@@ -333,7 +334,11 @@ mod tests {
     fn one_vector_and_copies_of_one_are_a_region() {
         for count in [1, 2, 30] {
             let rows = Matrix::new(2, [3.0, -1.0].repeat(count));
-            assert_eq!(scale_gamma(&Matrix::new(2, [3.0, 3.0].repeat(count))), 1.0);
+            let alike = Matrix::new(2, [3.0, 3.0].repeat(count));
+            assert_eq!(scale_gamma(&alike, 0.0), 1.0);
+            let nearly = Matrix::new(1, (0..=count).map(|at| at as f32 * 1e-6).collect());
+            assert_eq!(scale_gamma(&nearly, 1e-9), 1.0);
+            assert!(scale_gamma(&nearly, 0.0) > 1e9);
             let machine = OneClassSvm::fit(&rows, training(0.5, 1.0), |_| true).unwrap();
             let scores = machine.scores(&Matrix::new(2, vec![3.0, -1.0, 9.0, 9.0]));
             assert!(scores.iter().all(|score| score.is_finite()));

@@ -14,12 +14,18 @@ pub struct PrincipalComponents {
     pub directions: Matrix,
 }
 
+/// A deviation below this share of the mean is the rounding noise of 32-bit features: images that are all alike still have some.
+const NOISE: f64 = 1e-5;
+
 /// Rows whose products are summed together: the order of all sums is fixed, whatever the threads.
 const ROWS: usize = 1024;
 
+/// Sums that are there at a time, each of them columns² numbers.
+const SUMS: usize = 64;
+
 impl PrincipalComponents {
-    /// The fewest components that keep this share, in `(0, 1]`, of the rows' variance; at least one, even where nothing
-    /// varies at all. Mean and covariance are computed in 64 bits.
+    /// The fewest components that keep this share, in `(0, 1]`, of the rows' variance. Where nothing varies but by rounding, no
+    /// direction is better than another, and all are kept. Mean and covariance are computed in 64 bits.
     ///
     /// # Panics
     /// If there is no row: a programming error.
@@ -35,6 +41,7 @@ impl PrincipalComponents {
         order.sort_by(|&one, &other| eigenvalues[other].total_cmp(&eigenvalues[one]));
         let variance = |at: &usize| eigenvalues[*at].max(0.0);
         let total: f64 = order.iter().map(variance).sum();
+        let varies = total > noise(&mean);
         let mut kept = 0.0;
         let mut directions = Vec::new();
         for at in &order {
@@ -51,7 +58,7 @@ impl PrincipalComponents {
             directions.extend(column.iter().map(|value| (sign * value) as f32));
             kept += variance(at);
             // Rounding must not ask for one component more.
-            if kept >= share * total * (1.0 - 1e-12) {
+            if varies && kept >= share * total * (1.0 - 1e-12) {
                 break;
             }
         }
@@ -59,6 +66,12 @@ impl PrincipalComponents {
             mean: mean.iter().map(|&value| value as f32).collect(),
             directions: Matrix::new(columns, directions),
         }
+    }
+
+    /// The variance that rounding alone may give the rows, over all components.
+    pub fn noise(&self) -> f64 {
+        let mean: Vec<f64> = self.mean.iter().map(|&value| f64::from(value)).collect();
+        noise(&mean)
     }
 
     /// Number of components.
@@ -84,6 +97,10 @@ impl PrincipalComponents {
     }
 }
 
+fn noise(mean: &[f64]) -> f64 {
+    mean.iter().map(|mean| (NOISE * mean).powi(2)).sum()
+}
+
 fn mean(rows: &Matrix) -> Vec<f64> {
     let mut sums = vec![0.0f64; rows.columns()];
     for row in rows.iter() {
@@ -97,34 +114,33 @@ fn mean(rows: &Matrix) -> Vec<f64> {
 
 fn covariance(rows: &Matrix, mean: &[f64]) -> DMatrix<f64> {
     let columns = rows.columns();
-    let parts: Vec<Vec<f64>> = rows
-        .values()
-        .par_chunks(ROWS * columns)
-        .map(|rows| {
-            let mut sums = vec![0.0f64; columns * columns];
-            let mut centred = vec![0.0f64; columns];
-            for row in rows.chunks_exact(columns) {
-                for ((centred, value), mean) in centred.iter_mut().zip(row).zip(mean) {
-                    *centred = f64::from(*value) - mean;
-                }
-                // The upper half: the lower one mirrors it.
-                for (at, (left, sums)) in centred
-                    .iter()
-                    .zip(sums.chunks_exact_mut(columns))
-                    .enumerate()
-                {
-                    for (sum, right) in sums[at..].iter_mut().zip(&centred[at..]) {
-                        *sum += left * right;
-                    }
+    let of_part = |rows: &[f32]| {
+        let mut sums = vec![0.0f64; columns * columns];
+        let mut centred = vec![0.0f64; columns];
+        for row in rows.chunks_exact(columns) {
+            for ((centred, value), mean) in centred.iter_mut().zip(row).zip(mean) {
+                *centred = f64::from(*value) - mean;
+            }
+            // The upper half: the lower one mirrors it.
+            for (at, (left, sums)) in centred
+                .iter()
+                .zip(sums.chunks_exact_mut(columns))
+                .enumerate()
+            {
+                for (sum, right) in sums[at..].iter_mut().zip(&centred[at..]) {
+                    *sum += left * right;
                 }
             }
-            sums
-        })
-        .collect();
+        }
+        sums
+    };
     let mut sums = vec![0.0f64; columns * columns];
-    for part in parts {
-        for (sum, value) in sums.iter_mut().zip(part) {
-            *sum += value;
+    for rows in rows.values().chunks(SUMS * ROWS * columns) {
+        let parts: Vec<Vec<f64>> = rows.par_chunks(ROWS * columns).map(of_part).collect();
+        for part in parts {
+            for (sum, value) in sums.iter_mut().zip(part) {
+                *sum += value;
+            }
         }
     }
     let divisor = rows.rows().saturating_sub(1).max(1) as f64;
@@ -154,11 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn what_never_varies_has_one_component_of_zeros() {
+    fn what_varies_by_rounding_alone_keeps_all_components() {
         for rows in [1, 2, 50] {
-            let rows = Matrix::new(4, [0.5, -1.0, 3.0, 0.1].repeat(rows));
+            let mut values = [0.5, -1.0, 3.0, 0.1].repeat(rows);
+            values[2] += 4.0 * f32::EPSILON;
+            let rows = Matrix::new(4, values);
             let found = PrincipalComponents::fit(&rows, 0.95);
-            assert_eq!(found.components(), 1);
+            assert_eq!(found.components(), 4);
             assert!(
                 found
                     .apply(&rows)

@@ -37,6 +37,7 @@ impl Fit for FeatureDetectorConfig {
         for (purpose, images) in [("training", training), ("validation", validation)] {
             self.check_images(purpose, images)?;
         }
+        self.check_entries(training)?;
         let fitted = self.learn(&self.described(training), observer)?;
         let mut detector = FeatureDetector {
             manifest: FeatureManifest {
@@ -87,6 +88,36 @@ impl FeatureDetectorConfig {
         (0..images.len()).try_for_each(|index| described.grid(index).map(|_| ()))
     }
 
+    /// A dictionary of more entries than there will be descriptors, too, is found before they are made.
+    fn check_entries(&self, training: &dyn ImageSource) -> Result<(), TrainError> {
+        let (Method::NearestNeighbour {
+            sample, dictionary, ..
+        }
+        | Method::KMeans {
+            sample, dictionary, ..
+        }
+        | Method::CnnDictionary {
+            sample, dictionary, ..
+        }) = self.settings.method
+        else {
+            return Ok(());
+        };
+        let described = self.described(training);
+        let mut found = 0;
+        for index in 0..training.len() {
+            let Grid { rows, columns, .. } = described.grid(index)?;
+            found = sample.min(found + rows * columns);
+        }
+        if dictionary > found {
+            return Err(TrainError::TooFewDescriptors {
+                setting: "dictionary",
+                wanted: dictionary,
+                found,
+            });
+        }
+        Ok(())
+    }
+
     fn seed(&self, purpose: &str) -> u64 {
         derive_seed(self.settings.seed, purpose, 0)
     }
@@ -103,7 +134,6 @@ impl FeatureDetectorConfig {
                 dictionary,
             } => {
                 let (components, rows) = self.reduced(images, sample, variance, observer)?;
-                enough_for("dictionary", dictionary, &rows)?;
                 let chosen = choose(rows.rows(), dictionary, self.seed("dictionary"));
                 Ok(Fitted::Dictionary {
                     components: Some(components),
@@ -132,7 +162,7 @@ impl FeatureDetectorConfig {
                 let training = one_class_svm::Training {
                     nu,
                     gamma: match gamma {
-                        Gamma::Scale => one_class_svm::scale_gamma(&rows),
+                        Gamma::Scale => one_class_svm::scale_gamma(&rows, components.noise()),
                         Gamma::Value(gamma) => gamma,
                     },
                     tolerance: one_class_svm::TOLERANCE,
@@ -193,8 +223,14 @@ impl FeatureDetectorConfig {
         observer: &mut dyn Observer,
     ) -> Result<Fitted, TrainError> {
         let (components, rows) = self.reduced(images, most, variance, observer)?;
-        enough_for("dictionary", centres, &rows)?;
-        let first = k_means::spread_out(&rows, centres, self.seed("first centres"));
+        let seed = self.seed("first centres");
+        observer.start("first centres", centres as u64);
+        let first = k_means::spread_out(&rows, centres, seed, |chosen| {
+            observer.advance(chosen as u64, None);
+            !observer.stop_requested()
+        });
+        observer.finish();
+        let first = first.ok_or(TrainError::Stopped)?;
         observer.start("k-means", k_means::MOST_PASSES as u64);
         let mut passes = 0;
         let clusters = k_means::settle(&rows, first, k_means::MOST_PASSES, |inertia| {
@@ -256,18 +292,6 @@ impl FeatureDetectorConfig {
         })?;
         Ok(Fitted::Gaussians(gaussians))
     }
-}
-
-fn enough_for(setting: &'static str, wanted: usize, rows: &Matrix) -> Result<(), TrainError> {
-    let found = rows.rows();
-    if wanted > found {
-        return Err(TrainError::TooFewDescriptors {
-            setting,
-            wanted,
-            found,
-        });
-    }
-    Ok(())
 }
 
 /// What no model file may hold would be found out after all of the work.

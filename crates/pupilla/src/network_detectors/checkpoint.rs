@@ -70,7 +70,7 @@ impl State {
             return Ok(fresh());
         };
         let state = Self::read(config, &kept)?;
-        observer.resumed(state.steps(config) as u64);
+        observer.resumed(state.steps(config) as u64, Some(state.before));
         Ok(state)
     }
 

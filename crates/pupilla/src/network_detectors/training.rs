@@ -29,6 +29,20 @@ const NORM_BATCHES: usize = 16;
 const FEWEST_STEPS: usize = 20;
 const FEWEST_ADVERSARIAL_STEPS: usize = 100;
 
+/// A loss that is so many times that of the first steps has lost what was learned, and does not come back. Steps that happen to begin
+/// with hardly any loss, as on grey images, may have a tenth of a standardised pixel's variance.
+const LOST: f64 = 100.0;
+const LEAST_FIRST_LOSS: f64 = 0.1;
+
+/// How many first steps that loss is the mean of.
+const FIRST_STEPS: usize = 10;
+
+/// A loss at the end that is at least this share of the first steps' has learned nothing: batches alone differ by as much.
+const UNLEARNED: f64 = 0.95;
+
+/// A discriminator whose mean loss at the end is below this tells all images apart: the generator has nothing to learn from it.
+const UNDECEIVED: f64 = 1e-3;
+
 impl Fit for NetworkDetectorConfig {
     type Detector = NetworkDetector;
     type Error = TrainError;
@@ -152,6 +166,7 @@ impl NetworkDetectorConfig {
                     });
                 }
             }
+            self.check_loss(losses[0], step, names, state)?;
             let named: Vec<_> = names.iter().copied().zip(losses.iter().copied()).collect();
             observer.losses(step as u64, &named);
             step += 1;
@@ -164,7 +179,61 @@ impl NetworkDetectorConfig {
             }
         }
         observer.finish();
+        if let Some(warning) = self.doubts(names, &state.losses) {
+            observer.warn(&warning);
+        }
         Ok(())
+    }
+
+    /// Fails if a network that makes images again makes them far worse than at the beginning: its numbers may grow for long before one
+    /// of them is infinite.
+    fn check_loss(
+        &self,
+        loss: f64,
+        step: usize,
+        names: &[&str],
+        state: &State,
+    ) -> Result<(), TrainError> {
+        let first = state.losses.iter().step_by(names.len()).take(FIRST_STEPS);
+        if self.adversarial() || step < FIRST_STEPS {
+            return Ok(());
+        }
+        let usual = first.sum::<f64>() / FIRST_STEPS as f64;
+        if loss <= LOST * usual.max(LEAST_FIRST_LOSS) {
+            return Ok(());
+        }
+        Err(TrainError::Lost {
+            what: format!("{} ({})", self.settings.method.kind(), names[0]),
+            step,
+            loss,
+            first: usual,
+            learning_rate: self.settings.training.learning_rate,
+        })
+    }
+
+    /// What makes it likely that nothing was learned, in words.
+    fn doubts(&self, names: &[&str], losses: &[f64]) -> Option<String> {
+        let steps = losses.len() / names.len();
+        let last = (steps / 10).max(1);
+        let mean = |term: usize, from: usize, count: usize| {
+            let of_term = losses.iter().skip(term).step_by(names.len());
+            of_term.skip(from).take(count).sum::<f64>() / count as f64
+        };
+        let rate = self.settings.training.learning_rate;
+        if self.adversarial() {
+            let discriminator = mean(1, steps - last, last);
+            return (steps >= FEWEST_ADVERSARIAL_STEPS && discriminator < UNDECEIVED).then(|| {
+                format!(
+                    "the discriminator tells all images apart at the end (loss {discriminator:.5}): the generator learned nothing any more, and scores may mean little; try another --learning-rate (now {rate}) or --seed"
+                )
+            });
+        }
+        let (first, end) = (mean(0, 0, last), mean(0, steps - last, last));
+        (steps >= FEWEST_STEPS && end >= UNLEARNED * first).then(|| {
+            format!(
+                "the loss at the end ({end:.5}) is hardly below that at the beginning ({first:.5}): nothing was learned, and scores mean little; try a lower --learning-rate (now {rate})"
+            )
+        })
     }
 
     /// A request to stop, once what was done is safe; any other error as it is.

@@ -372,7 +372,7 @@ impl<'a> Progress<'a> {
             .current
             .as_ref()
             .map_or(0, |current| current.losses.len());
-        observer.resumed((self.steps() + current) as u64);
+        observer.resumed((self.steps() + current) as u64, Some(self.before));
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use super::model_file::{ModelManifest, ScaleManifest};
 use super::scale::{Ensemble, Grid, Look, Scale};
 use super::scale_teacher::ScaleTeacher;
 use super::tiles::Tiling;
-use super::training::{Resized, learning, train_students, whitening};
+use super::training::{Resized, Share, learning, train_students, whitening};
 use super::watch;
 use crate::checkpoints::Checkpoints;
 use crate::device;
@@ -88,12 +88,10 @@ impl StudentTeacherConfig {
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
         let learning = learning(&settings.training);
         let mut progress = Progress::begin(self, &networks, learning, data, checkpoints, observer)?;
-        let deadline = match &settings.training {
+        // The budget, when this run began, and what those before it had taken of it.
+        let budget = match &settings.training {
             Training::Quick(quick) => match quick.length {
-                Length::Budget(seconds) => {
-                    let left = (seconds as f64 - progress.seconds()).max(0.0);
-                    Some(Instant::now() + Duration::from_secs_f64(left))
-                }
+                Length::Budget(seconds) => Some((seconds, Instant::now(), progress.seconds())),
                 Length::Steps(_) => None,
             },
             Training::Paper(_) => None,
@@ -112,9 +110,9 @@ impl StudentTeacherConfig {
                     None => whitening(teacher, &training, most, &device, observer)
                         .map_err(|error| progress.stopped_between(error))?,
                 };
-                let deadline = match deadline.filter(|_| resumed.is_none()) {
+                let share = match budget.filter(|_| resumed.is_none()) {
                     None => None,
-                    Some(deadline) => {
+                    Some((seconds, began, before)) => {
                         // The scales share what is left; each needs time for its validation.
                         let untrained = Ensemble {
                             teacher: teacher.clone(),
@@ -129,9 +127,9 @@ impl StudentTeacherConfig {
                             sampling,
                             &device,
                         )?;
-                        let left = deadline.saturating_duration_since(Instant::now());
-                        let scales = (self.teachers.len() - index) as u32;
-                        Some(Instant::now() + (left / scales).saturating_sub(reserve))
+                        let gone = before + began.elapsed().as_secs_f64();
+                        let scales = self.teachers.len() - index;
+                        Some(Share::new(seconds, gone, scales, reserve))
                     }
                 };
                 let finished = train_students(
@@ -139,7 +137,7 @@ impl StudentTeacherConfig {
                     network,
                     whitening,
                     [&training, &watched],
-                    deadline,
+                    share,
                     (&progress, resumed),
                     observer,
                 )?;

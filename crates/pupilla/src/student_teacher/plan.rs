@@ -13,7 +13,7 @@ use super::memory::{Networks, student_bytes};
 use super::scale::Ensemble;
 use super::scale_teacher::ScaleTeacher;
 use super::seen_images;
-use super::training::{Resized, step_time, steps_aside, steps_within, whitening};
+use super::training::{Resized, Share, step_time, steps_aside, steps_within, whitening};
 use super::watch;
 use crate::device;
 use crate::error::TrainError;
@@ -174,8 +174,8 @@ impl StudentTeacherConfig {
             Training::Quick(quick) => match quick.length {
                 Length::Steps(steps) => Ok(steps),
                 Length::Budget(seconds) => {
-                    let share = Duration::from_secs(seconds) / self.teachers.len() as u32;
-                    steps_within(quick, watched, share.saturating_sub(beside), step)
+                    let share = Share::new(seconds, 0.0, self.teachers.len(), beside);
+                    steps_within(quick, watched, &share, step)
                 }
             },
         }

@@ -21,6 +21,7 @@ use super::seen_images::SeenImages;
 use super::step::{Learning, Planes, StudentsInTraining};
 use super::tiles::{TileOfGrid, Tiling};
 use super::watch::{self, Ending, Schedule, Watch};
+use crate::detector_kind::DetectorKind;
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{Border, Window};
@@ -130,20 +131,43 @@ pub(super) fn whitening(
     Ok(Whitening::new(&channels))
 }
 
-/// Trains the students of one scale. `deadline` ends a budget's time for this scale.
+/// A scale's part of a budget.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    /// The whole budget, in seconds.
+    pub budget: u64,
+    /// Seconds for this scale's steps; below 0 if what is beside them takes more than the share.
+    pub left: f64,
+    /// Scales that what is left of the budget is shared by: this one and those behind it.
+    pub scales: usize,
+}
+
+impl Share {
+    /// Of a whole budget that `gone` seconds have been taken from, for the first of so many `scales`, of which this one spends `beside`
+    /// on other things than steps.
+    pub fn new(budget: u64, gone: f64, scales: usize, beside: Duration) -> Self {
+        Self {
+            budget,
+            left: (budget as f64 - gone) / scales as f64 - beside.as_secs_f64(),
+            scales,
+        }
+    }
+}
+
+/// Trains the students of one scale. `share` is what a budget has left for it.
 pub(super) fn train_students(
     teacher: &ScaleTeacher,
     config: PatchNetworkConfig,
     whitening: Whitening,
     [images, watched]: [&Resized<'_>; 2],
-    deadline: Option<Instant>,
+    share: Option<Share>,
     (progress, resumed): (&Progress<'_>, Option<Current>),
     observer: &mut dyn Observer,
 ) -> Result<Finished, TrainError> {
     let mut class = Class::new(teacher, config, &whitening, images);
     let run = match &images.settings.training {
         Training::Quick(quick) => {
-            class.run_quick(quick, watched, deadline, (progress, resumed), observer)?
+            class.run_quick(quick, watched, share, (progress, resumed), observer)?
         }
         Training::Paper(paper) => class.run_paper(paper, (progress, resumed), observer)?,
     };
@@ -343,7 +367,7 @@ impl<'a> Class<'a> {
         &mut self,
         quick: &Quick,
         watched: &Resized<'_>,
-        deadline: Option<Instant>,
+        share: Option<Share>,
         (progress, resumed): (&Progress<'_>, Option<Current>),
         observer: &mut dyn Observer,
     ) -> Result<Run, TrainError> {
@@ -353,12 +377,12 @@ impl<'a> Class<'a> {
         let steps = match (quick.length, &resumed) {
             (Length::Steps(steps), _) => steps,
             (Length::Budget(_), Some(resumed)) => resumed.planned,
-            (Length::Budget(seconds), None) => {
-                let deadline =
-                    deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(seconds));
+            (Length::Budget(budget), None) => {
+                let mut share = share.unwrap_or(Share::new(budget, 0.0, 1, Duration::ZERO));
+                let trying = Instant::now();
                 let each = self.median_step(&batch, stride, quick.learning_rate)?;
-                let left = deadline.saturating_duration_since(Instant::now());
-                let within = steps_within(quick, watched.len(), left, each);
+                share.left -= trying.elapsed().as_secs_f64();
+                let within = steps_within(quick, watched.len(), &share, each);
                 let earlier = progress.finished.len();
                 affordable(within, earlier, self.field(), observer)?
             }
@@ -627,22 +651,26 @@ impl<'a> Class<'a> {
     }
 }
 
-/// How many steps of `each`, with what a run does beside them, fit into the time that is `left`; no more than are worth taking.
+/// How many steps of `each`, with what a run does beside them, fit into what a share has left; no more than are worth taking.
 pub(super) fn steps_within(
     quick: &Quick,
     watched: usize,
-    left: Duration,
+    share: &Share,
     each: Duration,
 ) -> Result<usize, TrainError> {
-    let all = left.as_secs_f64() / each.as_secs_f64().max(1e-6);
+    let each = each.as_secs_f64().max(1e-6);
+    let all = share.left.max(0.0) / each;
     // What more steps need beside them is not less.
     let aside = steps_aside(quick, watched, all as usize);
     let steps = (all - aside).max(0.0) as usize;
     if steps < FEWEST_STEPS {
         let needed = FEWEST_STEPS as f64 + steps_aside(quick, watched, FEWEST_STEPS);
-        let missing = each.mul_f64(needed).saturating_sub(left);
-        return Err(TrainError::BudgetTooSmall {
-            missing_seconds: (missing.as_secs_f64().ceil() as u64).max(1),
+        // A second more of the budget is a part of one for each scale; a tenth is for other times of the same steps.
+        let missing = 1.1 * share.scales as f64 * (each * needed - share.left);
+        return Err(TrainError::BudgetBelowSmallest {
+            what: DetectorKind::StudentTeacher,
+            steps: FEWEST_STEPS,
+            smallest_seconds: share.budget + (missing.ceil() as u64).max(1),
         });
     }
     Ok(steps.min(quick.most_budgeted_steps()))
@@ -657,9 +685,11 @@ fn affordable(
     observer: &mut dyn Observer,
 ) -> Result<usize, TrainError> {
     match within {
-        Err(TrainError::BudgetTooSmall { missing_seconds }) if earlier > 0 => {
+        Err(TrainError::BudgetBelowSmallest {
+            smallest_seconds, ..
+        }) if earlier > 0 => {
             observer.warn(&format!(
-                "the budget lacks about {missing_seconds} s for p={field}: it is trained for {FEWEST_STEPS} steps, the fewest, which overruns the budget by that"
+                "the budget does not reach for p={field}: it is trained for {FEWEST_STEPS} steps, the fewest, which overruns it; about {smallest_seconds} s would have been enough"
             ));
             Ok(FEWEST_STEPS)
         }
@@ -681,14 +711,14 @@ mod tests {
             }
         }
         let lacks = || {
-            let [left, each] = [0, 2].map(Duration::from_secs);
-            steps_within(&Quick::default(), 0, left, each)
+            let share = Share::new(60, 60.0, 1, Duration::ZERO);
+            steps_within(&Quick::default(), 0, &share, Duration::from_secs(2))
         };
         let field = ReceptiveField::P65;
         let mut seen = Warnings::default();
         assert!(matches!(
             affordable(lacks(), 0, field, &mut seen),
-            Err(TrainError::BudgetTooSmall { .. })
+            Err(TrainError::BudgetBelowSmallest { .. })
         ));
         assert!(seen.0.is_empty());
         assert_eq!(
@@ -705,18 +735,36 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_becomes_whole_steps_or_says_what_it_lacks() {
+    fn a_budget_becomes_whole_steps_or_says_the_smallest() {
         let seconds = Duration::from_secs;
         let plain = Quick {
             batch_norm: false,
             ..Quick::default()
         };
-        let steps = |left| steps_within(&plain, 0, seconds(left), seconds(2));
-        assert_eq!(steps(61).unwrap(), 30);
-        match steps(10) {
-            Err(TrainError::BudgetTooSmall { missing_seconds }) => assert_eq!(missing_seconds, 30),
+        let steps = |share| steps_within(&plain, 0, &share, seconds(2));
+        let smallest = |share| match steps(share) {
+            Err(
+                error @ TrainError::BudgetBelowSmallest {
+                    smallest_seconds, ..
+                },
+            ) => {
+                let asked = format!("--budget {smallest_seconds}s");
+                assert!(error.to_string().contains(&asked), "{error}");
+                smallest_seconds
+            }
             other => panic!("{other:?}"),
-        }
+        };
+        let none = seconds(0);
+        assert_eq!(steps(Share::new(61, 0.0, 1, none)).unwrap(), 30);
+        assert_eq!(steps(Share::new(131, 9.0, 2, none)).unwrap(), 30);
+        // 20 steps of 2 s; a tenth of the 30 s that are missing is added.
+        assert_eq!(smallest(Share::new(10, 0.0, 1, none)), 43);
+        // Both scales lack 30 s.
+        assert_eq!(smallest(Share::new(20, 0.0, 2, none)), 86);
+        // What is gone, and what is beside the steps, is missing too, though the share is over with it.
+        assert_eq!(smallest(Share::new(10, 4.0, 1, seconds(26))), 76);
+        // What is named suffices.
+        assert_eq!(steps(Share::new(76, 4.0, 1, seconds(26))).unwrap(), 23);
     }
 
     #[test]
@@ -728,7 +776,8 @@ mod tests {
         };
         for (left, watched) in [(100, 0), (700, 4), (700, 16), (36_000, 16)] {
             let each = Duration::from_millis(500);
-            let steps = steps_within(&quick, watched, Duration::from_secs(left), each).unwrap();
+            let share = Share::new(left, 0.0, 1, Duration::ZERO);
+            let steps = steps_within(&quick, watched, &share, each).unwrap();
             let all = steps as f64 + steps_aside(&quick, watched, steps);
             assert!(all <= 2.0 * left as f64, "{left}: {all}");
             assert!(

@@ -131,7 +131,7 @@ impl Checkpoints {
         let history = history::from_bytes(&blobs.next().unwrap_or_default())
             .filter(|history| history.len() <= config.steps)
             .ok_or_else(|| file.invalid("the history does not fit"))?;
-        observer.resumed(history.len() as u64);
+        observer.resumed(history.len() as u64, None);
         let state = State {
             learner: Learner {
                 network: NormalisedNetwork { network },

@@ -16,10 +16,11 @@ use crate::progress::Progress;
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long it may take to stop by itself, which leaves a checkpoint of its last step.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What a command took.
 pub struct Child {
+    /// With those of the runs that it went on from.
     pub seconds: f64,
     /// The most that it held at a time. `None` where the system does not tell.
     pub memory_bytes: Option<u64>,
@@ -34,11 +35,14 @@ impl Child {
         let mut child = Command::new(&program)
             .args(words)
             .args(["--progress", "json", "--threads", &threads])
-            .stdin(Stdio::null())
+            // It stops in good order when this ends: because we let it go, or are no more.
+            .arg("--stop-with-input")
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
+        let mut input = child.stdin.take();
         let (sender, lines) = channel();
         if let Some(stderr) = child.stderr.take() {
             std::thread::spawn(move || {
@@ -52,18 +56,20 @@ impl Child {
         let mut memory_bytes = None;
         let mut stopping: Option<Instant> = None;
         let mut last = String::new();
+        let mut before = 0.0;
         loop {
             match lines.recv_timeout(INTERVAL) {
-                Ok(line) => show(&line, progress, &mut last),
+                Ok(line) => show(&line, progress, &mut before, &mut last),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             memory_bytes = peak_bytes(Some(child.id())).or(memory_bytes);
-            // Ctrl-C reaches it as well; a signal to us alone does not, and its last checkpoint stays.
-            if progress.stop_requested()
-                && stopping.get_or_insert_with(Instant::now).elapsed() > GRACE
-            {
-                let _ = child.kill();
+            // Ctrl-C reaches it as well; a signal to us alone does not.
+            if progress.stop_requested() {
+                drop(input.take());
+                if stopping.get_or_insert_with(Instant::now).elapsed() > GRACE {
+                    let _ = child.kill();
+                }
             }
         }
         let status = child.wait().context("cannot wait for a process")?;
@@ -79,14 +85,14 @@ impl Child {
             );
         }
         Ok(Self {
-            seconds: start.elapsed().as_secs_f64(),
+            seconds: before + start.elapsed().as_secs_f64(),
             memory_bytes,
         })
     }
 }
 
-/// Shows an event as if it were ours, and keeps what is none.
-fn show(line: &str, progress: &mut Progress, last: &mut String) {
+/// Shows an event as if it were ours, and keeps what is none, and the seconds of earlier runs.
+fn show(line: &str, progress: &mut Progress, before: &mut f64, last: &mut String) {
     let Ok(event) = serde_json::from_str::<Value>(line) else {
         line.clone_into(last);
         return;
@@ -98,7 +104,11 @@ fn show(line: &str, progress: &mut Progress, last: &mut String) {
         "progress" => progress.advance(number("done"), event["loss"].as_f64()),
         "finish" => progress.finish(),
         "warning" => progress.warn(word("text")),
-        "resumed" => progress.resumed(number("step")),
+        "resumed" => {
+            let seconds = event["seconds"].as_f64();
+            *before = seconds.unwrap_or_default();
+            progress.resumed(number("step"), seconds);
+        }
         // What it will take it takes; and files that are left out end a run here.
         _ => {}
     }

@@ -4,8 +4,10 @@
 //! leaves the others alone, and its memory is its own.
 
 mod child;
+mod job;
 mod table;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,105 +15,85 @@ use pupilla::detector_kind::DetectorKind;
 use pupilla::device::DeviceChoice;
 use pupilla::network_detectors::{self, NetworkDetectorConfig};
 use pupilla::receptive_field::ReceptiveField;
-use pupilla_core::comparison::{self, Comparison, Failure, Figures, Tested};
-use pupilla_core::dataset::categories;
-use pupilla_core::evaluation::Evaluation;
+use pupilla_core::comparison::{self, Comparison, Failure, Tested};
+use pupilla_core::dataset::{Dataset, categories, file_fingerprint, fingerprint};
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
-use serde::{Deserialize, Serialize};
 
 use crate::arguments::Compare;
 use crate::commands::train::usual_scales;
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
-use child::Child;
-
-/// One training with its tests.
-struct Job {
-    category: String,
-    detector: DetectorKind,
-    seed: u64,
-    /// Where its model and figures go.
-    folder: PathBuf,
-    /// The words of `pupilla train`, without `--out`.
-    train: Vec<String>,
-    /// The patch sizes of each test, and the words of `pupilla eval` behind the model.
-    tests: Vec<(Vec<usize>, Vec<String>)>,
-}
-
-/// What a job leaves as it begins to train, so that a second run goes on from its own checkpoint alone.
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
-struct Begun {
-    program: String,
-    train: Vec<String>,
-}
-
-/// What a finished job leaves, so that a second run need not do it again.
-#[derive(Serialize, Deserialize)]
-struct Finished {
-    #[serde(flatten)]
-    begun: Begun,
-    tests: Vec<Vec<String>>,
-    tested: Vec<Tested>,
-}
+use job::{Category, Fingerprints, Job, Weights};
 
 pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> anyhow::Result<()> {
     let json = compare.json.as_deref();
     output::check_json(json)?;
+    let detectors = detectors(compare)?;
+    let scales = scales(compare)?;
     let folders = categories(&compare.data)?;
-    let dataset = name(&compare.data)?;
-    let jobs = jobs(compare, device, &folders)?;
+    check_apart(&compare.out, &compare.data, &folders)?;
+    let backbone = match &compare.backbone {
+        None => None,
+        Some(path) => Some(Weights {
+            path: path.clone(),
+            fingerprint: file_fingerprint(path)?,
+        }),
+    };
+    let categories = looked_over(&folders, progress)?;
+    let jobs = jobs(compare, device, &categories, &detectors, &scales, backbone);
     // Results of another comparison are found before any table is written.
-    let known = jobs
+    let mut done = jobs
         .iter()
         .map(Job::finished)
         .collect::<anyhow::Result<Vec<_>>>()?;
-    output::folder(&compare.out)?;
+    let _folder = output::folder(&compare.out)?;
+    let _lock = locked(&compare.out)?;
     say_own_sizes(compare, &jobs, json)?;
-    let (mut tested, mut failed) = (Vec::new(), Vec::new());
-    for (index, (job, known)) in jobs.iter().zip(known).enumerate() {
+    let names: Vec<_> = detectors.iter().map(|kind| kind.name()).collect();
+    let in_table = |done: &[Option<Vec<Tested>>], failed: &[Failure]| {
+        let tested: Vec<_> = done.iter().flatten().flatten().cloned().collect();
+        let dataset = Dataset::name_of(&compare.data);
+        Comparison::new(dataset, compare.fpr_limit, &tested, failed.to_vec()).in_order(&names)
+    };
+    let mut failed = Vec::new();
+    for (index, job) in jobs.iter().enumerate() {
         let title = format!(
             "[{}/{}] {} on {}",
             index + 1,
             jobs.len(),
             job.detector,
-            job.category
+            job.category.name
         );
-        match known {
-            Some(done) => {
-                output::line(
-                    json,
-                    format_args!("{title}, seed {}: done before", job.seed),
-                )?;
-                tested.extend(done);
-            }
-            None => {
-                output::line(json, format_args!("{title}, seed {}", job.seed))?;
-                match job.run(progress) {
-                    Ok(done) => tested.extend(done),
-                    Err(_) if progress.stop_requested() => bail!(
-                        "stopped on request: the same command goes on with what is left ({} of {} done)",
-                        index,
-                        jobs.len()
-                    ),
-                    Err(error) => {
-                        progress.warn(&format!("{title} failed: {error}"));
-                        failed.push(Failure {
-                            category: job.category.clone(),
-                            detector: job.detector.to_string(),
-                            seed: job.seed,
-                            reason: error.to_string(),
-                        });
-                    }
-                }
+        if done[index].is_some() {
+            let title = format!("{title}, seed {}: done before", job.seed);
+            output::line(json, title)?;
+            continue;
+        }
+        output::line(json, format_args!("{title}, seed {}", job.seed))?;
+        match job.run(progress) {
+            Ok(tested) => done[index] = Some(tested),
+            Err(_) if progress.stop_requested() => bail!(
+                "stopped on request: the same command goes on with what is left ({} of {} done)",
+                done.iter().flatten().count(),
+                jobs.len()
+            ),
+            Err(error) => {
+                progress.warn(&format!("{title} failed: {error}"));
+                failed.push(Failure {
+                    category: job.category.name.clone(),
+                    detector: job.detector.to_string(),
+                    seed: job.seed,
+                    reason: error.to_string(),
+                });
             }
         }
         // Whatever comes next, what is known stands there.
-        let so_far = Comparison::new(dataset.clone(), compare.fpr_limit, &tested, failed.clone());
-        write(&so_far, &compare.out)?;
+        write(&in_table(&done, &failed), &compare.out)?;
     }
-    let comparison = Comparison::new(dataset, compare.fpr_limit, &tested, failed);
+    let comparison = in_table(&done, &failed);
+    write(&comparison, &compare.out)?;
     table::print(&comparison, json)?;
     let page = compare.out.join("comparison.html");
     output::line(json, format_args!("wrote {}", page.display()))?;
@@ -122,6 +104,92 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
         bail!("no detector could be compared");
     }
     Ok(())
+}
+
+/// Those asked for, or all.
+fn detectors(compare: &Compare) -> Result<Vec<DetectorKind>, Usage> {
+    let detectors = match &compare.detectors[..] {
+        [] => DetectorKind::ALL.to_vec(),
+        given => given.to_vec(),
+    };
+    let mut once = detectors.clone();
+    once.sort_unstable();
+    once.dedup();
+    if once.len() < detectors.len() {
+        return Err(Usage("--detectors names one twice".to_string()));
+    }
+    check_belonging(compare, &detectors)?;
+    Ok(detectors)
+}
+
+/// The students' patch sizes if they are given, the smallest first.
+fn scales(compare: &Compare) -> Result<Vec<usize>, Usage> {
+    let mut scales = sides(&compare.scales);
+    scales.sort_unstable();
+    scales.dedup();
+    if scales.len() < compare.scales.len() {
+        return Err(Usage("--scales names one twice".to_string()));
+    }
+    Ok(scales)
+}
+
+/// Results among the images would be taken for a part of the data set.
+fn check_apart(out: &Path, data: &Path, folders: &[PathBuf]) -> Result<(), Usage> {
+    let out_place = output::place(out);
+    let inside = |folder: &PathBuf| out_place.starts_with(output::place(folder));
+    if out_place == output::place(data) || folders.iter().any(inside) {
+        let out = out.display();
+        return Err(Usage(format!(
+            "--out {out} lies in the data set: give another folder"
+        )));
+    }
+    Ok(())
+}
+
+/// What is wrong with a data set's folders and masks is found before anything is trained on it.
+fn looked_over(folders: &[PathBuf], progress: &mut Progress) -> anyhow::Result<Vec<Category>> {
+    progress.start("reading the files", folders.len() as u64);
+    let mut categories = Vec::new();
+    for folder in folders {
+        if progress.stop_requested() {
+            bail!("stopped on request");
+        }
+        let files = || -> anyhow::Result<Fingerprints> {
+            let dataset = Dataset::open(folder)?;
+            dataset.require_test()?;
+            Ok(Fingerprints {
+                good: fingerprint(&dataset.good, folder)?,
+                test: fingerprint(&dataset.test_files(), folder)?,
+            })
+        };
+        categories.push(Category {
+            name: Dataset::name_of(folder),
+            folder: folder.clone(),
+            files: files().map_err(|error| error.to_string()),
+        });
+        progress.advance(categories.len() as u64, None);
+    }
+    progress.finish();
+    Ok(categories)
+}
+
+/// Keeps a second comparison from the folder as long as the guard lives.
+fn locked(out: &Path) -> anyhow::Result<File> {
+    let path = out.join("comparison.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    // Some file systems have no locks.
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        bail!(
+            "another comparison is writing into {}: wait for its end, or give another --out",
+            out.display()
+        );
+    }
+    Ok(file)
 }
 
 /// Which detectors see images at another size than was asked for.
@@ -152,29 +220,24 @@ fn write(comparison: &Comparison, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn jobs(compare: &Compare, device: DeviceChoice, folders: &[PathBuf]) -> anyhow::Result<Vec<Job>> {
-    let mut detectors = compare.detectors.clone();
-    if detectors.is_empty() {
-        detectors = DetectorKind::ALL.to_vec();
-    }
-    let mut once = detectors.clone();
-    once.sort_unstable();
-    once.dedup();
-    if once.len() < detectors.len() {
-        return Err(Usage("--detectors names one twice".to_string()).into());
-    }
-    check_belonging(compare, &detectors)?;
-    let several = folders.len() > 1;
-    let scales = match &compare.scales[..] {
-        [] if several && compare.budget.is_none() => vec![17, 33, 65],
+fn jobs(
+    compare: &Compare,
+    device: DeviceChoice,
+    categories: &[Category],
+    detectors: &[DetectorKind],
+    scales: &[usize],
+    backbone: Option<Weights>,
+) -> Vec<Job> {
+    let scales = match scales {
+        [] if categories.len() > 1 && compare.budget.is_none() => vec![17, 33, 65],
         [] => sides(&usual_scales(compare.budget)),
-        given => sides(given),
+        given => given.to_vec(),
     };
     let mut jobs = Vec::new();
-    for folder in folders {
-        let category = name(folder)?;
-        for &detector in &detectors {
+    for category in categories {
+        for &detector in detectors {
             let students = detector == DetectorKind::StudentTeacher;
+            let scales = if students { &scales[..] } else { &[] };
             let seeds = if detector.is_trained_in_steps() {
                 compare.network_seeds
             } else {
@@ -184,15 +247,11 @@ fn jobs(compare: &Compare, device: DeviceChoice, folders: &[PathBuf]) -> anyhow:
                 jobs.push(Job {
                     folder: compare
                         .out
-                        .join(&category)
+                        .join(&category.name)
                         .join(format!("{detector}-{seed}")),
-                    train: train_words(compare, device, folder, detector, &scales, seed)?,
-                    tests: test_words(
-                        compare,
-                        device,
-                        folder,
-                        if students { &scales } else { &[] },
-                    )?,
+                    train: train_words(compare, device, detector, scales, seed),
+                    backbone: backbone.clone().filter(|_| on_backbones(detector)),
+                    tests: test_words(compare, device, scales),
                     category: category.clone(),
                     detector,
                     seed,
@@ -200,16 +259,21 @@ fn jobs(compare: &Compare, device: DeviceChoice, folders: &[PathBuf]) -> anyhow:
             }
         }
     }
-    Ok(jobs)
+    jobs
+}
+
+/// Those that look at a pretrained network's features if they are given one.
+fn on_backbones(detector: DetectorKind) -> bool {
+    use DetectorKind::{CnnDictionary, MemoryBank, Padim};
+    matches!(detector, CnnDictionary | MemoryBank | Padim)
 }
 
 /// Refuses options that none of the detectors has.
 fn check_belonging(compare: &Compare, detectors: &[DetectorKind]) -> Result<(), Usage> {
-    use DetectorKind::{CnnDictionary, MemoryBank, Padim, StudentTeacher};
-    let students = |kind: &DetectorKind| *kind == StudentTeacher;
+    let students = |kind: &DetectorKind| *kind == DetectorKind::StudentTeacher;
     let networks = |kind: &DetectorKind| kind.is_trained_in_steps();
     let others = |kind: &DetectorKind| !kind.is_trained_in_steps();
-    let on_backbones = |kind: &DetectorKind| matches!(kind, CnnDictionary | MemoryBank | Padim);
+    let on_backbones = |kind: &DetectorKind| on_backbones(*kind);
     let has = |which: &dyn Fn(&DetectorKind) -> bool| detectors.iter().any(which);
     let options = [
         ("--scales", !compare.scales.is_empty(), has(&students)),
@@ -253,35 +317,15 @@ fn device_words(device: DeviceChoice) -> Vec<String> {
 fn train_words(
     compare: &Compare,
     device: DeviceChoice,
-    data: &Path,
     detector: DetectorKind,
     scales: &[usize],
     seed: u64,
-) -> anyhow::Result<Vec<String>> {
-    let mut words = vec![
-        "train".to_string(),
-        text(data)?,
-        "--detector".into(),
-        detector.to_string(),
-    ];
+) -> Vec<String> {
+    let mut words = vec!["--detector".to_string(), detector.to_string()];
     words.extend(["--seed".into(), seed.to_string()]);
     words.extend(device_words(device));
-    match detector {
-        DetectorKind::StudentTeacher => {
-            words.extend(["--scales".into(), join(scales)]);
-        }
-        DetectorKind::CnnDictionary | DetectorKind::MemoryBank | DetectorKind::Padim => {
-            if let Some(weights) = &compare.backbone {
-                words.extend(["--backbone".into(), text(weights)?]);
-            }
-        }
-        DetectorKind::NearestNeighbour
-        | DetectorKind::OneClassSvm
-        | DetectorKind::KMeans
-        | DetectorKind::SquaredErrorAutoencoder
-        | DetectorKind::SimilarityAutoencoder
-        | DetectorKind::VariationalAutoencoder
-        | DetectorKind::AnoGan => {}
+    if !scales.is_empty() {
+        words.extend(["--scales".into(), join(scales)]);
     }
     if detector.is_trained_in_steps() {
         if let Some(budget) = compare.budget {
@@ -296,21 +340,16 @@ fn train_words(
     {
         words.extend(["--resize".into(), resize.clone()]);
     }
-    Ok(words)
+    words
 }
 
 /// Each scale of several by itself, then all of them.
 fn test_words(
     compare: &Compare,
     device: DeviceChoice,
-    data: &Path,
     scales: &[usize],
-) -> anyhow::Result<Vec<(Vec<usize>, Vec<String>)>> {
-    let mut words = vec![
-        text(data)?,
-        "--fpr-limit".into(),
-        compare.fpr_limit.to_string(),
-    ];
+) -> Vec<(Vec<usize>, Vec<String>)> {
+    let mut words = vec!["--fpr-limit".to_string(), compare.fpr_limit.to_string()];
     words.extend([
         "--mask-threshold".into(),
         compare.mask_threshold.to_string(),
@@ -324,140 +363,7 @@ fn test_words(
         }
     }
     tests.push((scales.to_vec(), words));
-    Ok(tests)
-}
-
-impl Job {
-    fn record(&self) -> PathBuf {
-        self.folder.join("finished.json")
-    }
-
-    /// Its figures, if a run before this one has finished it.
-    fn finished(&self) -> anyhow::Result<Option<Vec<Tested>>> {
-        let path = self.record();
-        if !path.exists() {
-            return Ok(None);
-        }
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let finished: Finished = serde_json::from_slice(&bytes).with_context(|| {
-            format!(
-                "{} is not what a comparison leaves: remove it",
-                path.display()
-            )
-        })?;
-        if finished.begun != self.begun()
-            || !finished
-                .tests
-                .iter()
-                .eq(self.tests.iter().map(|(_, words)| words))
-        {
-            let text = format!(
-                "{} is from a comparison with other options or another version: give another --out, or remove it",
-                path.display()
-            );
-            return Err(Usage(text).into());
-        }
-        Ok(Some(finished.tested))
-    }
-
-    fn beginning(&self) -> PathBuf {
-        self.folder.join("begun.json")
-    }
-
-    fn begun(&self) -> Begun {
-        Begun {
-            program: program(),
-            train: self.train.clone(),
-        }
-    }
-
-    /// Whether what an unfinished run left there was this very training. If not, it begins anew and replaces that checkpoint.
-    fn begun_before(&self) -> bool {
-        let bytes = std::fs::read(self.beginning());
-        bytes.is_ok_and(|bytes| {
-            serde_json::from_slice(&bytes).is_ok_and(|begun: Begun| begun == self.begun())
-        })
-    }
-
-    fn run(&self, progress: &mut Progress) -> anyhow::Result<Vec<Tested>> {
-        output::folder(&self.folder)?;
-        let model = self.folder.join("model.pupilla");
-        let of_model = text(&model)?;
-        let mut words = [&self.train[..], &["--out".into(), of_model.clone()]].concat();
-        let mut checkpoint = model.clone().into_os_string();
-        checkpoint.push(".checkpoint");
-        if Path::new(&checkpoint).exists() && self.begun_before() {
-            words.push("--resume".into());
-        }
-        output::json(&self.beginning(), &self.begun())?;
-        let trained = Child::run(&words, progress)?;
-        let bytes = std::fs::metadata(&model)
-            .with_context(|| format!("cannot read {}", model.display()))?
-            .len();
-        let mut tested = Vec::new();
-        for (scales, test) in &self.tests {
-            let target = self.folder.join("eval.json");
-            let words = [
-                &["eval".to_string(), of_model.clone()][..],
-                test,
-                &["--json".into(), text(&target)?],
-            ];
-            let measured = Child::run(&words.concat(), progress)?;
-            let evaluation = std::fs::read(&target)
-                .with_context(|| format!("cannot read {}", target.display()))?;
-            let evaluation: Evaluation = serde_json::from_slice(&evaluation)
-                .with_context(|| format!("cannot understand {}", target.display()))?;
-            let memory = [trained.memory_bytes, measured.memory_bytes];
-            let memory: Option<Vec<f64>> = memory
-                .map(|bytes| bytes.map(|bytes| bytes as f64))
-                .into_iter()
-                .collect();
-            tested.push(Tested {
-                category: self.category.clone(),
-                detector: self.detector.to_string(),
-                scales: scales.clone(),
-                seed: self.seed,
-                figures: Figures {
-                    au_pro: evaluation.au_pro,
-                    pixel_auroc: evaluation.pixel_auroc,
-                    image_auroc: evaluation.image_auroc,
-                    // One of several scales has no training of its own.
-                    training_seconds: (test == &self.tests[self.tests.len() - 1].1)
-                        .then_some(trained.seconds),
-                    seconds_per_image: evaluation.seconds_per_image,
-                    memory_bytes: memory.map(|both| both[0].max(both[1])),
-                    model_bytes: Some(bytes as f64),
-                },
-            });
-        }
-        let finished = Finished {
-            begun: self.begun(),
-            tests: self.tests.iter().map(|(_, words)| words.clone()).collect(),
-            tested,
-        };
-        output::json(&self.record(), &finished)?;
-        Ok(finished.tested)
-    }
-}
-
-fn program() -> String {
-    concat!("pupilla ", env!("CARGO_PKG_VERSION")).to_string()
-}
-
-fn name(folder: &Path) -> anyhow::Result<String> {
-    let whole = folder
-        .canonicalize()
-        .with_context(|| format!("cannot find {}", folder.display()))?;
-    let name = whole.file_name().unwrap_or(whole.as_os_str());
-    Ok(name.to_string_lossy().into_owned())
-}
-
-fn text(path: &Path) -> anyhow::Result<String> {
-    let text = path
-        .to_str()
-        .with_context(|| format!("{} is not valid UTF-8: rename it", path.display()))?;
-    Ok(text.to_string())
+    tests
 }
 
 fn sides(fields: &[ReceptiveField]) -> Vec<usize> {

@@ -36,8 +36,12 @@ pub fn print(comparison: &Comparison, json: Option<&Path>) -> anyhow::Result<()>
     let labels: Vec<String> = comparison
         .detectors
         .iter()
-        .map(|line| line.label())
+        .map(|line| comparison.label(line))
         .collect();
+    let categories = comparison.categories();
+    if categories.len() + comparison.without.len() > 1 {
+        output::line(json, format_args!("means over {}", comparison.scope()))?;
+    }
     let width = labels
         .iter()
         .map(|label| label.chars().count())
@@ -88,7 +92,6 @@ pub fn print(comparison: &Comparison, json: Option<&Path>) -> anyhow::Result<()>
             ),
         )?;
     }
-    let categories = comparison.categories();
     if categories.len() > 1 {
         output::line(json, "\nAU-PRO of each category:")?;
         for (line, label) in comparison.detectors.iter().zip(&labels) {

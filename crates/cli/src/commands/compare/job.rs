@@ -1,0 +1,251 @@
+//! One training with its tests, and what it leaves for a second run: that goes on where the first stopped, with the same images,
+//! weights and options alone.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use pupilla::detector_kind::DetectorKind;
+use pupilla_core::comparison::{Figures, Tested};
+use pupilla_core::evaluation::Evaluation;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::child::Child;
+use crate::output::{self, Usage};
+use crate::progress::Progress;
+
+/// A data set of the comparison.
+#[derive(Clone, Debug)]
+pub struct Category {
+    pub name: String,
+    pub folder: PathBuf,
+    /// What tells its files from others; why not, if it cannot be used.
+    pub files: Result<Fingerprints, String>,
+}
+
+/// SHA-256 over names and contents.
+#[derive(Clone, Debug)]
+pub struct Fingerprints {
+    /// The images to learn from.
+    pub good: String,
+    /// The images to test with, and their masks.
+    pub test: String,
+}
+
+/// A pretrained network's file.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    pub path: PathBuf,
+    pub fingerprint: String,
+}
+
+/// One training with its tests.
+pub struct Job {
+    pub category: Category,
+    pub detector: DetectorKind,
+    pub seed: u64,
+    /// Where its model and figures go.
+    pub folder: PathBuf,
+    /// The options of `pupilla train`, without data, weights and `--out`.
+    pub train: Vec<String>,
+    pub backbone: Option<Weights>,
+    /// The patch sizes of each test, and the options of `pupilla eval` behind model and data.
+    pub tests: Vec<(Vec<usize>, Vec<String>)>,
+}
+
+/// All that a model depends on.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Training {
+    program: String,
+    threads: usize,
+    images: String,
+    weights: Option<String>,
+    options: Vec<String>,
+}
+
+/// What a job leaves behind its training, so that a second run goes on with its tests.
+#[derive(Serialize, Deserialize)]
+struct Trained {
+    training: Training,
+    seconds: f64,
+    memory_bytes: Option<u64>,
+}
+
+/// All that its figures depend on beside the model.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Testing {
+    images: String,
+    options: Vec<Vec<String>>,
+}
+
+/// What a finished job leaves, so that a second run need not do it again.
+#[derive(Serialize, Deserialize)]
+struct Finished {
+    training: Training,
+    testing: Testing,
+    tested: Vec<Tested>,
+}
+
+impl Job {
+    fn record(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What stands in a record; `None` if there is none, or none of this program's.
+    fn recorded<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let bytes = std::fs::read(self.record(name)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn training(&self, files: &Fingerprints) -> Training {
+        Training {
+            program: concat!("pupilla ", env!("CARGO_PKG_VERSION")).to_string(),
+            threads: rayon::current_num_threads(),
+            images: files.good.clone(),
+            weights: self.backbone.as_ref().map(|file| file.fingerprint.clone()),
+            options: self.train.clone(),
+        }
+    }
+
+    fn testing(&self, files: &Fingerprints) -> Testing {
+        let options = self.tests.iter().map(|(_, options)| options.clone());
+        Testing {
+            images: files.test.clone(),
+            options: options.collect(),
+        }
+    }
+
+    /// Its figures, if a run before this one has finished it.
+    ///
+    /// # Errors
+    /// If what is there belongs to another comparison: this one's tables must not replace that one's.
+    pub fn finished(&self) -> anyhow::Result<Option<Vec<Tested>>> {
+        let path = self.record("finished.json");
+        let Ok(files) = &self.category.files else {
+            return Ok(None);
+        };
+        if !path.exists() {
+            return Ok(None);
+        }
+        let finished: Finished = self.recorded("finished.json").with_context(|| {
+            let path = path.display();
+            format!("{path} is not what a comparison of this version leaves: give another --out, or remove it")
+        })?;
+        let (training, testing) = (self.training(files), self.testing(files));
+        let then = &finished.training;
+        let other = if then.program != training.program {
+            "another version of the program"
+        } else if then.threads != training.threads {
+            "another number of --threads"
+        } else if then.images != training.images || finished.testing.images != testing.images {
+            "other images"
+        } else if then.weights != training.weights {
+            "another --backbone"
+        } else if *then != training || finished.testing != testing {
+            "other options"
+        } else {
+            return Ok(Some(finished.tested));
+        };
+        let text = format!(
+            "{} is from a comparison with {other}: give another --out, or remove it",
+            path.display()
+        );
+        Err(Usage(text).into())
+    }
+
+    /// Trains and tests, as far as a run before this one has not.
+    pub fn run(&self, progress: &mut Progress) -> anyhow::Result<Vec<Tested>> {
+        let files = self.category.files.as_ref();
+        let files = files.map_err(|reason| anyhow!("{reason}"))?;
+        let _folder = output::folder(&self.folder)?;
+        let model = self.record("model.pupilla");
+        let trained = self.train(&model, self.training(files), progress)?;
+        let bytes = std::fs::metadata(&model)
+            .with_context(|| format!("cannot read {}", model.display()))?
+            .len();
+        let mut tested = Vec::new();
+        for (scales, options) in &self.tests {
+            let target = self.record("eval.json");
+            let mut words = vec!["eval".into(), text(&model)?, text(&self.category.folder)?];
+            words.extend_from_slice(options);
+            words.extend(["--json".into(), text(&target)?]);
+            let measured = Child::run(&words, progress)?;
+            let evaluation = std::fs::read(&target)
+                .with_context(|| format!("cannot read {}", target.display()))?;
+            let evaluation: Evaluation = serde_json::from_slice(&evaluation)
+                .with_context(|| format!("cannot understand {}", target.display()))?;
+            let memory = trained.memory_bytes.zip(measured.memory_bytes);
+            tested.push(Tested {
+                category: self.category.name.clone(),
+                detector: self.detector.to_string(),
+                scales: scales.clone(),
+                seed: self.seed,
+                figures: Figures {
+                    au_pro: evaluation.au_pro,
+                    pixel_auroc: evaluation.pixel_auroc,
+                    image_auroc: evaluation.image_auroc,
+                    // One of several scales has no training of its own.
+                    training_seconds: (tested.len() + 1 == self.tests.len())
+                        .then_some(trained.seconds),
+                    seconds_per_image: evaluation.seconds_per_image,
+                    memory_bytes: memory.map(|(train, eval)| train.max(eval) as f64),
+                    model_bytes: Some(bytes as f64),
+                },
+            });
+        }
+        let finished = Finished {
+            training: trained.training,
+            testing: self.testing(files),
+            tested,
+        };
+        output::json(&self.record("finished.json"), &finished)?;
+        Ok(finished.tested)
+    }
+
+    /// The training: one that was finished before is not done again, one that has begun goes on from its own checkpoint. That of
+    /// another training is replaced.
+    fn train(
+        &self,
+        model: &Path,
+        training: Training,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Trained> {
+        const BEGUN: &str = "begun.json";
+        const TRAINED: &str = "trained.json";
+        if let Some(trained) = self.recorded::<Trained>(TRAINED)
+            && trained.training == training
+            && model.exists()
+        {
+            return Ok(trained);
+        }
+        let mut words = vec!["train".into(), text(&self.category.folder)?];
+        words.extend_from_slice(&self.train);
+        if let Some(weights) = &self.backbone {
+            words.extend(["--backbone".into(), text(&weights.path)?]);
+        }
+        words.extend(["--out".into(), text(model)?]);
+        let mut checkpoint = model.to_path_buf().into_os_string();
+        checkpoint.push(".checkpoint");
+        if Path::new(&checkpoint).exists()
+            && self.recorded::<Training>(BEGUN).as_ref() == Some(&training)
+        {
+            words.push("--resume".into());
+        }
+        output::json(&self.record(BEGUN), &training)?;
+        let child = Child::run(&words, progress)?;
+        let trained = Trained {
+            training,
+            seconds: child.seconds,
+            memory_bytes: child.memory_bytes,
+        };
+        output::json(&self.record(TRAINED), &trained)?;
+        Ok(trained)
+    }
+}
+
+pub fn text(path: &Path) -> anyhow::Result<String> {
+    let text = path
+        .to_str()
+        .with_context(|| format!("{} is not valid UTF-8: rename it", path.display()))?;
+    Ok(text.to_string())
+}
