@@ -111,7 +111,7 @@ pub enum TrainError {
         step: usize,
         /// The loss.
         loss: f64,
-        /// That of the first steps.
+        /// That of the first step.
         first: f64,
         /// The peak learning rate of the run.
         learning_rate: f64,

@@ -146,49 +146,67 @@ impl Learner {
     /// One step on a batch, `[batch, 3, side, side]`; the losses before it, one for each of the [`terms`].
     pub fn step(&mut self, batch: Vec<f32>, step: usize, rate: f64) -> Vec<f64> {
         let images = self.tensor(batch, &self.device);
+        let noise = |purpose| self.noise(purpose, images.dims()[0], step, &self.device);
         match self.method {
-            Method::Adversarial { .. } => self.adversarial_step(images, step, rate),
-            _ => self.reconstruction_step(images, step, rate),
+            Method::SquaredError { .. } => {
+                let made = self.remade(images.clone());
+                self.descend(squared_error(made, images), rate)
+            }
+            Method::Similarity { .. } => {
+                let made = self.remade(images.clone());
+                let alike = structural_similarity(made, images).mean();
+                self.descend(alike.neg() + 1.0, rate)
+            }
+            Method::Variational { kl_weight, .. } => {
+                let noise = noise("noise of codes");
+                self.variational_step(images, noise, kl_weight, rate)
+            }
+            Method::Adversarial { .. } => {
+                let codes = noise("codes");
+                self.adversarial_step(images, codes, rate)
+            }
         }
     }
 
-    fn reconstruction_step(&mut self, images: Tensor<4>, step: usize, rate: f64) -> Vec<f64> {
+    /// What an autoencoder makes of images.
+    fn remade(&self, images: Tensor<4>) -> Tensor<4> {
         let [encoder, decoder] = &self.networks;
-        let said = encoder.forward(images.clone());
-        let (loss, losses) = match self.method {
-            Method::Similarity { .. } => {
-                let made = decoder.forward(said);
-                let loss = structural_similarity(made, images).mean().neg() + 1.0;
-                (loss.clone(), vec![loss])
-            }
-            Method::Variational { kl_weight, .. } => {
-                let [batch, channels, height, width] = images.dims();
-                let [mean, log_variance] = code_moments(said);
-                let noise = self.noise("noise of codes", batch, step, &self.device);
-                let code = reparametrised(mean.clone(), log_variance.clone(), noise);
-                let error = squared_error(decoder.forward(code), images);
-                // Of the summed error and the divergence, both divided by the numbers of an image.
-                let share = kl_weight / (channels * height * width) as f64;
-                let apart = divergence(mean, log_variance);
-                (error.clone() + apart.clone() * share, vec![error, apart])
-            }
-            Method::SquaredError { .. } | Method::Adversarial { .. } => {
-                let loss = squared_error(decoder.forward(said), images);
-                (loss.clone(), vec![loss])
-            }
-        };
-        let losses = losses.into_iter().map(number).collect();
+        decoder.forward(encoder.forward(images))
+    }
+
+    /// Updates both networks; the loss before it.
+    fn descend(&mut self, loss: Tensor<1>, rate: f64) -> Vec<f64> {
+        let before = number(loss.clone());
         let mut gradients = loss.backward();
         self.update(0, rate, &mut gradients);
         self.update(1, rate, &mut gradients);
-        losses
+        vec![before]
+    }
+
+    /// With standard normal `noise`, `[batch, latent, 1, 1]`.
+    fn variational_step(
+        &mut self,
+        images: Tensor<4>,
+        noise: Tensor<4>,
+        kl_weight: f64,
+        rate: f64,
+    ) -> Vec<f64> {
+        let [_, channels, height, width] = images.dims();
+        let [encoder, decoder] = &self.networks;
+        let [mean, log_variance] = code_moments(encoder.forward(images.clone()));
+        let code = reparametrised(mean.clone(), log_variance.clone(), noise);
+        let error = squared_error(decoder.forward(code), images);
+        // Of the summed error and the divergence, both divided by the numbers of an image.
+        let share = kl_weight / (channels * height * width) as f64;
+        let apart = divergence(mean, log_variance);
+        let losses = [error.clone(), apart.clone()].map(number);
+        self.descend(error + apart * share, rate);
+        losses.into()
     }
 
     /// The discriminator first, then the generator against it as it is now (Goodfellow et al. 2014, with the loss that does not
-    /// saturate).
-    fn adversarial_step(&mut self, images: Tensor<4>, step: usize, rate: f64) -> Vec<f64> {
-        let batch = images.dims()[0];
-        let codes = self.noise("codes", batch, step, &self.device);
+    /// saturate), from standard normal `codes`, `[batch, latent, 1, 1]`.
+    fn adversarial_step(&mut self, images: Tensor<4>, codes: Tensor<4>, rate: f64) -> Vec<f64> {
         let made = generated(&self.networks[1], codes);
         let discriminator = &self.networks[0];
         let of_real = cross_entropy(discriminator.forward(images), true);
@@ -234,6 +252,34 @@ fn number(loss: Tensor<1>) -> f64 {
     f64::from(loss.inner().into_scalar::<f32>())
 }
 
+/// A discriminator and a generator for images of 16 x 16 and codes of 3 numbers, as `tests/oracle/make_network_detectors.py` has them.
+#[cfg(test)]
+pub(super) fn small_adversaries(normalised: bool) -> [Vec<super::network::LayerPlan>; 2] {
+    use super::network::{Direction, LayerPlan};
+    let layer = |direction, channels, [stride, padding]: [usize; 2], slope, normalised| LayerPlan {
+        direction,
+        channels,
+        kernel: 4,
+        stride,
+        padding,
+        slope,
+        normalised,
+    };
+    let (down, up) = (Direction::Down, Direction::Up);
+    [
+        vec![
+            layer(down, [3, 4], [2, 1], 0.2, false),
+            layer(down, [4, 6], [2, 1], 0.2, normalised),
+            layer(down, [6, 1], [1, 0], 1.0, false),
+        ],
+        vec![
+            layer(up, [3, 6], [1, 0], 0.0, normalised),
+            layer(up, [6, 4], [2, 1], 0.0, normalised),
+            layer(up, [4, 3], [2, 1], 1.0, false),
+        ],
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -248,6 +294,50 @@ mod tests {
     #[derive(Deserialize)]
     struct Oracle {
         steps: Steps,
+        variational_steps: SmallNetworks,
+        adversarial_steps: SmallNetworks,
+    }
+
+    /// Two small networks on batches of 2 images.
+    #[derive(Deserialize)]
+    struct SmallNetworks {
+        /// In the order of [`layout`](super::super::network::layout), of both networks.
+        arrays: [Vec<Vec<f32>>; 2],
+        images: Vec<f32>,
+        /// Of each step.
+        noise: Vec<Vec<f32>>,
+        losses: Vec<[f64; 2]>,
+        after: [Vec<Vec<f32>>; 2],
+    }
+
+    impl SmallNetworks {
+        fn networks(&self, plans: [Vec<LayerPlan>; 2]) -> [Network; 2] {
+            let mut arrays = self.arrays.iter();
+            plans.map(|plan| {
+                let arrays = arrays.next().unwrap().clone();
+                Network::with_arrays(plan, &mut arrays.into_iter(), &training_device())
+            })
+        }
+
+        /// Compares a learner's networks with those after the last step.
+        fn compare(&self, networks: &[Network; 2]) {
+            for (network, after) in networks.iter().zip(&self.after) {
+                let arrays = network.arrays();
+                assert_eq!(arrays.len(), after.len());
+                for (found, expected) in arrays.iter().flatten().zip(after.iter().flatten()) {
+                    assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
+                }
+            }
+        }
+    }
+
+    fn oracle() -> Oracle {
+        let text = include_str!("../../tests/oracle/network_detectors.json");
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn tensor(values: &[f32], shape: [usize; 4]) -> Tensor<4> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &training_device())
     }
 
     #[derive(Deserialize)]
@@ -263,8 +353,7 @@ mod tests {
 
     #[test]
     fn five_steps_on_the_squared_error_are_those_of_pytorch() {
-        let text = include_str!("../../tests/oracle/network_detectors.json");
-        let Oracle { steps } = serde_json::from_str(text).unwrap();
+        let steps = oracle().steps;
         let layer = |direction, channels, slope| LayerPlan {
             direction,
             channels,
@@ -300,6 +389,62 @@ mod tests {
                 assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
             }
         }
+    }
+
+    #[test]
+    fn variational_steps_are_those_of_pytorch() {
+        let case = oracle().variational_steps;
+        let layer = |direction, channels, slope| LayerPlan {
+            direction,
+            channels,
+            kernel: 8,
+            stride: 1,
+            padding: 0,
+            slope,
+            normalised: false,
+        };
+        let networks = case.networks([
+            vec![layer(Direction::Down, [3, 4], 1.0)],
+            vec![layer(Direction::Up, [2, 3], 1.0)],
+        ]);
+        let config = NetworkDetectorConfig::new(DetectorKind::VariationalAutoencoder);
+        let mut settings = config.unwrap().settings;
+        settings.resize = Resize::Square(8);
+        let mut learner = Learner::with_parts(networks, optimizers(&settings), &settings);
+        let images = tensor(&case.images, [2, 3, 8, 8]);
+        for (noise, expected) in case.noise.iter().zip(&case.losses) {
+            let noise = tensor(noise, [2, 2, 1, 1]);
+            let losses = learner.variational_step(images.clone(), noise, 40.0, 1e-3);
+            for (found, expected) in losses.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 1e-5 * expected.max(1.0),
+                    "{losses:?}"
+                );
+            }
+        }
+        case.compare(&learner.networks);
+    }
+
+    #[test]
+    fn adversarial_steps_are_those_of_pytorch() {
+        let case = oracle().adversarial_steps;
+        let networks = case.networks(small_adversaries(true));
+        let config = NetworkDetectorConfig::new(DetectorKind::AnoGan);
+        let mut settings = config.unwrap().settings;
+        settings.resize = Resize::Square(16);
+        let mut learner = Learner::with_parts(networks, optimizers(&settings), &settings);
+        let images = tensor(&case.images, [2, 3, 16, 16]);
+        for (codes, expected) in case.noise.iter().zip(&case.losses) {
+            let codes = tensor(codes, [2, 3, 1, 1]);
+            let losses = learner.adversarial_step(images.clone(), codes, 1e-2);
+            for (found, expected) in losses.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 1e-4 * expected.max(1.0),
+                    "{losses:?} and {expected}"
+                );
+            }
+        }
+        case.compare(&learner.networks);
     }
 
     /// On the batch whose statistics it was folded with, a network computes what it did with batch norm.

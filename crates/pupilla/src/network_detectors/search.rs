@@ -50,15 +50,20 @@ impl Search {
     /// # Shapes
     /// - `image`: `[1, 3, side, side]`, on the plain device
     /// - output: the same
-    pub fn nearest(
+    pub fn nearest(&self, networks: &[Network; 2], image: Tensor<4>) -> Tensor<4> {
+        self.nearest_from(normals(self.latent, self.seed), networks, image)
+    }
+
+    /// The same, from a code.
+    fn nearest_from(
         &self,
+        mut code: Vec<f32>,
         [discriminator, generator]: &[Network; 2],
         image: Tensor<4>,
     ) -> Tensor<4> {
         let device = training_device();
         let image = Tensor::from_inner(image);
         let features = discriminator.features(image.clone());
-        let mut code = normals(self.latent, self.seed);
         let mut adam = Adam::new(self.latent);
         let mut best: Option<(f32, Tensor<4>)> = None;
         for step in 0..=self.steps {
@@ -126,7 +131,7 @@ impl Adam {
 #[cfg(test)]
 mod tests {
     use super::super::config::NetworkDetectorConfig;
-    use super::super::learner::Learner;
+    use super::super::learner::{Learner, small_adversaries};
     use super::*;
     use crate::detector_kind::DetectorKind;
     use crate::device;
@@ -164,6 +169,45 @@ mod tests {
             many < 0.7 * none && many <= some && some <= none,
             "{none}, {some}, {many}"
         );
+    }
+
+    /// What PyTorch says, see `tests/oracle/make_network_detectors.py`.
+    #[derive(serde::Deserialize)]
+    struct Oracle {
+        search: Searched,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Searched {
+        arrays: [Vec<Vec<f32>>; 2],
+        image: Vec<f32>,
+        code: Vec<f32>,
+        made: Vec<f32>,
+    }
+
+    #[test]
+    fn a_search_ends_where_pytorchs_does() {
+        let text = include_str!("../../tests/oracle/network_detectors.json");
+        let Oracle { search: case } = serde_json::from_str(text).unwrap();
+        let mut arrays = case.arrays.into_iter();
+        let networks = small_adversaries(false).map(|plan| {
+            let arrays = arrays.next().unwrap();
+            Network::with_arrays(plan, &mut arrays.into_iter(), &training_device())
+        });
+        let search = Search {
+            latent: 3,
+            steps: 20,
+            rate: 0.05,
+            feature_weight: 0.3,
+            seed: 0,
+        };
+        let data = TensorData::new(case.image, [1, 3, 16, 16]);
+        let image = Tensor::from_data(data, &device::cpu());
+        let made = values(search.nearest_from(case.code, &for_search(networks), image));
+        assert_eq!(made.len(), case.made.len());
+        for (found, expected) in made.iter().zip(&case.made) {
+            assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
+        }
     }
 
     #[test]

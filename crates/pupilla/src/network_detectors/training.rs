@@ -29,13 +29,11 @@ const NORM_BATCHES: usize = 16;
 const FEWEST_STEPS: usize = 20;
 const FEWEST_ADVERSARIAL_STEPS: usize = 100;
 
-/// A loss that is so many times that of the first steps has lost what was learned, and does not come back. Steps that happen to begin
-/// with hardly any loss, as on grey images, may have a tenth of a standardised pixel's variance.
+/// A loss that is so many times that of the first step has lost what was learned, and does not come back. A step that happens to have
+/// hardly any, as on grey images, counts as one with a tenth of a standardised pixel's variance.
 const LOST: f64 = 100.0;
+/// That tenth.
 const LEAST_FIRST_LOSS: f64 = 0.1;
-
-/// How many first steps that loss is the mean of.
-const FIRST_STEPS: usize = 10;
 
 /// A loss at the end that is at least this share of the first steps' has learned nothing: batches alone differ by as much.
 const UNLEARNED: f64 = 0.95;
@@ -166,7 +164,7 @@ impl NetworkDetectorConfig {
                     });
                 }
             }
-            self.check_loss(losses[0], step, names, state)?;
+            self.check_loss(losses[0], step, names[0], &state.losses)?;
             let named: Vec<_> = names.iter().copied().zip(losses.iter().copied()).collect();
             observer.losses(step as u64, &named);
             step += 1;
@@ -191,22 +189,20 @@ impl NetworkDetectorConfig {
         &self,
         loss: f64,
         step: usize,
-        names: &[&str],
-        state: &State,
+        name: &str,
+        before: &[f64],
     ) -> Result<(), TrainError> {
-        let first = state.losses.iter().step_by(names.len()).take(FIRST_STEPS);
-        if self.adversarial() || step < FIRST_STEPS {
+        let Some(&first) = before.first().filter(|_| !self.adversarial()) else {
             return Ok(());
-        }
-        let usual = first.sum::<f64>() / FIRST_STEPS as f64;
-        if loss <= LOST * usual.max(LEAST_FIRST_LOSS) {
+        };
+        if loss <= LOST * first.max(LEAST_FIRST_LOSS) {
             return Ok(());
         }
         Err(TrainError::Lost {
-            what: format!("{} ({})", self.settings.method.kind(), names[0]),
+            what: format!("{} ({name})", self.settings.method.kind()),
             step,
             loss,
-            first: usual,
+            first,
             learning_rate: self.settings.training.learning_rate,
         })
     }
