@@ -114,28 +114,13 @@ fn images_smaller_than_the_receptive_field() {
     // Not even the folders that were made for results.
     let results = folder.path().join("results");
     let of_today = results.join("today");
-    let output = run(&[
-        "inspect",
-        text(model()),
-        text(&image),
-        "--out",
-        text(&of_today),
-    ]);
-    assert_failure(&output, 1, &["tiny.png"]);
+    let words = ["inspect", text(model()), text(&image), "--out"];
+    let inspect = || run(&[&words[..], &[text(&of_today)]].concat());
+    assert_failure(&inspect(), 1, &["tiny.png"]);
     assert!(!results.exists());
     // A folder that was there stays.
     std::fs::create_dir(&results).unwrap();
-    assert_failure(
-        &run(&[
-            "inspect",
-            text(model()),
-            text(&image),
-            "--out",
-            text(&of_today),
-        ]),
-        1,
-        &["tiny.png"],
-    );
+    assert_failure(&inspect(), 1, &["tiny.png"]);
     assert!(results.exists() && !of_today.exists());
 }
 

@@ -60,6 +60,8 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
             });
         (category, cells.collect())
     });
+    let lines = comparison.detectors.iter();
+    let lines: Vec<_> = lines.map(|line| Line::of(comparison, line)).collect();
     let page = Page {
         dataset: &comparison.dataset,
         fpr_limit: format!("{}", 100.0 * comparison.fpr_limit),
@@ -74,18 +76,14 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
             "memory",
             "model",
         ],
-        lines: comparison
-            .detectors
-            .iter()
-            .map(|line| Line::of(comparison, line))
-            .collect(),
         matrix: if categories.len() > 1 {
             matrix.collect()
         } else {
             Vec::new()
         },
         scope: (categories.len() + comparison.without.len() > 1).then(|| comparison.scope()),
-        labels: comparison.detectors.iter().map(Compared::label).collect(),
+        labels: lines.iter().map(|line| line.label.clone()).collect(),
+        lines,
         failed: &comparison.failed,
         style: include_str!("../../templates/report.css"),
     };

@@ -145,8 +145,10 @@ const VARIANCE: f64 = 0.95;
 /// The most descriptors that are held: of 384 numbers, 3 GB.
 const MOST_DESCRIPTORS: usize = 2_000_000;
 
+/// The largest γ: far below what overflows in 32 bits, where a kernel of infinity times nothing is no number.
+const MOST_GAMMA: f64 = 1e12;
+
 /// The most features of a Gaussian: its triangle then has half a million numbers.
-pub(super) const MOST_GAMMA: f64 = 1e12;
 pub(super) const MOST_CHANNELS: usize = 1024;
 
 impl Method {
