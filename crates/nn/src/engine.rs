@@ -1,0 +1,213 @@
+//! What every engine can do with a graph: run it, and give the gradients of what it computed.
+
+use std::sync::Arc;
+
+use crate::device;
+use crate::graph::{Graph, Value};
+use crate::tensor::Tensor;
+
+/// The numbers of a graph's parameters. Clones share them until one is changed.
+#[derive(Clone, Debug, Default)]
+pub struct Parameters {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    arrays: Vec<Vec<f32>>,
+    #[cfg(feature = "gpu")]
+    uploaded: std::sync::OnceLock<crate::gpu::Uploaded>,
+}
+
+impl Parameters {
+    /// The numbers of each parameter, in the order of [`Graph::parameters`].
+    pub fn new(arrays: Vec<Vec<f32>>) -> Self {
+        let shared = Arc::new(Shared {
+            arrays,
+            #[cfg(feature = "gpu")]
+            uploaded: std::sync::OnceLock::new(),
+        });
+        Self { shared }
+    }
+
+    /// The numbers of each parameter.
+    pub fn arrays(&self) -> &[Vec<f32>] {
+        &self.shared.arrays
+    }
+
+    /// The numbers, to be changed; copied before if clones share them.
+    pub fn arrays_mut(&mut self) -> &mut [Vec<f32>] {
+        if Arc::get_mut(&mut self.shared).is_none() {
+            *self = Self::new(self.shared.arrays.clone());
+        }
+        match Arc::get_mut(&mut self.shared) {
+            Some(shared) => {
+                #[cfg(feature = "gpu")]
+                shared.uploaded.take();
+                &mut shared.arrays
+            }
+            None => unreachable!("nobody else has what was just made"),
+        }
+    }
+
+    /// The same numbers on the GPU, which are copied there once.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn uploaded(
+        &self,
+        upload: impl FnOnce() -> crate::gpu::Uploaded,
+    ) -> &crate::gpu::Uploaded {
+        self.shared.uploaded.get_or_init(upload)
+    }
+}
+
+impl PartialEq for Parameters {
+    fn eq(&self, other: &Self) -> bool {
+        self.arrays() == other.arrays()
+    }
+}
+
+/// Mean and mean square of each channel of a map that batch norm was given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// `[channels]`
+    pub means: Vec<f64>,
+    /// `[channels]`
+    pub squares: Vec<f64>,
+}
+
+/// Which gradients a backward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those of all parameters.
+    pub parameters: bool,
+    /// That of the graph's input.
+    pub input: bool,
+}
+
+impl Wanted {
+    /// For a step of training: the parameters' alone.
+    pub const PARAMETERS: Self = Self {
+        parameters: true,
+        input: false,
+    };
+
+    /// To go on backward through what made the input.
+    pub const INPUT: Self = Self {
+        parameters: false,
+        input: true,
+    };
+
+    /// Both.
+    pub const ALL: Self = Self {
+        parameters: true,
+        input: true,
+    };
+}
+
+/// The gradients of a loss.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gradients {
+    /// Of each parameter, in the order of [`Graph::parameters`]; empty if they were not wanted.
+    pub parameters: Vec<Vec<f32>>,
+    /// Of the graph's input, if it was wanted.
+    pub input: Option<Tensor>,
+}
+
+impl Gradients {
+    /// Adds the parameters' gradients of another batch.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, other) in self.parameters.iter_mut().zip(&other.parameters) {
+            for (sum, other) in sum.iter_mut().zip(other) {
+                *sum += other;
+            }
+        }
+    }
+}
+
+/// What computes graphs: the processor, or a GPU.
+pub trait Engine: Send + Sync {
+    /// The wanted values for an input, in the order asked for. `moments` takes those of every batch norm on the way, first node first.
+    ///
+    /// # Panics
+    /// If the input does not fit the graph: callers check sizes first, where they can name the image.
+    fn outputs(
+        &self,
+        graph: &Graph,
+        parameters: &Parameters,
+        input: &Tensor,
+        wanted: &[Value],
+        moments: Option<&mut Vec<Moments>>,
+    ) -> Vec<Tensor>;
+
+    /// Runs a graph and keeps what its gradients need.
+    ///
+    /// # Panics
+    /// As [`outputs`](Self::outputs).
+    fn record<'a>(
+        &self,
+        graph: &'a Graph,
+        parameters: &'a Parameters,
+        input: &'a Tensor,
+    ) -> Box<dyn Tape + 'a>;
+}
+
+/// A run of a graph with what its gradients need.
+pub trait Tape {
+    /// What the graph gave.
+    fn output(&self) -> &Tensor;
+
+    /// The gradients, from that of the output, of the output's shape.
+    ///
+    /// # Panics
+    /// If the shape is another.
+    fn backward(self: Box<Self>, gradient: Tensor, wanted: Wanted) -> Gradients;
+}
+
+/// On the [chosen](device::choose) device.
+impl Graph {
+    /// What the graph gives for an input.
+    ///
+    /// # Panics
+    /// As [`Engine::outputs`].
+    pub fn run(&self, parameters: &Parameters, input: &Tensor) -> Tensor {
+        let mut outputs = self.outputs(parameters, input, &[self.output()]);
+        outputs.swap_remove(0)
+    }
+
+    /// Some of the graph's values for an input, in the order asked for; what they do not need is not computed.
+    ///
+    /// # Panics
+    /// As [`Engine::outputs`].
+    pub fn outputs(
+        &self,
+        parameters: &Parameters,
+        input: &Tensor,
+        wanted: &[Value],
+    ) -> Vec<Tensor> {
+        device::engine().outputs(self, parameters, input, wanted, None)
+    }
+
+    /// What the graph gives, and the moments of every map that batch norm was given.
+    ///
+    /// # Panics
+    /// As [`Engine::outputs`].
+    pub fn observe(&self, parameters: &Parameters, input: &Tensor) -> (Tensor, Vec<Moments>) {
+        let mut moments = Vec::new();
+        let wanted = [self.output()];
+        let mut outputs =
+            device::engine().outputs(self, parameters, input, &wanted, Some(&mut moments));
+        (outputs.swap_remove(0), moments)
+    }
+
+    /// Runs the graph and keeps what its gradients need.
+    ///
+    /// # Panics
+    /// As [`Engine::outputs`].
+    pub fn record<'a>(
+        &'a self,
+        parameters: &'a Parameters,
+        input: &'a Tensor,
+    ) -> Box<dyn Tape + 'a> {
+        device::engine().record(self, parameters, input)
+    }
+}
