@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pupilla::Optimizer;
 use pupilla::detector_kind::DetectorKind;
 use pupilla::device::DeviceChoice;
 use pupilla::feature_detectors::Gamma;
 use pupilla::input::Border;
-use pupilla::optimizer::Optimizer;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::score::Scoring;
 use pupilla_core::calibration::RejectRate;

@@ -78,6 +78,18 @@ fn can_be_met(expression: &str) -> bool {
     })
 }
 
+/// `docs/decisions/0009-explicit-layers.md`: a framework, which takes minutes to compile, comes with the feature `gpu` alone.
+#[test]
+fn the_default_build_has_no_framework() {
+    for (name, ..) in built() {
+        let framework = ["burn", "cubecl", "wgpu", "candle"];
+        let found = framework
+            .iter()
+            .any(|framework| name.starts_with(framework));
+        assert!(!found, "{name} is built");
+    }
+}
+
 #[test]
 fn licences_are_those_allowed() {
     assert!(can_be_met("MIT/Apache-2.0") && can_be_met("(GPL-3.0 OR MIT) AND Unicode-3.0"));

@@ -1,6 +1,7 @@
-//! Large matrix products, by the `gemm` crate.
+//! Large matrix products, by the crate `gemm-f32`.
 
-use gemm::Parallelism;
+use gemm_common::Parallelism;
+use gemm_f32::gemm::f32::get_gemm_fn;
 
 /// A matrix within a slice.
 #[derive(Clone, Copy)]
@@ -45,16 +46,26 @@ pub(crate) fn multiply(
     assert_eq!(product.len(), rows * columns);
     left.check(rows, inner);
     right.check(inner, columns);
+    // The kernels write columns: the transposed product of the exchanged, transposed operands is the same. So `gemm` does it.
+    let mut sizes = [rows, columns];
+    let mut strides = [1, columns as isize];
+    let mut operands = [left, right];
+    if columns > 1 {
+        sizes.reverse();
+        strides.reverse();
+        operands = [right.transposed(), left.transposed()];
+    }
+    let [left, right] = operands;
     // SAFETY: the last element of each matrix lies within its slice (checked above), `product` is borrowed mutably
     // and so overlaps neither operand.
     unsafe {
-        gemm::gemm(
-            rows,
-            columns,
+        get_gemm_fn()(
+            sizes[0],
+            sizes[1],
             inner,
             product.as_mut_ptr(),
-            1,
-            columns as isize,
+            strides[0],
+            strides[1],
             add,
             left.values.as_ptr(),
             left.column_stride as isize,

@@ -22,10 +22,7 @@ impl Statistics {
         }
         let share = 1.0 / self.batches as f64;
         for (all, new) in self.maps.iter_mut().zip(maps) {
-            for (all, new) in [
-                (&mut all.means, new.means),
-                (&mut all.squares, new.squares),
-            ] {
+            for (all, new) in [(&mut all.means, new.means), (&mut all.squares, new.squares)] {
                 for (all, new) in all.iter_mut().zip(new) {
                     *all += (new - *all) * share;
                 }
@@ -41,7 +38,11 @@ impl Statistics {
 ///
 /// # Panics
 /// If there is no such convolution, or the one after it is padded: what stands around the map is not normalised with it.
-pub fn fold(graph: &Graph, parameters: &Parameters, statistics: &Statistics) -> (Graph, Parameters) {
+pub fn fold(
+    graph: &Graph,
+    parameters: &Parameters,
+    statistics: &Statistics,
+) -> (Graph, Parameters) {
     let mut folded = Graph::default();
     let mut arrays: Vec<Vec<f32>> = Vec::new();
     // Where each value of the old graph is in the new one.
@@ -178,7 +179,8 @@ impl Factors {
         for (row, bias) in weight.chunks_exact_mut(channels * taps).zip(bias) {
             let mut offset = 0.0;
             let kernels = row.chunks_exact_mut(taps).zip(&self.factors);
-            for (kernel, (factor, mean)) in kernels.zip(&self.means).map(|((k, f), m)| (k, (f, m))) {
+            for (kernel, (factor, mean)) in kernels.zip(&self.means).map(|((k, f), m)| (k, (f, m)))
+            {
                 for value in kernel {
                     let folded = f64::from(*value) * factor;
                     offset += folded * mean;

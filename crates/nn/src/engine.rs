@@ -1,5 +1,6 @@
 //! What every engine can do with a graph: run it, and give the gradients of what it computed.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::device;
@@ -7,12 +8,12 @@ use crate::graph::{Graph, Value};
 use crate::tensor::Tensor;
 
 /// The numbers of a graph's parameters. Clones share them until one is changed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Parameters {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     arrays: Vec<Vec<f32>>,
     #[cfg(feature = "gpu")]
@@ -57,6 +58,13 @@ impl Parameters {
         upload: impl FnOnce() -> crate::gpu::Uploaded,
     ) -> &crate::gpu::Uploaded {
         self.shared.uploaded.get_or_init(upload)
+    }
+}
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: usize = self.arrays().iter().map(Vec::len).sum();
+        write!(formatter, "{numbers} parameters")
     }
 }
 

@@ -297,9 +297,7 @@ impl fmt::Display for Operation {
         };
         match self {
             Self::Convolution(of) => convolution(formatter, "convolution", of),
-            Self::TransposedConvolution(of) => {
-                convolution(formatter, "transposed convolution", of)
-            }
+            Self::TransposedConvolution(of) => convolution(formatter, "transposed convolution", of),
             Self::MaxPool(pool) => write!(
                 formatter,
                 "max-pooling {0}×{0}, stride {1}",
@@ -356,7 +354,13 @@ mod tests {
         let shapes: Vec<_> = graph.parameters().into_iter().map(|of| of.shape).collect();
         assert_eq!(
             shapes,
-            [vec![4, 3, 5, 5], vec![4], vec![4], vec![4, 2, 3, 3], vec![2]]
+            [
+                vec![4, 3, 5, 5],
+                vec![4],
+                vec![4],
+                vec![4, 2, 3, 3],
+                vec![2]
+            ]
         );
         assert_eq!(graph.first_parameters(), [0, 1, 3, 5]);
     }

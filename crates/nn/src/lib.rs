@@ -38,8 +38,6 @@ mod tensor;
 
 pub use cpu::Cpu;
 pub use engine::{Engine, Gradients, Moments, Parameters, Tape, Wanted};
-pub use graph::{
-    BatchNorm, Convolution, Graph, MaxPool, Node, Operation, Parameter, Role, Value,
-};
+pub use graph::{BatchNorm, Convolution, Graph, MaxPool, Node, Operation, Parameter, Role, Value};
 pub use optimizer::{Adam, Optimizer, OptimizerState, UnknownOptimizer};
 pub use tensor::Tensor;

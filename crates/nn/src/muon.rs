@@ -50,7 +50,9 @@ fn orthogonal(mut matrix: Vec<f32>, rows: usize) -> Vec<f32> {
         let turned = orthogonal(transposed(&matrix, columns), columns);
         return transposed(&turned, rows);
     }
-    let squares = matrix.iter().map(|&value| f64::from(value) * f64::from(value));
+    let squares = matrix
+        .iter()
+        .map(|&value| f64::from(value) * f64::from(value));
     let norm = squares.sum::<f64>().sqrt().max(SMALLEST_NORM);
     let factor = (1.0 / norm) as f32;
     matrix.iter_mut().for_each(|value| *value *= factor);

@@ -213,8 +213,7 @@ fn adam_step(
         .zip(first.par_chunks_mut(RUN).zip(second.par_chunks_mut(RUN)))
         .for_each(|((values, gradient), (first, second))| {
             let moments = first.iter_mut().zip(second);
-            for ((value, gradient), (first, second)) in
-                values.iter_mut().zip(gradient).zip(moments)
+            for ((value, gradient), (first, second)) in values.iter_mut().zip(gradient).zip(moments)
             {
                 let gradient = gradient + decay * *value;
                 *first = kept_first * *first + new_first * gradient;
@@ -252,7 +251,8 @@ mod tests {
     #[test]
     fn weight_decay_is_added_to_the_gradient() {
         let parameter = [line(Role::Bias, 2)];
-        let [mut plain, mut decayed] = [0.0, 0.5].map(|decay| Optimizer::Adam.init(decay, &parameter));
+        let [mut plain, mut decayed] =
+            [0.0, 0.5].map(|decay| Optimizer::Adam.init(decay, &parameter));
         let start = Parameters::new(vec![vec![2.0, -4.0]]);
         let (mut one, mut other) = (start.clone(), start);
         plain.step(0.1, &mut one, &[vec![3.0 + 1.0, 1.0 - 2.0]]);

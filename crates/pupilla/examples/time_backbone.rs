@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let input = network.preprocessing().batch(&[&image])?;
     for _ in 0..repetitions.parse()? {
         let start = Instant::now();
-        network.maps(input.clone(), &[output])?;
+        network.maps(&input, &[output])?;
         println!("{:.2}", 1e3 * start.elapsed().as_secs_f64());
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use pupilla::nn::Tensor;
 use pupilla::patch_network::PatchNetworkConfig;
 use pupilla::receptive_field::ReceptiveField;
 
@@ -17,15 +17,14 @@ fn main() {
         panic!("RECEPTIVE_FIELD SIDE REPETITIONS are needed");
     };
     let field = ReceptiveField::try_from(field).expect("a receptive field");
-    let device = Device::flex();
-    let network = PatchNetworkConfig::new(field).init(1, &device);
+    let network = PatchNetworkConfig::new(field).init(1);
     let values: Vec<f32> = (0..3 * side * side)
         .map(|i| ((i * 7919) % 1999) as f32 / 999.5 - 1.0)
         .collect();
-    let image = Tensor::<4>::from_data(TensorData::new(values, [1, 3, side, side]), &device);
+    let image = Tensor::new(values, [1, 3, side, side]);
     for repetition in 0..=repetitions {
         let start = Instant::now();
-        let _ = network.dense(image.clone()).into_data();
+        let _ = network.dense(&image);
         // The workspaces come into being in the first.
         if repetition > 0 {
             println!("{:.4}", start.elapsed().as_secs_f64() * 1e3);

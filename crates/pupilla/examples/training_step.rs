@@ -8,11 +8,12 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use pupilla::Optimizer;
 use pupilla::device;
-use pupilla::optimizer::Optimizer;
+use pupilla::nn::Tensor;
 use pupilla::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
 use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::step::{Learning, Planes, StudentsInTraining};
+use pupilla::student_teacher::step::{Learning, StudentsInTraining};
 
 fn main() {
     pupilla_conv::keep_freed_memory();
@@ -49,8 +50,8 @@ fn times(line: &str) -> Vec<f64> {
         _ => panic!("grid or dense is needed"),
     };
     let positions = (window - field.side()) / stride + 1;
-    let input = planes([batch, 3, window, window]);
-    let target = planes([batch, DESCRIPTOR_CHANNELS, positions, positions]);
+    let input = tensor([batch, 3, window, window]);
+    let target = tensor([batch, DESCRIPTOR_CHANNELS, positions, positions]);
     let mut student = StudentsInTraining::new(
         PatchNetworkConfig::new(field),
         [1],
@@ -63,7 +64,7 @@ fn times(line: &str) -> Vec<f64> {
     );
     let mut step = || {
         let start = Instant::now();
-        student.step(input.clone(), target.clone(), stride, 1e-4);
+        student.step(&input, &target, stride, 1e-4);
         start.elapsed().as_secs_f64() * 1e3
     };
     // The optimiser's state and the workspaces come into being in the first.
@@ -71,9 +72,9 @@ fn times(line: &str) -> Vec<f64> {
     (0..steps).map(|_| step()).collect()
 }
 
-fn planes(shape: [usize; 4]) -> Planes {
+fn tensor(shape: [usize; 4]) -> Tensor {
     let values = (0..shape.iter().product())
         .map(|i: usize| ((i * 7919) % 1999) as f32 / 999.5 - 1.0)
         .collect();
-    Planes { values, shape }
+    Tensor::new(values, shape)
 }

@@ -61,7 +61,7 @@ impl Checkpoints {
         );
         let manifest = Manifest {
             header: FileHeader::new(kind),
-            identity: identity.to_string(),
+            identity: of_version(identity),
             threads: rayon::current_num_threads(),
             crc32,
             of_kind: manifest,
@@ -88,7 +88,7 @@ impl Checkpoints {
         }
         let file = WeightFile::open(&self.path)?;
         let manifest: Manifest<M> = file.manifest(kind)?;
-        if manifest.identity != identity {
+        if manifest.identity != of_version(identity) {
             return Err(TrainError::OtherRun {
                 path: self.path.clone(),
             });
@@ -106,6 +106,11 @@ impl Checkpoints {
             manifest: manifest.of_kind,
         }))
     }
+}
+
+/// What a run is, with the version of what its checkpoints hold: engine 2 has what optimisers remember as arrays.
+fn of_version(identity: &str) -> String {
+    format!("{}, engine 2: {identity}", env!("CARGO_PKG_VERSION"))
 }
 
 #[derive(Serialize, Deserialize)]

@@ -72,9 +72,6 @@ pub enum TrainError {
         "the checkpoint: {0}; the one before it, if there is one, is still whole: make room, then the same command with --resume goes on from it"
     )]
     CheckpointWrite(#[from] WriteError),
-    /// The optimiser's state cannot be put into a checkpoint.
-    #[error("the optimiser's state cannot be written: {0}")]
-    Optimizer(String),
     /// A checkpoint cannot be read.
     #[error("the checkpoint: {0}; without --resume training starts from the beginning")]
     Checkpoint(Box<WeightFileError>),

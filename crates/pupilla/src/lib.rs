@@ -5,31 +5,21 @@
 //! descriptor, dense or on a grid) → [`teacher`] → [`student_teacher`] (students, detector, model
 //! file) → [`score`]; [`feature_detectors`] compare features with those of good images instead, [`network_detectors`]
 //! images with what a network makes of them; [`model`] is a trained detector of any kind. Beside the path: [`tensor_file`] (other programs' weights) → [`backbone`]
-//! (pretrained networks). This is the only crate that names the deep-learning framework; what it gives
+//! (pretrained networks). Networks are graphs of [`nn`], which also chooses the [`device`] that computes them. What this crate gives
 //! is a [`pupilla_core::detector::Detector`], which speaks in images and maps.
 #![forbid(unsafe_code)]
 
 pub mod backbone;
-mod channel_moments;
 pub mod checkpoints;
-#[cfg(any(feature = "gpu", test))]
-mod columns;
-#[cfg(any(feature = "gpu", test))]
-mod composed;
-mod convolution;
 pub mod detector_kind;
-pub mod device;
 pub mod error;
 pub mod feature_detectors;
 mod foreign_text;
 pub mod input;
 pub mod manifest;
 pub mod model;
-mod muon;
 pub mod network_detectors;
 mod network_weights;
-mod normalised_network;
-pub mod optimizer;
 pub mod patch_network;
 pub mod prepared_files;
 mod random;
@@ -43,5 +33,8 @@ pub mod statistics;
 pub mod student_teacher;
 pub mod teacher;
 pub mod tensor_file;
-mod transposed_convolution;
 pub mod weight_file;
+
+pub use pupilla_nn as nn;
+pub use pupilla_nn::device;
+pub use pupilla_nn::{Optimizer, UnknownOptimizer};

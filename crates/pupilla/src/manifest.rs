@@ -49,7 +49,7 @@ impl Manifest {
 pub fn read(path: &Path) -> Result<Manifest, WeightFileError> {
     let file = WeightFile::open(path)?;
     if file.kind() == teacher::KIND {
-        let teacher = Teacher::from_file(&file, &crate::device::chosen())?;
+        let teacher = Teacher::from_file(&file)?;
         Ok(Manifest::Teacher(Box::new(teacher.manifest)))
     } else {
         Ok(Model::from_file(&file)?.manifest())

@@ -1,6 +1,6 @@
 //! Names of a patch network's arrays in a weight file, and the way in and out of it.
 
-use burn::tensor::Device;
+use pupilla_nn::{OptimizerState, Parameters};
 
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::weight_file::{NamedTensor, Precision};
@@ -27,17 +27,14 @@ pub(crate) fn export(
     network: &PatchNetwork,
     precision: Precision,
 ) -> Vec<NamedTensor> {
-    let values = network
-        .weights()
-        .into_iter()
-        .flat_map(|(weight, bias)| [weight, bias]);
+    let arrays = network.parameters().arrays().iter();
     layout(prefix, &network.config())
         .into_iter()
-        .zip(values)
+        .zip(arrays)
         .map(|((name, shape), values)| NamedTensor {
             name,
             shape,
-            values,
+            values: values.clone(),
             precision,
         })
         .collect()
@@ -47,12 +44,29 @@ pub(crate) fn export(
 pub(crate) fn import(
     config: &PatchNetworkConfig,
     values: &mut impl Iterator<Item = Vec<f32>>,
-    device: &Device,
 ) -> PatchNetwork {
-    let pairs: Vec<_> = config
-        .weight_shapes()
-        .iter()
-        .filter_map(|_| Some((values.next()?, values.next()?)))
-        .collect();
-    config.with_weights(pairs, device)
+    let count = 2 * config.weight_shapes().len();
+    config.with_parameters(Parameters::new(values.take(count).collect()))
+}
+
+/// Names and shapes of what an optimiser remembers: `<prefix>.memory1`, …
+pub(crate) fn optimizer_layout(prefix: &str, state: &OptimizerState) -> Vec<(String, Vec<usize>)> {
+    let arrays = state.arrays().into_iter().enumerate();
+    arrays
+        .map(|(index, array)| (format!("{prefix}.memory{}", index + 1), vec![array.len()]))
+        .collect()
+}
+
+/// What an optimiser remembers, to be written; [`OptimizerState::restored`] reads it.
+pub(crate) fn optimizer_export(prefix: &str, state: &OptimizerState) -> Vec<NamedTensor> {
+    optimizer_layout(prefix, state)
+        .into_iter()
+        .zip(state.arrays())
+        .map(|((name, shape), values)| NamedTensor {
+            name,
+            shape,
+            values: values.to_vec(),
+            precision: Precision::Full,
+        })
+        .collect()
 }

@@ -7,14 +7,13 @@
 //! - on every position, [`PatchNetwork::dense`]: each pooling evaluated at all of its offsets
 //!   (fast dense feature extraction, Bailer et al., BMVC 2017).
 
-use burn::module::{Module, Param};
-use burn::tensor::ops::PadMode;
-use burn::tensor::{Device, Tensor, TensorData};
+use std::borrow::Cow;
+
+use pupilla_nn::{BatchNorm, Convolution, Graph, MaxPool, Operation, Parameters, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::convolution::{convolution, convolution_max_pool, max_pool_fragments};
 use crate::random::normal;
 use crate::receptive_field::{Layer, ReceptiveField};
 
@@ -27,6 +26,9 @@ pub const MAX_DESCRIPTOR_CHANNELS: usize = 4096;
 /// Slope of the leaky ReLU behind every convolution but the last (public implementations of the
 /// paper; its slides say ReLU).
 pub const LEAKY_SLOPE: f32 = 5e-3;
+
+/// Added to a variance by the batch norm of training: a dead channel is not blown up.
+const EPSILON: f64 = 1e-3;
 
 /// What a patch network looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,8 +87,8 @@ impl PatchNetworkConfig {
     }
 
     /// A network with random weights, see [`random_weights`](Self::random_weights).
-    pub fn init(&self, seed: u64, device: &Device) -> PatchNetwork {
-        self.with_weights(self.random_weights(seed), device)
+    pub fn init(&self, seed: u64) -> PatchNetwork {
+        self.with_weights(self.random_weights(seed))
     }
 
     /// Random weights (He et al. 2015: normal, fan-in; the last layer without the factor for the
@@ -114,27 +116,110 @@ impl PatchNetworkConfig {
     pub(crate) fn with_weights(
         &self,
         weights: impl IntoIterator<Item = (Vec<f32>, Vec<f32>)>,
-        device: &Device,
     ) -> PatchNetwork {
-        let convolutions = self
-            .weight_shapes()
-            .into_iter()
-            .zip(weights)
-            .map(|(shape, (weight, bias))| Convolution {
-                weight: Param::from_tensor(Tensor::from_data(
-                    TensorData::new(weight, shape),
-                    device,
-                )),
-                bias: Param::from_tensor(Tensor::from_data(
-                    TensorData::new(bias, [shape[0]]),
-                    device,
-                )),
-            })
-            .collect();
+        let pairs = weights.into_iter();
+        let arrays = pairs.flat_map(|(weight, bias)| [weight, bias]).collect();
+        self.with_parameters(Parameters::new(arrays))
+    }
+
+    /// The same with the numbers of [`graph`](Self::graph)'s parameters.
+    pub(crate) fn with_parameters(&self, parameters: Parameters) -> PatchNetwork {
         PatchNetwork {
-            convolutions,
-            config: Settings(*self),
+            config: *self,
+            parameters,
         }
+    }
+
+    /// The network as it gives the descriptors at every `stride`-th position: with stride 1 the dense method, each pooling at all of
+    /// its offsets. Its parameters are weight and bias of each convolution, whatever the stride.
+    ///
+    /// In training a batch norm may stand after each activation and pooling, where the next convolution is linear: for the same reason
+    /// there is no scale and offset to learn, since the convolution has both.
+    ///
+    /// # Panics
+    /// If the stride is neither 1 nor a multiple of [`ReceptiveField::pooling_stride`].
+    pub(crate) fn graph(&self, stride: usize, batch_norm: bool) -> Graph {
+        let pooling_stride = self.receptive_field.pooling_stride();
+        let dense = stride == 1;
+        assert!(
+            dense || (stride > 0 && stride.is_multiple_of(pooling_stride)),
+            "the grid of p = {} has a stride that {pooling_stride} divides, not {stride}",
+            self.receptive_field
+        );
+        let layers = self.layers();
+        let mut shapes = self.weight_shapes().into_iter();
+        let mut graph = Graph::default();
+        for (index, layer) in layers.iter().enumerate() {
+            let operation = match layer {
+                Layer::Pooling if dense => Operation::MaxPoolFragments,
+                Layer::Pooling => Operation::MaxPool(MaxPool::HALVING),
+                Layer::Convolution(kernel, out) => {
+                    let channels = shapes.next().map_or(0, |shape| shape[1]);
+                    if batch_norm && index > 0 {
+                        let norm = Operation::BatchNorm(BatchNorm {
+                            channels,
+                            epsilon: EPSILON,
+                            affine: false,
+                            slope: 1.0,
+                        });
+                        graph.add(norm, &[graph.output()]);
+                    }
+                    let last = index + 1 == layers.len();
+                    Operation::Convolution(Convolution {
+                        // No layer after the 4×4 convolution looks at neighbours.
+                        stride: if *kernel == 4 && !dense {
+                            stride / pooling_stride
+                        } else {
+                            1
+                        },
+                        slope: if last { 1.0 } else { LEAKY_SLOPE },
+                        ..Convolution::new([channels, *out], *kernel)
+                    })
+                }
+            };
+            graph.add(operation, &[graph.output()]);
+        }
+        if dense {
+            let poolings = layers.iter().filter(|layer| **layer == Layer::Pooling);
+            for _ in poolings {
+                graph.add(Operation::Weave, &[graph.output()]);
+            }
+        }
+        graph
+    }
+
+    /// An input as [`graph`](Self::graph) needs it.
+    ///
+    /// The dense method's poolings must meet maps of odd sides, for their four fragments to be of equal size: true if the number of
+    /// positions is a multiple of the pooling stride.
+    ///
+    /// # Panics
+    /// If the input is smaller than p.
+    pub(crate) fn fitted<'a>(&self, input: &'a Tensor, stride: usize) -> Cow<'a, Tensor> {
+        let field = self.receptive_field;
+        if stride > 1 || field.pooling_stride() == 1 {
+            return Cow::Borrowed(input);
+        }
+        let fitted = self
+            .positions(input, stride)
+            .map(|count| count.next_multiple_of(field.pooling_stride()) + field.span() - 1);
+        Cow::Owned(input.clone().resized(fitted))
+    }
+
+    /// Rows and columns of patches in an input; [`graph`](Self::graph) may give more of both, behind them.
+    ///
+    /// # Panics
+    /// If the input is smaller than p.
+    pub(crate) fn positions(&self, input: &Tensor, stride: usize) -> [usize; 2] {
+        let field = self.receptive_field;
+        let [_, _, height, width] = input.shape();
+        [height, width].map(|size| {
+            assert!(
+                size >= field.side(),
+                "{size} pixels are fewer than the receptive field p = {field}"
+            );
+            (size - field.side()) / stride + 1
+        })
     }
 
     pub(crate) fn layers(&self) -> Vec<Layer> {
@@ -143,36 +228,22 @@ impl PatchNetworkConfig {
     }
 }
 
-/// One convolution of a patch network.
-#[derive(Module, Debug)]
-struct Convolution {
-    /// `[out_channels, in_channels, kernel, kernel]`
-    weight: Param<Tensor<4>>,
-    /// `[out_channels]`
-    bias: Param<Tensor<1>>,
-}
-
-/// The configuration as a constant of the module.
-#[derive(Clone, Copy, Debug)]
-struct Settings(PatchNetworkConfig);
-
 /// T̂: a patch of p×p pixels becomes a descriptor of [`PatchNetworkConfig::output_channels`] numbers.
-#[derive(Module, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PatchNetwork {
-    convolutions: Vec<Convolution>,
-    #[module(skip)]
-    config: Settings,
+    config: PatchNetworkConfig,
+    parameters: Parameters,
 }
 
 impl PatchNetwork {
     /// What the network looks like.
     pub fn config(&self) -> PatchNetworkConfig {
-        self.config.0
+        self.config
     }
 
     /// The patch size p.
     pub fn receptive_field(&self) -> ReceptiveField {
-        self.config.0.receptive_field
+        self.config.receptive_field
     }
 
     /// The descriptors of the patches whose top left corners stand at every `stride`-th row and
@@ -183,32 +254,13 @@ impl PatchNetwork {
     /// - output: `[batch, output_channels, (height - p) / stride + 1, (width - p) / stride + 1]`
     ///
     /// # Panics
-    /// If the input is smaller than p, or the stride is not a multiple of
+    /// If the input is smaller than p, or the stride is neither 1 (the [dense](Self::dense) method) nor a multiple of
     /// [`ReceptiveField::pooling_stride`].
-    pub fn grid(&self, input: Tensor<4>, stride: usize) -> Tensor<4> {
-        self.grid_with(input, stride, |_, weight, bias| (weight, bias))
-    }
-
-    /// [`grid`](Self::grid) with a hook: `adapt` gets every convolution's input but the first's with its weight and
-    /// bias, and says which weight and bias to use instead.
-    pub(crate) fn grid_with(
-        &self,
-        input: Tensor<4>,
-        stride: usize,
-        adapt: impl FnMut(&Tensor<4>, Tensor<4>, Tensor<1>) -> (Tensor<4>, Tensor<1>),
-    ) -> Tensor<4> {
-        let field = self.receptive_field();
-        let [batch, _, height, width] = input.dims();
-        assert!(
-            stride > 0 && stride.is_multiple_of(field.pooling_stride()),
-            "the grid of p = {field} has a stride that {} divides, not {stride}",
-            field.pooling_stride()
-        );
-        let rows = positions(height, field, stride);
-        let columns = positions(width, field, stride);
-        let output = self.layers(input, stride / field.pooling_stride(), false, adapt);
-        let channels = output.dims()[1];
-        output.slice([0..batch, 0..channels, 0..rows, 0..columns])
+    pub fn grid(&self, input: &Tensor, stride: usize) -> Tensor {
+        let graph = self.config.graph(stride, false);
+        let fitted = self.config.fitted(input, stride);
+        let map = graph.run(&self.parameters, &fitted);
+        map.resized(self.config.positions(input, stride))
     }
 
     /// The descriptor of the patch at every position, exactly what [`grid`](Self::grid) gives for
@@ -223,126 +275,20 @@ impl PatchNetwork {
     ///
     /// # Panics
     /// If the input is smaller than p.
-    pub fn dense(&self, input: Tensor<4>) -> Tensor<4> {
-        let field = self.receptive_field();
-        let [batch, _, height, width] = input.dims();
-        let rows = positions(height, field, 1);
-        let columns = positions(width, field, 1);
-        // Each pooling must meet a map of odd sides, for its four fragments to be of equal size:
-        // true if the number of positions is a multiple of the pooling stride.
-        let fitted =
-            |count: usize| count.next_multiple_of(field.pooling_stride()) + field.span() - 1;
-        let input = fit(input, fitted(rows), fitted(columns));
-        let mut output = self.layers(input, 1, true, |_, weight, bias| (weight, bias));
-        let mut factor = field.pooling_stride();
-        while factor > 1 {
-            output = weave(output);
-            factor /= 2;
-        }
-        let channels = output.dims()[1];
-        output.slice([0..batch, 0..channels, 0..rows, 0..columns])
+    pub fn dense(&self, input: &Tensor) -> Tensor {
+        self.grid(input, 1)
     }
 
-    /// All layers; `last_stride` is the stride of the 4×4 convolution, behind which no other
-    /// layer looks at neighbours; `dense` evaluates each pooling at all of its offsets; `adapt` as in
-    /// [`grid_with`](Self::grid_with).
-    fn layers(
-        &self,
-        input: Tensor<4>,
-        last_stride: usize,
-        dense: bool,
-        mut adapt: impl FnMut(&Tensor<4>, Tensor<4>, Tensor<1>) -> (Tensor<4>, Tensor<1>),
-    ) -> Tensor<4> {
-        let mut first = true;
-        let mut map = input;
-        let mut convolutions = self.convolutions.iter();
-        let mut layers = self.config.0.layers().into_iter().peekable();
-        while let Some(Layer::Convolution(kernel, _)) = layers.next() {
-            let layer = convolutions
-                .next()
-                .expect("built from the same list of layers");
-            let (mut weight, mut bias) = (layer.weight.val(), layer.bias.val());
-            if !first {
-                (weight, bias) = adapt(&map, weight, bias);
-            }
-            first = false;
-            let last = layers.peek().is_none();
-            let slope = if last { 1.0 } else { LEAKY_SLOPE };
-            let stride = if kernel == 4 { last_stride } else { 1 };
-            let pooled = layers.next_if_eq(&Layer::Pooling).is_some();
-            map = match (pooled, dense) {
-                (false, _) => convolution(map, weight, bias, stride, slope),
-                (true, false) => convolution_max_pool(map, weight, bias, slope),
-                (true, true) => max_pool_fragments(convolution(map, weight, bias, stride, slope)),
-            };
-        }
-        map
+    /// Weight and bias of each convolution, first layer first.
+    pub(crate) fn parameters(&self) -> &Parameters {
+        &self.parameters
     }
 
-    /// The framework's names of the parameters, in the order of [`weights`](Self::weights).
-    pub(crate) fn identities(&self) -> Vec<u64> {
-        self.convolutions
-            .iter()
-            .flat_map(|layer| [layer.weight.id.val(), layer.bias.id.val()])
-            .collect()
-    }
-
-    /// The same network under other names, two a convolution.
-    pub(crate) fn with_identities(mut self, identities: &[u64]) -> Self {
-        let pairs = identities.as_chunks::<2>().0;
-        for (layer, &[weight, bias]) in self.convolutions.iter_mut().zip(pairs) {
-            layer.weight.id = weight.into();
-            layer.bias.id = bias.into();
-        }
-        self
-    }
-
-    /// Weights and biases as plain numbers, one pair a convolution, first layer first.
+    /// The same, as pairs of plain numbers.
     pub(crate) fn weights(&self) -> Vec<(Vec<f32>, Vec<f32>)> {
-        self.convolutions
-            .iter()
-            .map(|layer| (values(layer.weight.val()), values(layer.bias.val())))
+        let pairs = self.parameters.arrays().as_chunks::<2>().0.iter();
+        pairs
+            .map(|[weight, bias]| (weight.clone(), bias.clone()))
             .collect()
     }
-}
-
-/// A tensor's numbers in row-major order.
-pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    match tensor.into_data().try_into_vec() {
-        Ok(values) => values,
-        Err(error) => unreachable!("all tensors here are f32: {error:?}"),
-    }
-}
-
-/// How many patches of side p stand in `size` pixels at every `stride`-th position.
-///
-/// # Panics
-/// If not even one does.
-fn positions(size: usize, field: ReceptiveField, stride: usize) -> usize {
-    assert!(
-        size >= field.side(),
-        "{size} pixels are fewer than the receptive field p = {field}"
-    );
-    (size - field.side()) / stride + 1
-}
-
-/// Cuts off or adds (zeros) rows at the bottom and columns at the right.
-fn fit(input: Tensor<4>, height: usize, width: usize) -> Tensor<4> {
-    let [batch, channels, old_height, old_width] = input.dims();
-    let bottom = height.saturating_sub(old_height);
-    let right = width.saturating_sub(old_width);
-    let padded = if bottom + right > 0 {
-        input.pad((0, right, 0, bottom), PadMode::Constant(0.0))
-    } else {
-        input
-    };
-    padded.slice([0..batch, 0..channels, 0..height, 0..width])
-}
-
-/// The inverse of the split of [`max_pool_fragments`]: `[batch · 4, c, h, w]` becomes `[batch, c, 2h, 2w]`.
-fn weave(map: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = map.dims();
-    map.reshape([batch / 4, 2, 2, channels, height, width])
-        .permute([0, 3, 4, 1, 5, 2])
-        .reshape([batch / 4, channels, 2 * height, 2 * width])
 }

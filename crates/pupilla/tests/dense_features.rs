@@ -1,15 +1,16 @@
 //! Features of positions: the maps' own numbers where a position is a map's pixel, and maps whose pixels
 //! are where they are said to be.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use pupilla::backbone::{
     Backbone, BackboneConfig, DenseFeatures, Output, Positions, ResNet18Config, SqueezeNetConfig,
 };
+use pupilla::nn::Tensor;
 use pupilla_core::image::Image;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backbone::tensor;
+use crate::patch_network::part;
 
 /// ResNet-18 to layer3, and SqueezeNet.
 fn networks() -> [BackboneConfig; 2] {
@@ -51,10 +52,6 @@ fn maps_of(backbone: &dyn Backbone) -> impl Iterator<Item = (Output, usize)> {
     outputs.filter_map(|output| Some((output, output.stride?)))
 }
 
-fn numbers(map: Tensor<4>) -> Vec<f32> {
-    map.into_data().try_into_vec().unwrap()
-}
-
 fn noise(width: usize, height: usize, seed: u64) -> Image {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let pixels = (0..width * height * 3).map(|_| random.random_range(0.0..1.0));
@@ -75,30 +72,30 @@ fn a_maps_pixels_are_centred_where_they_are_said_to_be() {
                 let mut shape = [1, 3, across, across];
                 shape[axis] = side;
                 let line = |at: usize| {
-                    let values = (0..3 * across * side).map(|index| {
+                    (0..3 * across * side).map(move |index| {
                         let place = if axis == 2 {
                             index / across % side
                         } else {
                             index % side
                         };
                         f32::from(u8::from(place == at))
-                    });
-                    let data = TensorData::new(values.collect::<Vec<_>>(), shape);
-                    Tensor::<4>::from_data(data, &Device::flex())
+                    })
                 };
                 let mut answers = Vec::new();
                 for first in (0..side).step_by(32) {
-                    let lines = (first..side.min(first + 32)).map(line).collect();
-                    let map = backbone.maps(Tensor::cat(lines, 0), &[output.name]);
+                    let lines = first..side.min(first + 32);
+                    shape[0] = lines.len();
+                    let input = Tensor::new(lines.flat_map(line).collect(), shape);
+                    let map = backbone.maps(&input, &[output.name]);
                     let map = map.unwrap().remove(0);
-                    let [count, _, rows, columns] = map.dims();
+                    let [_, channels, rows, columns] = map.shape();
                     let [row, column] = if axis == 2 {
                         [CELL, columns / 2]
                     } else {
                         [rows / 2, CELL]
                     };
-                    let cell = map.slice([0..count, 0..1, row..row + 1, column..column + 1]);
-                    answers.extend(numbers(cell));
+                    let cells = map.values().iter().skip(row * columns + column);
+                    answers.extend(cells.step_by(channels * map.area()));
                 }
                 let sum: f64 = answers.iter().map(|answer| f64::from(*answer)).sum();
                 let weighted = answers.iter().zip(0u32..);
@@ -136,20 +133,18 @@ fn an_image_that_moves_by_the_stride_moves_the_map_by_a_pixel() {
             if stride > 4 {
                 continue;
             }
-            let part = |start: usize| {
-                let part = input
-                    .clone()
-                    .slice([0..1, 0..3, start..start + 88, start..start + 88]);
-                backbone.maps(part, &[output.name]).unwrap().remove(0)
+            let seen = |start: usize| {
+                let part = part(&input, [start..start + 88, start..start + 88]);
+                backbone.maps(&part, &[output.name]).unwrap().remove(0)
             };
-            let (here, there) = (part(0), part(stride));
-            let [_, channels, rows, _] = here.dims();
+            let (here, there) = (seen(0), seen(stride));
+            let [_, channels, rows, _] = here.shape();
             // Away from the edges by the radius of what a pixel sees (21 for layer1, 11 for fire3).
             let margin = 24usize.div_ceil(stride);
             let inner = margin..rows - margin - 1;
             let moved = inner.start + 1..inner.end + 1;
-            let here = numbers(here.slice([0..1, 0..channels, moved.clone(), moved]));
-            let there = numbers(there.slice([0..1, 0..channels, inner.clone(), inner]));
+            let here = part(&here, [moved.clone(), moved]).into_values();
+            let there = part(&there, [inner.clone(), inner]).into_values();
             let scale = here.iter().fold(0.0f32, |max, value| max.max(value.abs()));
             assert!(scale > 0.0 && here.len() > channels);
             for (a, b) in here.iter().zip(&there) {
@@ -166,9 +161,9 @@ fn a_position_on_a_maps_pixel_has_its_numbers() {
         let backbone = random(network);
         let input = backbone.preprocessing().batch(&[&image]).unwrap();
         for (output, stride) in maps_of(&*backbone) {
-            let map = backbone.maps(input.clone(), &[output.name]);
+            let map = backbone.maps(&input, &[output.name]);
             let map = map.unwrap().remove(0);
-            let [_, channels, rows, columns] = map.dims();
+            let [_, channels, rows, columns] = map.shape();
             let features = DenseFeatures {
                 outputs: vec![output.name.to_string()],
                 zoom: 1,
@@ -181,7 +176,7 @@ fn a_position_on_a_maps_pixel_has_its_numbers() {
                 size: [rows, columns],
             };
             let found = features.describe(&*backbone, &image, &positions).unwrap();
-            assert_eq!(found, numbers(map), "{}", output.name);
+            assert_eq!(found, map.into_values(), "{}", output.name);
         }
     }
 }

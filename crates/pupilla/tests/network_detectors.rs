@@ -354,11 +354,28 @@ fn a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes() {
             run(&other, &mut Silent),
             Err(TrainError::OtherRun { .. })
         ));
-        let damaged = std::fs::read(&checkpoints.path).unwrap();
-        std::fs::write(&checkpoints.path, &damaged[..damaged.len() - 5]).unwrap();
+        let whole = std::fs::read(&checkpoints.path).unwrap();
+        std::fs::write(&checkpoints.path, &whole[..whole.len() - 5]).unwrap();
         assert!(matches!(
             run(&config, &mut Silent),
             Err(TrainError::Checkpoint(_))
+        ));
+        // A plan of no steps, and a run of a program from before there was this engine.
+        std::fs::write(&checkpoints.path, &whole).unwrap();
+        edit_manifest(&checkpoints.path, |manifest| manifest["planned"] = 0.into());
+        assert!(matches!(
+            run(&config, &mut Silent),
+            Err(TrainError::Checkpoint(_))
+        ));
+        std::fs::write(&checkpoints.path, &whole).unwrap();
+        edit_manifest(&checkpoints.path, |manifest| {
+            let identity = manifest["identity"].as_str().unwrap();
+            assert!(identity.contains(" engine 2"));
+            manifest["identity"] = identity.replace(" engine 2", "").into();
+        });
+        assert!(matches!(
+            run(&config, &mut Silent),
+            Err(TrainError::OtherRun { .. })
         ));
         checkpoints.remove().unwrap();
         let without = config.fit(&all, &all, &mut Impatient(3, false));

@@ -1,7 +1,9 @@
 //! Dense descriptors and the grid against the definition: T̂ slid over the image patch by patch.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::ops::Range;
+
 use proptest::prelude::*;
+use pupilla::nn::Tensor;
 use pupilla::patch_network::{LEAKY_SLOPE, PatchNetwork, PatchNetworkConfig};
 use pupilla::receptive_field::ReceptiveField;
 use rand::{RngExt, SeedableRng};
@@ -15,30 +17,36 @@ fn random_image(batch: usize, height: usize, width: usize, seed: u64) -> Vec<f32
         .collect()
 }
 
-fn tensor(values: &[f32], shape: [usize; 4]) -> Tensor<4> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())
+fn tensor(values: &[f32], shape: [usize; 4]) -> Tensor {
+    Tensor::new(values.to_vec(), shape)
 }
 
-fn numbers(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().try_into_vec().unwrap()
+/// Some rows and columns of every plane.
+pub fn part(of: &Tensor, [rows, columns]: [Range<usize>; 2]) -> Tensor {
+    let [batch, channels, _, width] = of.shape();
+    let planes = of.values().chunks_exact(of.area());
+    let lines = planes.flat_map(|plane| plane.chunks_exact(width).take(rows.end).skip(rows.start));
+    let values = lines.flat_map(|line| &line[columns.clone()]).copied();
+    Tensor::new(
+        values.collect(),
+        [batch, channels, rows.len(), columns.len()],
+    )
 }
 
 /// The descriptor of every `stride`-th patch, each computed alone, `[batch, 128, rows, columns]`.
-fn slide(network: &PatchNetwork, image: &Tensor<4>, stride: usize) -> Vec<f32> {
+fn slide(network: &PatchNetwork, image: &Tensor, stride: usize) -> Vec<f32> {
     let p = network.receptive_field().side();
-    let [batch, _, height, width] = image.dims();
+    let [batch, _, height, width] = image.shape();
     let rows = (height - p) / stride + 1;
     let columns = (width - p) / stride + 1;
     let mut all = vec![0.0; batch * 128 * rows * columns];
     for row in 0..rows {
         for column in 0..columns {
             let (top, left) = (row * stride, column * stride);
-            let patch = image
-                .clone()
-                .slice([0..batch, 0..3, top..top + p, left..left + p]);
-            let descriptors = network.grid(patch, network.receptive_field().pooling_stride());
-            assert_eq!(descriptors.dims(), [batch, 128, 1, 1]);
-            for (index, value) in numbers(descriptors).into_iter().enumerate() {
+            let patch = part(image, [top..top + p, left..left + p]);
+            let descriptors = network.grid(&patch, network.receptive_field().pooling_stride());
+            assert_eq!(descriptors.shape(), [batch, 128, 1, 1]);
+            for (index, value) in descriptors.into_values().into_iter().enumerate() {
                 all[(index * rows + row) * columns + column] = value;
             }
         }
@@ -63,14 +71,14 @@ fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
 const TOLERANCE: f64 = 2e-4;
 
 fn check(field: ReceptiveField, extra: [usize; 2], batch: usize, seed: u64) {
-    let network = PatchNetworkConfig::new(field).init(seed, &Device::flex());
+    let network = PatchNetworkConfig::new(field).init(seed);
     let (height, width) = (field.side() + extra[0], field.side() + extra[1]);
     let image = random_image(batch, height, width, seed);
     let image = tensor(&image, [batch, 3, height, width]);
 
-    let dense = network.dense(image.clone());
-    assert_eq!(dense.dims(), [batch, 128, extra[0] + 1, extra[1] + 1]);
-    let error = relative_error(&numbers(dense), &slide(&network, &image, 1));
+    let dense = network.dense(&image);
+    assert_eq!(dense.shape(), [batch, 128, extra[0] + 1, extra[1] + 1]);
+    let error = relative_error(dense.values(), &slide(&network, &image, 1));
     assert!(
         error < TOLERANCE,
         "dense, p = {field}, {height}×{width}: {error}"
@@ -78,8 +86,8 @@ fn check(field: ReceptiveField, extra: [usize; 2], batch: usize, seed: u64) {
 
     let stride = field.pooling_stride();
     for stride in [stride, 2 * stride, 3 * stride] {
-        let grid = network.grid(image.clone(), stride);
-        let error = relative_error(&numbers(grid), &slide(&network, &image, stride));
+        let grid = network.grid(&image, stride);
+        let error = relative_error(grid.values(), &slide(&network, &image, stride));
         assert!(
             error < TOLERANCE,
             "stride {stride}, p = {field}, {height}×{width}: {error}"
@@ -121,8 +129,8 @@ fn the_wide_third_convolution_is_a_setting() {
     assert_eq!(config.weight_shapes()[2], [256, 128, 5, 5]);
     assert_eq!(config.weight_shapes()[3], [256, 256, 4, 4]);
     let image = tensor(&random_image(1, 65, 65, 1), [1, 3, 65, 65]);
-    let output = config.init(1, &Device::flex()).dense(image);
-    assert_eq!(output.dims(), [1, 128, 1, 1]);
+    let output = config.init(1).dense(&image);
+    assert_eq!(output.shape(), [1, 128, 1, 1]);
 }
 
 /// The table of the paper's §2, one size a layer, from p down to 1.
@@ -215,14 +223,14 @@ fn obvious(network_seed: u64, patch: &[f32], field: ReceptiveField) -> Vec<f64> 
 fn a_patch_is_described_as_the_table_says() {
     for field in ReceptiveField::ALL {
         let patch = random_image(1, field.side(), field.side(), 3);
-        let network = PatchNetworkConfig::new(field).init(5, &Device::flex());
+        let network = PatchNetworkConfig::new(field).init(5);
         let shape = [1, 3, field.side(), field.side()];
-        let found = numbers(network.grid(tensor(&patch, shape), field.pooling_stride()));
+        let found = network.grid(&tensor(&patch, shape), field.pooling_stride());
         let expected: Vec<f32> = obvious(5, &patch, field)
             .iter()
             .map(|&x| x as f32)
             .collect();
-        let error = relative_error(&found, &expected);
+        let error = relative_error(found.values(), &expected);
         assert!(error < TOLERANCE, "p = {field}: {error}");
     }
 }
@@ -231,12 +239,11 @@ fn a_patch_is_described_as_the_table_says() {
 #[test]
 fn the_span_is_what_reaches_a_descriptor() {
     for field in ReceptiveField::ALL {
-        let network = PatchNetworkConfig::new(field).init(1, &Device::flex());
+        let network = PatchNetworkConfig::new(field).init(1);
         let (p, span) = (field.side(), field.span());
         let mut image = random_image(1, p, p, 2);
-        let describe = |image: &[f32]| {
-            numbers(network.grid(tensor(image, [1, 3, p, p]), field.pooling_stride()))
-        };
+        let describe =
+            |image: &[f32]| network.grid(&tensor(image, [1, 3, p, p]), field.pooling_stride());
         let before = describe(&image);
         if span < p {
             image[span * p + span] += 1.0;

@@ -2,9 +2,9 @@
 
 use std::sync::Mutex;
 
+use pupilla::Optimizer;
 use pupilla::checkpoints::Checkpoints;
 use pupilla::error::{ScoreError, TrainError};
-use pupilla::optimizer::Optimizer;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::sampling::Sampling;
 use pupilla::score::Scoring;

@@ -326,6 +326,15 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
         let said = refusal(&config);
         assert!(said.contains(reason), "{targets} targets: {said}");
     }
+    // What a program with another engine kept is another run's.
+    let mut old = manifest(&of_file);
+    let identity = old["identity"].as_str().unwrap().to_string();
+    assert!(identity.contains("engine 2"), "{identity}");
+    old["identity"] = identity.replace(", engine 2", "").into();
+    let old = with_manifest(&bytes, &of_file, &old);
+    std::fs::write(&first.path, old).unwrap();
+    let said = refusal(&config);
+    assert!(said.contains("another version"), "{said}");
     let last = bytes.len() - 100;
     bytes[last] ^= 1;
     std::fs::write(&first.path, &bytes).unwrap();

@@ -1,4 +1,4 @@
-//! All integration tests in one binary: the framework is linked once.
+//! All integration tests in one binary: the library is linked once.
 
 mod backbone;
 mod backbone_teacher;

@@ -88,9 +88,7 @@ pub(super) fn add_moments_gradient(
 fn affine<'a>(norm: &BatchNorm, numbers: &'a [Vec<f32>]) -> impl Fn(usize) -> (f64, f64) + 'a {
     let affine = norm.affine;
     move |channel| match (affine, numbers) {
-        (true, [scales, biases, ..]) => {
-            (f64::from(scales[channel]), f64::from(biases[channel]))
-        }
+        (true, [scales, biases, ..]) => (f64::from(scales[channel]), f64::from(biases[channel])),
         _ => (1.0, 0.0),
     }
 }
@@ -110,7 +108,10 @@ pub(super) fn forward(
         .map(|(channel, deviation)| {
             let (scale, bias) = affine(channel);
             let factor = scale / deviation;
-            (factor as f32, (bias - moments.means[channel] * factor) as f32)
+            (
+                factor as f32,
+                (bias - moments.means[channel] * factor) as f32,
+            )
         })
         .collect();
     let mut output = Tensor::zeros(map.shape());
@@ -124,7 +125,11 @@ pub(super) fn forward(
             let (factor, offset) = factors[plane % factors.len()];
             for (output, value) in output.iter_mut().zip(map) {
                 let value = value * factor + offset;
-                *output = if value < 0.0 { norm.slope * value } else { value };
+                *output = if value < 0.0 {
+                    norm.slope * value
+                } else {
+                    value
+                };
             }
         });
     output

@@ -70,7 +70,8 @@ impl Fused<'_> {
         let (mut weight, mut bias) = (Cow::Borrowed(&weight[..]), bias.map(Cow::Borrowed));
         if let Some(epsilon) = self.normalised {
             let moments = batch_norm::moments(input);
-            let (of_weight, of_bias) = normalise(&moments, epsilon, self.shape, &weight, bias.as_deref());
+            let (of_weight, of_bias) =
+                normalise(&moments, epsilon, self.shape, &weight, bias.as_deref());
             weight = Cow::Owned(of_weight.clone());
             bias = Some(Cow::Owned(of_bias));
             kept.normalised = Some((moments, of_weight));
@@ -144,12 +145,7 @@ impl Fused<'_> {
         let mut arrays = Vec::new();
         if of_parameters || through_moments {
             let mut of_weight = pupilla_conv::zeros(shape.weight_len());
-            pupilla_conv::weight_gradient(
-                &shape,
-                seen.values(),
-                gradient.values(),
-                &mut of_weight,
-            );
+            pupilla_conv::weight_gradient(&shape, seen.values(), gradient.values(), &mut of_weight);
             arrays.push(of_weight);
             if self.shape.bias || kept.normalised.is_some() {
                 let mut of_bias = vec![0.0; shape.out_channels];
@@ -163,12 +159,7 @@ impl Fused<'_> {
         };
         let mut of_input = of_input.then(|| {
             let mut of_seen = Tensor::zeros(seen.shape());
-            pupilla_conv::input_gradient(
-                &shape,
-                gradient.values(),
-                weight,
-                of_seen.values_mut(),
-            );
+            pupilla_conv::input_gradient(&shape, gradient.values(), weight, of_seen.values_mut());
             match self.shape.padding {
                 0 => of_seen,
                 padding => of_seen.cropped(padding),

@@ -10,7 +10,6 @@ mod pooling;
 mod step;
 mod transposed_convolution;
 
-
 use crate::engine::{Engine, Gradients, Moments, Parameters, Tape, Wanted};
 use crate::graph::{Graph, Value};
 use crate::tensor::Tensor;

@@ -243,42 +243,41 @@ impl Step<'_> {
                     parameters: numbered(if of_parameters { arrays } else { Vec::new() }),
                 }
             }
-            Kind::Node(operation) => match operation {
-                Operation::MaxPool(pool) => {
-                    one(of_source.then(|| pooling::max_pool_gradient(pool, sources[0], &gradient)))
-                }
-                Operation::MaxPoolFragments => {
-                    one(of_source
-                        .then(|| pooling::max_pool_fragments_gradient(sources[0], &gradient)))
-                }
-                Operation::Weave => one(of_source.then(|| pooling::unwoven(&gradient))),
-                Operation::Add { slope } => {
-                    elementwise::activation_gradient(output, *slope, &mut gradient);
-                    let first = of_sources[0].then(|| gradient.clone());
-                    Backward {
-                        sources: vec![first, of_sources[1].then_some(gradient)],
-                        parameters: Vec::new(),
+            Kind::Node(operation) => {
+                match operation {
+                    Operation::MaxPool(pool) => {
+                        one(of_source
+                            .then(|| pooling::max_pool_gradient(pool, sources[0], &gradient)))
                     }
+                    Operation::MaxPoolFragments => one(of_source
+                        .then(|| pooling::max_pool_fragments_gradient(sources[0], &gradient))),
+                    Operation::Weave => one(of_source.then(|| pooling::unwoven(&gradient))),
+                    Operation::Add { slope } => {
+                        elementwise::activation_gradient(output, *slope, &mut gradient);
+                        let first = of_sources[0].then(|| gradient.clone());
+                        Backward {
+                            sources: vec![first, of_sources[1].then_some(gradient)],
+                            parameters: Vec::new(),
+                        }
+                    }
+                    Operation::Concatenate => Backward {
+                        sources: elementwise::separated(sources, &gradient)
+                            .into_iter()
+                            .zip(of_sources)
+                            .map(|(gradient, wanted)| wanted.then_some(gradient))
+                            .collect(),
+                        parameters: Vec::new(),
+                    },
+                    Operation::GlobalAverage => one(of_source
+                        .then(|| elementwise::global_average_gradient(sources[0], &gradient))),
+                    Operation::Sigmoid => {
+                        one(of_source.then(|| elementwise::sigmoid_gradient(output, gradient)))
+                    }
+                    Operation::Convolution(_)
+                    | Operation::TransposedConvolution(_)
+                    | Operation::BatchNorm(_) => unreachable!("they have arms of their own"),
                 }
-                Operation::Concatenate => Backward {
-                    sources: elementwise::separated(sources, &gradient)
-                        .into_iter()
-                        .zip(of_sources)
-                        .map(|(gradient, wanted)| wanted.then_some(gradient))
-                        .collect(),
-                    parameters: Vec::new(),
-                },
-                Operation::GlobalAverage => {
-                    one(of_source
-                        .then(|| elementwise::global_average_gradient(sources[0], &gradient)))
-                }
-                Operation::Sigmoid => {
-                    one(of_source.then(|| elementwise::sigmoid_gradient(output, gradient)))
-                }
-                Operation::Convolution(_)
-                | Operation::TransposedConvolution(_)
-                | Operation::BatchNorm(_) => unreachable!("they have arms of their own"),
-            },
+            }
         }
     }
 }

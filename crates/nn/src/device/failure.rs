@@ -8,8 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::is_gpu;
 
-
-
 /// Networks cannot run where they should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -69,9 +69,7 @@ pub fn engine() -> Arc<dyn Engine> {
 
 /// Whether networks run on a GPU.
 pub fn is_gpu() -> bool {
-    GPU.read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .is_some()
+    GPU.read().unwrap_or_else(PoisonError::into_inner).is_some()
 }
 
 /// Works with networks while files are read `beside` it.

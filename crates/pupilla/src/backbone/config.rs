@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layers::Layer;
+use super::architecture::Architecture;
 use super::output::Output;
+use super::pretrained::Pretrained;
 use super::{Backbone, BackboneError, resnet18, squeezenet, weights};
+use crate::tensor_file::TensorFile;
 
 /// A network without its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,10 +62,8 @@ impl BackboneConfig {
 
     /// What the network can give, first layer first.
     pub fn outputs(&self) -> Vec<Output> {
-        match self {
-            Self::ResNet18(config) => config.outputs(),
-            Self::SqueezeNet(config) => config.outputs(),
-        }
+        let outputs = self.architecture().outputs.into_iter();
+        outputs.map(|(output, _)| output).collect()
     }
 
     /// Names and shapes of all arrays, batch norm folded in.
@@ -71,7 +71,8 @@ impl BackboneConfig {
     /// # Errors
     /// [`BackboneError::Rebuild`] if there is no such network.
     pub fn layout(&self) -> Result<Vec<(String, Vec<usize>)>, BackboneError> {
-        Ok(self.layers()?.iter().flat_map(Layer::layout).collect())
+        self.check()?;
+        Ok(self.architecture().layout().collect())
     }
 
     /// The network with the numbers of its arrays in the order of [`layout`](Self::layout), as
@@ -80,23 +81,45 @@ impl BackboneConfig {
     /// # Errors
     /// [`BackboneError::Rebuild`] if there is no such network, or an array is not of its size.
     pub fn build(&self, arrays: Vec<Vec<f32>>) -> Result<Box<dyn Backbone>, BackboneError> {
-        let layers = weights::rebuild(self.name(), self.layers()?, arrays)?;
-        Ok(match self {
-            Self::ResNet18(config) => Box::new(resnet18::ResNet18::new(*config, layers)),
-            Self::SqueezeNet(config) => Box::new(squeezenet::SqueezeNet::new(*config, layers)),
-        })
+        weights::check(self.name(), &self.layout()?, &arrays)?;
+        Ok(Box::new(Pretrained::new(
+            *self,
+            self.architecture(),
+            arrays,
+        )))
     }
 
-    fn layers(&self) -> Result<Vec<Layer>, BackboneError> {
+    /// The network of a file, by any name that is one network's alone: a tensor that is missing is to be named as missing.
+    pub(super) fn of(file: &TensorFile) -> Option<Self> {
+        let any = |part: &dyn Fn(&str) -> bool| file.names().any(part);
+        if any(&|name| name.starts_with("layer1.") || name.starts_with("bn1.")) {
+            Some(Self::ResNet18(ResNet18Config::of(file)))
+        } else if any(&|name| name.starts_with("features.") && name.contains(".squeeze.")) {
+            Some(Self::SqueezeNet(SqueezeNetConfig::of(file)))
+        } else {
+            None
+        }
+    }
+
+    /// Whether a tensor may be in a file and is not used.
+    pub(super) fn leaves_aside(&self, name: &str) -> bool {
         match self {
-            Self::ResNet18(config) => {
-                config.check()?;
-                Ok(config.layers())
-            }
-            Self::SqueezeNet(config) => {
-                config.check()?;
-                Ok(config.layers())
-            }
+            Self::ResNet18(config) => config.classes.is_none() && name.starts_with("fc."),
+            Self::SqueezeNet(_) => name.starts_with("classifier."),
+        }
+    }
+
+    pub(super) fn architecture(&self) -> Architecture {
+        match self {
+            Self::ResNet18(config) => config.architecture(),
+            Self::SqueezeNet(config) => config.architecture(),
+        }
+    }
+
+    fn check(&self) -> Result<(), BackboneError> {
+        match self {
+            Self::ResNet18(config) => config.check(),
+            Self::SqueezeNet(config) => config.check(),
         }
     }
 }

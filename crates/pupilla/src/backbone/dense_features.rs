@@ -10,11 +10,13 @@ use std::ops::RangeInclusive;
 
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_image;
+use pupilla_nn::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::summary::finite;
 use super::{Backbone, BackboneConfig, BackboneError, Output};
-use crate::patch_network::{MAX_DESCRIPTOR_CHANNELS, values};
+use crate::patch_network::MAX_DESCRIPTOR_CHANNELS;
 
 /// How many times an image may be enlarged.
 pub(crate) const ZOOMS: RangeInclusive<usize> = 1..=8;
@@ -184,23 +186,11 @@ impl DenseFeatures {
             backbone.preprocessing().batch(&[&enlarged])?
         };
         let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
-        let maps = backbone.maps(input, &names)?;
-        let maps = outputs.into_iter().zip(maps).map(|(output, map)| {
-            let [_, _, height, width] = map.dims();
-            let values = values(map);
-            if values.iter().any(|value| !value.is_finite()) {
-                return Err(BackboneError::NotFinite {
-                    output: output.name,
-                });
-            }
-            Ok(Map {
-                output,
-                size: [height, width],
-                values,
-            })
-        });
+        let maps = backbone.maps(&input, &names)?;
+        let maps = outputs.into_iter().zip(maps);
+        let maps = maps.map(|(output, map)| Ok((output, finite(output.name, map)?)));
         Ok(FeatureMaps {
-            maps: maps.collect::<Result<_, _>>()?,
+            maps: maps.collect::<Result<_, BackboneError>>()?,
             zoom: self.zoom,
             smooth: self.smooth,
         })
@@ -226,25 +216,16 @@ impl DenseFeatures {
 /// What a network says about one image, to be read at any positions.
 #[derive(Clone, Debug)]
 pub struct FeatureMaps {
-    maps: Vec<Map>,
+    /// Of each output, its map `[1, channels, height, width]`.
+    maps: Vec<(Output, Tensor)>,
     zoom: usize,
     smooth: bool,
-}
-
-/// One output of the network.
-#[derive(Clone, Debug)]
-struct Map {
-    output: Output,
-    /// Height and width.
-    size: [usize; 2],
-    /// `[channels, height, width]`
-    values: Vec<f32>,
 }
 
 impl FeatureMaps {
     /// Bytes of all maps.
     pub(crate) fn bytes(&self) -> usize {
-        let values: usize = self.maps.iter().map(|map| map.values.len()).sum();
+        let values: usize = self.maps.iter().map(|(_, map)| map.values().len()).sum();
         values * size_of::<f32>()
     }
 
@@ -255,17 +236,17 @@ impl FeatureMaps {
         if area == 0 {
             return features;
         }
-        for map in &self.maps {
-            let [height, width] = map.size;
+        for (output, map) in &self.maps {
+            let [_, _, height, width] = map.shape();
             let taps = [
-                self.taps(&map.output, positions, 0, height),
-                self.taps(&map.output, positions, 1, width),
+                self.taps(output, positions, 0, height),
+                self.taps(output, positions, 1, width),
             ];
             let start = features.len();
-            features.resize(start + map.output.channels * area, 0.0);
+            features.resize(start + output.channels * area, 0.0);
             features[start..]
                 .par_chunks_exact_mut(area)
-                .zip(map.values.par_chunks_exact(height * width))
+                .zip(map.values().par_chunks_exact(height * width))
                 .for_each(|(target, plane)| read_plane(plane, width, &taps, target));
         }
         features

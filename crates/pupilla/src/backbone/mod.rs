@@ -13,19 +13,22 @@
 //! All maps are behind their ReLU. The paper's P, which a teacher is distilled from, is ResNet-18's output `features` (§3.1 of
 //! Bergmann et al., CVPR 2020).
 
+mod architecture;
 mod batch_norm;
 mod config;
 mod dense_features;
-mod layers;
 mod output;
 mod preprocessing;
+mod pretrained;
 mod resnet18;
 mod squeezenet;
 mod summary;
 mod weights;
 
-use burn::tensor::Tensor;
 use std::path::{Path, PathBuf};
+
+use pretrained::Pretrained;
+use pupilla_nn::Tensor;
 
 use crate::tensor_file::{TensorFile, TensorFileError};
 
@@ -37,8 +40,7 @@ pub use preprocessing::Preprocessing;
 pub use summary::{OutputSummary, features, summarise};
 pub use weights::NamedArray;
 
-/// A pretrained network that turns images into maps. Its weights never change and get no gradients:
-/// it can stand inside a training loop, where its outputs are constants.
+/// A pretrained network that turns images into maps. Its weights never change and get no gradients.
 pub trait Backbone: std::fmt::Debug + Send + Sync {
     /// Which network it is and how much of it there is; with [`arrays`](Self::arrays) everything that
     /// a model file must keep of it.
@@ -55,7 +57,7 @@ pub trait Backbone: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If an output is unknown or not in the file that was loaded, or the input is too small for it.
-    fn maps(&self, input: Tensor<4>, wanted: &[&str]) -> Result<Vec<Tensor<4>>, BackboneError>;
+    fn maps(&self, input: &Tensor, wanted: &[&str]) -> Result<Vec<Tensor>, BackboneError>;
 
     /// All weights by name, in the order of [`BackboneConfig::layout`].
     fn arrays(&self) -> Vec<NamedArray>;
@@ -233,13 +235,7 @@ pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Backbone>, Back
 }
 
 fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
-    // By any name that is one network's alone: a tensor that is missing is to be named as missing.
-    let any = |part: &dyn Fn(&str) -> bool| file.names().any(part);
-    if any(&|name| name.starts_with("layer1.") || name.starts_with("bn1.")) {
-        Ok(Box::new(resnet18::ResNet18::read(file)?))
-    } else if any(&|name| name.starts_with("features.") && name.contains(".squeeze.")) {
-        Ok(Box::new(squeezenet::SqueezeNet::read(file)?))
-    } else {
+    let Some(config) = BackboneConfig::of(file) else {
         const SHOWN: usize = 5;
         let mut names: Vec<String> = file
             .names()
@@ -249,9 +245,18 @@ fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
         if file.names().count() > SHOWN {
             names.push("…".to_string());
         }
-        Err(BackboneError::Unrecognised {
+        return Err(BackboneError::Unrecognised {
             path: file.path().to_path_buf(),
             names: names.join(", "),
-        })
-    }
+        });
+    };
+    let architecture = config.architecture();
+    let unused = |name: &str| config.leaves_aside(name);
+    let arrays = weights::read(file, &architecture.layers, unused).map_err(|source| {
+        BackboneError::Weights {
+            network: config.name(),
+            source,
+        }
+    })?;
+    Ok(Box::new(Pretrained::new(config, architecture, arrays)))
 }

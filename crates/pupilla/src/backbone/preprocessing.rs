@@ -1,11 +1,10 @@
 //! From images to the input that a pretrained network was trained on.
 
-use burn::tensor::{Tensor, TensorData};
 use pupilla_core::image::Image;
+use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::BackboneError;
-use crate::device;
 use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 
 /// What an image in `[0, 1]` goes through before it is an input.
@@ -31,7 +30,7 @@ impl Preprocessing {
     ///
     /// # Errors
     /// [`BackboneError::ImageSize`] if an image is not of the size of the first, [`BackboneError::Input`] if there are no images.
-    pub fn batch(&self, images: &[&Image]) -> Result<Tensor<4>, BackboneError> {
+    pub fn batch(&self, images: &[&Image]) -> Result<Tensor, BackboneError> {
         let Some(first) = images.first() else {
             return Err(BackboneError::Input {
                 shape: [0, 3, 0, 0],
@@ -53,11 +52,7 @@ impl Preprocessing {
                 planes.extend(values.map(|value| (value - mean) / deviation));
             }
         }
-        let shape = [images.len(), 3, height, width];
-        Ok(Tensor::from_data(
-            TensorData::new(planes, shape),
-            &device::chosen(),
-        ))
+        Ok(Tensor::new(planes, [images.len(), 3, height, width]))
     }
 
     /// Fails unless an image has the size that the network was trained on.

@@ -1,11 +1,10 @@
 //! What a network says about one image, in numbers for people and programs.
 
-use burn::tensor::Tensor;
 use pupilla_core::image::Image;
+use pupilla_nn::Tensor;
 
 use super::output::{FEATURES, Output};
 use super::{Backbone, BackboneError, MAX_PIXELS};
-use crate::patch_network::values;
 use crate::statistics::Moments;
 
 /// An output on an image.
@@ -35,13 +34,13 @@ pub fn summarise(
     let outputs = backbone.outputs();
     let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
     let input = backbone.preprocessing().batch(&[image])?;
-    let maps = backbone.maps(input, &names)?;
+    let maps = backbone.maps(&input, &names)?;
     outputs
         .into_iter()
         .zip(maps)
         .map(|(output, map)| {
-            let [_, _, rows, columns] = map.dims();
-            let moments = Moments::of(&finite(output.name, map)?);
+            let [_, _, rows, columns] = map.shape();
+            let moments = Moments::of(finite(output.name, map)?.values());
             Ok(OutputSummary {
                 output,
                 rows,
@@ -60,8 +59,9 @@ pub fn summarise(
 pub fn features(backbone: &dyn Backbone, image: &Image) -> Result<Vec<f32>, BackboneError> {
     check_size(image)?;
     let input = backbone.preprocessing().batch(&[image])?;
-    let maps = backbone.maps(input, &[FEATURES])?;
-    finite(FEATURES, Tensor::cat(maps, 0))
+    let maps = backbone.maps(&input, &[FEATURES])?;
+    let features = maps.into_iter().next().unwrap_or_default();
+    Ok(finite(FEATURES, features)?.into_values())
 }
 
 /// The network sees the whole image at once.
@@ -77,11 +77,10 @@ fn check_size(image: &Image) -> Result<(), BackboneError> {
     Ok(())
 }
 
-/// A map's numbers, if all are finite.
-fn finite(output: &'static str, map: Tensor<4>) -> Result<Vec<f32>, BackboneError> {
-    let values = values(map);
-    if values.iter().all(|value| value.is_finite()) {
-        Ok(values)
+/// A map, if all of its numbers are finite.
+pub(super) fn finite(output: &'static str, map: Tensor) -> Result<Tensor, BackboneError> {
+    if map.values().iter().all(|value| value.is_finite()) {
+        Ok(map)
     } else {
         Err(BackboneError::NotFinite { output })
     }

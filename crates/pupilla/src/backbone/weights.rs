@@ -1,11 +1,8 @@
 //! The numbers of a network: from a file with batch norm or without, and back out by name.
 
-use std::collections::HashMap;
-
 use super::BackboneError;
+use super::architecture::Layer;
 use super::batch_norm::BatchNorm;
-use super::layers::{Convolution, Layer};
-use crate::device;
 use crate::tensor_file::{TensorFile, TensorFileError};
 
 /// An array of a network on its way into a model file.
@@ -19,73 +16,62 @@ pub struct NamedArray {
     pub values: Vec<f32>,
 }
 
-/// The layers with the numbers of a file; tensors that `unused` names may be in it besides.
+/// Weight and bias of each layer from a file; tensors that `unused` names may be in it besides.
 ///
 /// A file with any running variance in it has batch norms, and none of its convolutions a bias;
 /// without one, they are folded in already.
 pub(super) fn read(
     file: &TensorFile,
-    layers: Vec<Layer>,
+    layers: &[Layer],
     unused: impl Fn(&str) -> bool,
-) -> Result<Vec<Convolution>, TensorFileError> {
+) -> Result<Vec<Vec<f32>>, TensorFileError> {
     let folded = !file.names().any(|name| name.ends_with(".running_var"));
     let mut wanted = Vec::new();
-    for layer in &layers {
+    for layer in layers {
+        let [weight, bias] = layer.layout();
+        wanted.push(weight);
         match &layer.batch_norm {
-            Some(batch_norm) if !folded => {
-                let [weight, _] = layer.layout();
-                wanted.push(weight);
-                for part in BATCH_NORM_PARTS {
-                    wanted.push((format!("{batch_norm}.{part}"), vec![layer.shape[0]]));
-                }
-            }
-            _ => wanted.extend(layer.layout()),
+            Some(batch_norm) if !folded => wanted.extend(
+                BATCH_NORM_PARTS.map(|part| (format!("{batch_norm}.{part}"), bias.1.clone())),
+            ),
+            _ => wanted.push(bias),
         }
     }
-    let values = file.tensors(&wanted, |name| {
-        name.ends_with(".num_batches_tracked") || unused(name)
-    })?;
-    let mut values: HashMap<&str, Vec<f32>> = wanted
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .zip(values)
-        .collect();
-    let mut take = |name: String| values.remove(name.as_str()).unwrap_or_default();
+    let unused = |name: &str| name.ends_with(".num_batches_tracked") || unused(name);
+    let mut values = file.tensors(&wanted, unused)?.into_iter();
+    let mut next = || values.next().unwrap_or_default();
 
     let mut problems = Vec::new();
-    let device = device::chosen();
-    let convolutions = layers
-        .into_iter()
-        .map(|layer| {
-            let mut weight = take(format!("{}.weight", layer.name));
-            let bias = match &layer.batch_norm {
-                Some(name) if !folded => {
-                    let parts = BATCH_NORM_PARTS.map(|part| take(format!("{name}.{part}")));
-                    if parts[3].iter().any(|variance| *variance < 0.0) {
-                        problems.push(format!("{name}.running_var holds a negative variance"));
-                    }
-                    let bias = BatchNorm {
-                        weight: &parts[0],
-                        bias: &parts[1],
-                        mean: &parts[2],
-                        variance: &parts[3].iter().map(|v| v.max(0.0)).collect::<Vec<_>>(),
-                    }
-                    .fold(&mut weight);
-                    if weight.iter().chain(&bias).any(|value| !value.is_finite()) {
-                        problems.push(format!(
-                            "{} becomes infinite when {name} is folded in",
-                            layer.name
-                        ));
-                    }
-                    bias
+    let mut arrays = Vec::new();
+    for layer in layers {
+        let mut weight = next();
+        let bias = match &layer.batch_norm {
+            Some(name) if !folded => {
+                let [scale, bias, mean, variance] = BATCH_NORM_PARTS.map(|_| next());
+                if variance.iter().any(|variance| *variance < 0.0) {
+                    problems.push(format!("{name}.running_var holds a negative variance"));
                 }
-                _ => take(format!("{}.bias", layer.name)),
-            };
-            layer.build(weight, bias, &device)
-        })
-        .collect();
+                let bias = BatchNorm {
+                    weight: &scale,
+                    bias: &bias,
+                    mean: &mean,
+                    variance: &variance.iter().map(|v| v.max(0.0)).collect::<Vec<_>>(),
+                }
+                .fold(&mut weight);
+                if weight.iter().chain(&bias).any(|value| !value.is_finite()) {
+                    problems.push(format!(
+                        "{} becomes infinite when {name} is folded in",
+                        layer.name
+                    ));
+                }
+                bias
+            }
+            _ => next(),
+        };
+        arrays.extend([weight, bias]);
+    }
     if problems.is_empty() {
-        Ok(convolutions)
+        Ok(arrays)
     } else {
         Err(file.error(problems))
     }
@@ -94,40 +80,24 @@ pub(super) fn read(
 /// Weight, bias, mean, variance.
 const BATCH_NORM_PARTS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// The layers with numbers that were listed before, in the order of their layouts.
-pub(super) fn rebuild(
+/// Fails unless there are as many numbers as a layout says.
+pub(super) fn check(
     network: &'static str,
-    layers: Vec<Layer>,
-    arrays: Vec<Vec<f32>>,
-) -> Result<Vec<Convolution>, BackboneError> {
+    layout: &[(String, Vec<usize>)],
+    arrays: &[Vec<f32>],
+) -> Result<(), BackboneError> {
     let wrong = |reason| BackboneError::Rebuild { network, reason };
-    if arrays.len() != 2 * layers.len() {
-        return Err(wrong(format!(
-            "{} arrays instead of {}",
-            arrays.len(),
-            2 * layers.len()
-        )));
+    let (found, expected) = (arrays.len(), layout.len());
+    if found != expected {
+        return Err(wrong(format!("{found} arrays instead of {expected}")));
     }
-    let device = device::chosen();
-    let mut arrays = arrays.into_iter();
-    layers
-        .into_iter()
-        .map(|layer| {
-            let mut next = |(name, shape): (String, Vec<usize>)| {
-                let values = arrays.next().unwrap_or_default();
-                let count: usize = shape.iter().product();
-                if values.len() == count {
-                    Ok(values)
-                } else {
-                    Err(wrong(format!(
-                        "{name} has {} numbers instead of {count}",
-                        values.len()
-                    )))
-                }
-            };
-            let [weight, bias] = layer.layout();
-            let (weight, bias) = (next(weight)?, next(bias)?);
-            Ok(layer.build(weight, bias, &device))
-        })
-        .collect()
+    for ((name, shape), values) in layout.iter().zip(arrays) {
+        let (found, expected) = (values.len(), shape.iter().product::<usize>());
+        if found != expected {
+            return Err(wrong(format!(
+                "{name} has {found} numbers instead of {expected}"
+            )));
+        }
+    }
+    Ok(())
 }

@@ -1,18 +1,15 @@
 //! Where features come from: the descriptors of a teacher's patch network on a grid, or a pretrained network's maps at the positions of
 //! its finest.
 
-use burn::tensor::Device;
 use pupilla_core::image::Image;
 use rayon::prelude::*;
 
 use super::matrix::Matrix;
 use crate::backbone::{Output, Positions};
-use crate::device;
 use crate::error::ScoreError;
 use crate::input::Border;
-use crate::patch_network::values;
 use crate::sampling::Sampling;
-use crate::student_teacher::scale::{Grid, corner, descriptors, window_tensor};
+use crate::student_teacher::scale::{Grid, window_tensor};
 use crate::student_teacher::tiles::{TileOfGrid, Tiling};
 use crate::student_teacher::{BackboneManifest, BackboneTeacher, ScaleTeacherManifest};
 use crate::teacher::Teacher;
@@ -121,16 +118,15 @@ fn outputs(backbone: &BackboneManifest) -> Vec<Output> {
 
 /// The descriptors of a patch network, tile by tile.
 fn patches(teacher: &Teacher, image: &Image, border: Border, grid: Grid) -> Matrix {
-    let device: Device = device::chosen();
     let field = teacher.receptive_field();
     let channels = teacher.network.config().output_channels;
     let mut all = vec![0.0; grid.rows * grid.columns * channels];
     for TileOfGrid { part, window } in Tiling::new(field, Sampling::Grid, TILE).tiles(grid) {
         let [top, left, rows, columns] = part;
-        let input = window_tensor(image, &window, border, &device);
-        let map = descriptors(&teacher.network, input, grid.stride);
-        let planes = values(corner(map, [rows, columns]));
-        let tile = Matrix::transposed(&planes, channels);
+        let input = window_tensor(image, &window, border);
+        let map = teacher.network.grid(&input, grid.stride);
+        let map = map.resized([rows, columns]);
+        let tile = Matrix::transposed(map.values(), channels);
         all.par_chunks_mut(grid.columns * channels)
             .skip(top)
             .zip(tile.values().par_chunks(columns * channels))

@@ -16,7 +16,6 @@ use super::one_class_svm::OneClassSvm;
 use super::position_gaussians::{PositionGaussians, triangle};
 use super::principal_components::PrincipalComponents;
 use crate::detector_kind::DetectorKind;
-use crate::device;
 use crate::network_weights::{export, import, layout};
 use crate::record::{CalibrationManifest, DataManifest, ValidationManifest};
 use crate::student_teacher::scale::Grid;
@@ -216,7 +215,7 @@ impl FeatureDetector {
         let mut values = file.tensors(&wanted)?.into_iter();
         let describer = match &manifest.features {
             ScaleTeacherManifest::PatchNetwork(teacher) => {
-                let network = import(&teacher.config.network, &mut values, &device::chosen());
+                let network = import(&teacher.config.network, &mut values);
                 let teacher = Teacher::within_model(network, (**teacher).clone());
                 Describer::PatchNetwork(Box::new(teacher))
             }

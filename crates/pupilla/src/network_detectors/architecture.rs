@@ -42,6 +42,7 @@ fn down(channels: [usize; 2], [kernel, stride, padding]: [usize; 3]) -> LayerPla
         padding,
         slope: SLOPE,
         normalised: false,
+        sigmoid: false,
     }
 }
 
@@ -91,6 +92,7 @@ fn autoencoder(side: usize, code: [usize; 2]) -> [Vec<LayerPlan>; 2] {
 }
 
 /// A DCGAN (Radford et al. 2016): halvings to maps of 4×4, batch norm on all but the discriminator's first layer and both last ones.
+/// The generator makes images in `[0, 1]` by a sigmoid where the publication has a hyperbolic tangent: the same function on this range.
 fn adversarial(side: usize, latent: usize) -> [Vec<LayerPlan>; 2] {
     let mut discriminator = Vec::new();
     let (mut channels, mut to) = (3, CHANNELS);
@@ -111,6 +113,7 @@ fn adversarial(side: usize, latent: usize) -> [Vec<LayerPlan>; 2] {
     let layers = generator.len();
     for (index, layer) in generator.iter_mut().enumerate() {
         layer.normalised = index + 1 < layers;
+        layer.sigmoid = !layer.normalised;
         layer.slope = if layer.normalised { 0.0 } else { 1.0 };
         if index == 0 {
             layer.channels[0] = latent;
@@ -131,12 +134,11 @@ fn backwards(plan: &[LayerPlan]) -> Vec<LayerPlan> {
 
 #[cfg(test)]
 mod tests {
+    use pupilla_nn::Tensor;
     use serde::Deserialize;
 
     use super::super::network::{Beginning, Network};
     use super::*;
-    use crate::device;
-    use burn::tensor::Tensor;
 
     const METHODS: [Method; 3] = [
         Method::SquaredError { latent: 100 },
@@ -154,21 +156,19 @@ mod tests {
 
     #[test]
     fn every_size_leads_to_a_code_and_back() {
-        let device = device::cpu();
         for side in [16, 32, 64, 128, 256] {
             for method in METHODS {
                 let [looking, making] = plans(&method, side)
-                    .map(|plan| Network::init(plan, Beginning::Deviation(0.02), 1, &device));
-                let image = Tensor::<4>::zeros([2, 3, side, side], &device);
-                let said = looking.forward(image).dims();
+                    .map(|plan| Network::init(&plan, Beginning::Deviation(0.02), 1));
+                let said = looking.run(&Tensor::zeros([2, 3, side, side])).shape();
                 let numbers = match method {
                     Method::Variational { latent, .. } => 2 * latent,
                     Method::Adversarial { .. } => 1,
                     _ => 100,
                 };
                 assert_eq!(said, [2, numbers, 1, 1], "{side}");
-                let code = Tensor::<4>::zeros([2, method.latent(), 1, 1], &device);
-                assert_eq!(making.forward(code).dims(), [2, 3, side, side]);
+                let code = Tensor::zeros([2, method.latent(), 1, 1]);
+                assert_eq!(making.run(&code).shape(), [2, 3, side, side]);
             }
         }
     }

@@ -1,27 +1,24 @@
 //! The trained detector: from an image to its anomaly map.
 
-use burn::tensor::{Tensor, TensorData};
 use pupilla_core::anomaly_map::AnomalyMap;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
+use pupilla_nn::Tensor;
 
 use super::config::Method;
-use super::learner::code_moments;
-use super::losses::structural_similarity;
+use super::losses::{channel_means, code_means, structural_similarity, zipped};
 use super::model_file::NetworkManifest;
 use super::network::Network;
 use super::pictures::planes;
-use super::search::{Search, for_search};
-use crate::device;
+use super::search::Search;
 use crate::error::ScoreError;
-use crate::patch_network::values;
 use crate::record::{CalibrationManifest, DataManifest, Recorded};
 
-/// A detector whose networks make an image like the one at hand; where they cannot, there is a defect.
+/// A detector whose networks reconstruct the image at hand; where they cannot, there is a defect.
 #[derive(Clone, Debug)]
 pub struct NetworkDetector {
-    /// What looks at images, and what makes them; as [`for_search`] has them if there is one.
+    /// What looks at images, and what makes them.
     networks: [Network; 2],
     pub(super) manifest: NetworkManifest,
 }
@@ -29,10 +26,6 @@ pub struct NetworkDetector {
 impl NetworkDetector {
     /// From trained networks without batch norm.
     pub(super) fn new(networks: [Network; 2], manifest: NetworkManifest) -> Self {
-        let networks = match manifest.settings.method {
-            Method::Adversarial { .. } => for_search(networks),
-            _ => networks,
-        };
         Self { networks, manifest }
     }
 
@@ -52,36 +45,34 @@ impl NetworkDetector {
         self
     }
 
-    /// The image that the networks make of one, `[1, 3, side, side]` in and out.
-    fn reconstruction(&self, image: Tensor<4>) -> Tensor<4> {
+    /// What the networks reconstruct of an image, `[1, 3, side, side]` in and out.
+    fn reconstruction(&self, image: &Tensor) -> Tensor {
         let settings = &self.manifest.settings;
         let [encoder, decoder] = &self.networks;
-        match Search::of(&settings.method, settings.seed) {
-            Some(search) => search.nearest(&self.networks, image),
-            None => {
-                let said = encoder.forward(image);
-                let code = match settings.method {
-                    Method::Variational { .. } => {
-                        let [mean, _] = code_moments(said);
-                        mean
-                    }
-                    _ => said,
-                };
-                decoder.forward(code)
-            }
+        if let Some(search) = Search::of(&settings.method, settings.seed) {
+            return search.nearest(&self.networks, image);
         }
+        let said = encoder.run(image);
+        decoder.run(&match settings.method {
+            Method::Variational { .. } => code_means(&said),
+            _ => said,
+        })
     }
 
     /// What tells an image from its reconstruction, of each pixel.
-    fn residual(&self, image: Tensor<4>) -> Tensor<4> {
-        let made = self.reconstruction(image.clone());
+    fn residual(&self, image: &Tensor) -> Tensor {
+        let made = self.reconstruction(image);
         match self.manifest.settings.method {
-            Method::Similarity { .. } => structural_similarity(image, made).neg() + 1.0,
-            Method::SquaredError { .. } | Method::Variational { .. } => {
-                let error = image - made;
-                (error.clone() * error).mean_dim(1)
+            Method::Similarity { .. } => {
+                let similarity = structural_similarity(image, &made);
+                zipped(&similarity, &similarity, |x, _| 1.0 - x)
             }
-            Method::Adversarial { .. } => (image - made).abs().mean_dim(1),
+            Method::SquaredError { .. } | Method::Variational { .. } => {
+                channel_means(&zipped(image, &made, |x, y| (x - y) * (x - y)))
+            }
+            Method::Adversarial { .. } => {
+                channel_means(&zipped(image, &made, |x, y| (x - y).abs()))
+            }
         }
     }
 }
@@ -101,8 +92,8 @@ impl Detector for NetworkDetector {
         let settings = &self.manifest.settings;
         let side = settings.side();
         let resized = settings.resize.apply(image);
-        let data = TensorData::new(planes(&resized), [1, 3, side, side]);
-        let scores = values(self.residual(Tensor::from_data(data, &device::chosen())));
+        let image_planes = Tensor::new(planes(&resized), [1, 3, side, side]);
+        let scores = self.residual(&image_planes).into_values();
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
             return Err(ScoreError::NotFinite {
                 row: at / side,

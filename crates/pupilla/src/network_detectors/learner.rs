@@ -1,37 +1,33 @@
 //! The two networks in training, and one step of each method.
 
-use burn::module::Module;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Gradients, Tensor, TensorData, activation};
+use pupilla_nn::batch_norm::Statistics;
+use pupilla_nn::{Adam, Optimizer, OptimizerState, Tape, Tensor, Wanted};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::architecture::plans;
+use super::architecture::{names, plans};
 use super::config::{Method, Settings};
 use super::losses::{
-    cross_entropy, divergence, reparametrised, squared_error, structural_similarity,
+    cross_entropy, dissimilarity, divergence, reparametrised, reparametrised_gradient,
+    squared_error, zipped,
 };
-use super::network::{Beginning, Network};
-use crate::device;
-use crate::normalised_network::HiddenMoments;
-use crate::optimizer::{Optimizer, adam_of};
+use super::network::{Beginning, Network, layout};
+use crate::network_weights::{optimizer_export, optimizer_layout};
 use crate::random::{derive_seed, normal};
+use crate::weight_file::NamedTensor;
 
 /// Deviation of a DCGAN's first weights, and its optimisers' β₁ (Radford et al. 2016).
 const ADVERSARIAL_DEVIATION: f32 = 0.02;
-const ADVERSARIAL_MOMENTUM: f32 = 0.5;
+const ADVERSARIAL_MOMENTUM: f64 = 0.5;
 
 /// Two networks (what looks at images, and what makes them) and the state of their optimisers.
 #[derive(Clone)]
 pub(super) struct Learner {
     pub networks: [Network; 2],
-    pub optimizers: [ModuleOptimizer; 2],
+    optimizers: [OptimizerState; 2],
     method: Method,
     side: usize,
     seed: u64,
-    /// With automatic differentiation.
-    device: Device,
 }
 
 /// The names of the losses that a step has.
@@ -44,53 +40,21 @@ pub(super) fn terms(method: &Method) -> &'static [&'static str] {
     }
 }
 
-/// The optimisers before the first step.
-pub(super) fn optimizers(settings: &Settings) -> [ModuleOptimizer; 2] {
-    let weight_decay = settings.training.weight_decay;
-    let one = || match settings.method {
-        Method::Adversarial { .. } => adam_of(
-            &AdamConfig::new()
-                .with_beta_1(ADVERSARIAL_MOMENTUM)
-                .with_epsilon(1e-8)
-                .with_weight_decay(Some(WeightDecayConfig::new(weight_decay as f32))),
-        ),
-        _ => Optimizer::Adam.init(weight_decay),
-    };
-    [one(), one()]
-}
-
-/// The device that networks are trained on.
-pub(super) fn training_device() -> Device {
-    device::chosen().autodiff()
-}
-
-/// What a generator makes of codes, `[batch, latent, 1, 1]`: images in `[0, 1]`. A sigmoid where the publication has a hyperbolic
-/// tangent: the same function on this range.
-pub(super) fn generated(generator: &Network, codes: Tensor<4>) -> Tensor<4> {
-    activation::sigmoid(generator.forward(codes))
-}
-
 /// Standard normal numbers.
 pub(super) fn normals(count: usize, seed: u64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     (0..count).map(|_| normal(&mut random)).collect()
 }
 
-/// Mean and logarithm of the variance in what a variational encoder says.
-pub(super) fn code_moments(said: Tensor<4>) -> [Tensor<4>; 2] {
-    let [batch, numbers, ..] = said.dims();
-    let latent = numbers / 2;
-    let part = |from: usize| {
-        said.clone()
-            .slice([0..batch, from..from + latent, 0..1, 0..1])
-    };
-    [part(0), part(latent)]
+/// The gradient of what a tape was given, and of nothing else.
+pub(super) fn through(tape: Box<dyn Tape + '_>, gradient: Tensor) -> Tensor {
+    let gradients = tape.backward(gradient, Wanted::INPUT);
+    gradients.input.expect("it was wanted")
 }
 
 impl Learner {
     /// Before the first step.
     pub fn begin(settings: &Settings) -> Self {
-        let device = training_device();
         let beginning = match settings.method {
             Method::Adversarial { .. } => Beginning::Deviation(ADVERSARIAL_DEVIATION),
             _ => Beginning::FanIn,
@@ -98,158 +62,185 @@ impl Learner {
         let [looking, making] = plans(&settings.method, settings.side());
         let init = |plan, index| {
             let seed = derive_seed(settings.seed, "network weights", index);
-            Network::init(plan, beginning, seed, &device)
+            Network::init(plan, beginning, seed)
         };
-        Self::with_parts(
-            [init(looking, 0), init(making, 1)],
-            optimizers(settings),
-            settings,
-        )
+        Self::with_networks([init(&looking, 0), init(&making, 1)], settings)
     }
 
-    /// From networks on the [`training_device`] and their optimisers.
-    pub fn with_parts(
-        networks: [Network; 2],
-        optimizers: [ModuleOptimizer; 2],
-        settings: &Settings,
-    ) -> Self {
+    /// The same with other networks.
+    fn with_networks(networks: [Network; 2], settings: &Settings) -> Self {
+        let mut adam = Adam::default();
+        if let Method::Adversarial { .. } = settings.method {
+            adam.momenta[0] = ADVERSARIAL_MOMENTUM;
+        }
+        let decay = settings.training.weight_decay;
+        let optimizers = networks.each_ref().map(|network| {
+            OptimizerState::new(Optimizer::Adam, adam, decay, &network.graph.parameters())
+        });
         Self {
             networks,
             optimizers,
             method: settings.method,
             side: settings.side(),
             seed: settings.seed,
-            device: training_device(),
         }
     }
 
-    fn tensor(&self, batch: Vec<f32>, device: &Device) -> Tensor<4> {
+    /// Names and shapes of all that a step changes: the networks' arrays, then what the optimisers remember.
+    pub fn layout(&self) -> Vec<(String, Vec<usize>)> {
+        let names = names(&self.method).into_iter();
+        let networks = names.clone().zip(&self.networks);
+        let networks = networks.flat_map(|(name, network)| layout(name, &network.graph));
+        let optimizers = names.zip(&self.optimizers);
+        let optimizers = optimizers.flat_map(|(name, state)| optimizer_layout(name, state));
+        networks.chain(optimizers).collect()
+    }
+
+    /// The same with its numbers, to be written.
+    pub fn export(&self) -> Vec<NamedTensor> {
+        let names = names(&self.method).into_iter();
+        let networks = names.clone().zip(&self.networks);
+        let networks = networks.flat_map(|(name, network)| network.export(name));
+        let optimizers = names.zip(&self.optimizers);
+        let optimizers = optimizers.flat_map(|(name, state)| optimizer_export(name, state));
+        networks.chain(optimizers).collect()
+    }
+
+    /// The learner after so many steps, with the arrays of its [`layout`](Self::layout); `None` if they do not fit.
+    pub fn restored(self, steps: u64, arrays: Vec<Vec<f32>>) -> Option<Self> {
+        let mut arrays = arrays.into_iter();
+        let networks = self
+            .networks
+            .map(|network| Network::with_arrays(network.graph, &mut arrays));
+        let [first, second] = self.optimizers;
+        let optimizers = [
+            first.restored(steps, &mut arrays)?,
+            second.restored(steps, &mut arrays)?,
+        ];
+        Some(Self {
+            networks,
+            optimizers,
+            ..self
+        })
+    }
+
+    fn images(&self, batch: Vec<f32>) -> Tensor {
         let count = batch.len() / (3 * self.side * self.side);
-        let shape = [count, 3, self.side, self.side];
-        Tensor::from_data(TensorData::new(batch, shape), device)
+        Tensor::new(batch, [count, 3, self.side, self.side])
     }
 
     /// Codes for a step, drawn from the prior.
-    fn noise(&self, purpose: &str, batch: usize, step: usize, device: &Device) -> Tensor<4> {
+    fn noise(&self, purpose: &str, batch: usize, step: usize) -> Tensor {
         let latent = self.method.latent();
         let seed = derive_seed(self.seed, purpose, step as u64);
-        let values = normals(batch * latent, seed);
-        Tensor::from_data(TensorData::new(values, [batch, latent, 1, 1]), device)
-    }
-
-    fn update(&mut self, index: usize, rate: f64, gradients: &mut Gradients) {
-        let network = &self.networks[index];
-        let of_network = GradientsParams::from_module(gradients, network);
-        self.networks[index] = self.optimizers[index].step(rate, network.clone(), of_network);
+        Tensor::new(normals(batch * latent, seed), [batch, latent, 1, 1])
     }
 
     /// One step on a batch, `[batch, 3, side, side]`; the losses before it, one for each of the [`terms`].
     pub fn step(&mut self, batch: Vec<f32>, step: usize, rate: f64) -> Vec<f64> {
-        let images = self.tensor(batch, &self.device);
-        let noise = |purpose| self.noise(purpose, images.dims()[0], step, &self.device);
+        let images = self.images(batch);
+        let noise = |purpose| self.noise(purpose, images.shape()[0], step);
         match self.method {
-            Method::SquaredError { .. } => {
-                let made = self.remade(images.clone());
-                self.descend(squared_error(made, images), rate)
-            }
-            Method::Similarity { .. } => {
-                let made = self.remade(images.clone());
-                let alike = structural_similarity(made, images).mean();
-                self.descend(alike.neg() + 1.0, rate)
-            }
+            Method::SquaredError { .. } => self.autoencoder_step(&images, squared_error, rate),
+            Method::Similarity { .. } => self.autoencoder_step(&images, dissimilarity, rate),
             Method::Variational { kl_weight, .. } => {
                 let noise = noise("noise of codes");
-                self.variational_step(images, noise, kl_weight, rate)
+                self.variational_step(&images, &noise, kl_weight, rate)
             }
             Method::Adversarial { .. } => {
                 let codes = noise("codes");
-                self.adversarial_step(images, codes, rate)
+                self.adversarial_step(&images, &codes, rate)
             }
         }
     }
 
-    /// What an autoencoder makes of images.
-    fn remade(&self, images: Tensor<4>) -> Tensor<4> {
-        let [encoder, decoder] = &self.networks;
-        decoder.forward(encoder.forward(images))
-    }
-
-    /// Updates both networks; the loss before it.
-    fn descend(&mut self, loss: Tensor<1>, rate: f64) -> Vec<f64> {
-        let before = number(loss.clone());
-        let mut gradients = loss.backward();
-        self.update(0, rate, &mut gradients);
-        self.update(1, rate, &mut gradients);
+    /// On a loss of reconstructions and images, which gives its gradient too.
+    fn autoencoder_step(
+        &mut self,
+        images: &Tensor,
+        loss: fn(&Tensor, &Tensor) -> (f64, Tensor),
+        rate: f64,
+    ) -> Vec<f64> {
+        let [encoder, decoder] = &mut self.networks;
+        let said = encoder.record(images);
+        let made = decoder.record(said.output());
+        let (before, gradient) = loss(made.output(), images);
+        let of_decoder = made.backward(gradient, Wanted::ALL);
+        let of_code = of_decoder.input.expect("it was wanted");
+        let of_encoder = said.backward(of_code, Wanted::PARAMETERS);
+        let [first, second] = &mut self.optimizers;
+        first.step(rate, &mut encoder.parameters, &of_encoder.parameters);
+        second.step(rate, &mut decoder.parameters, &of_decoder.parameters);
         vec![before]
     }
 
     /// With standard normal `noise`, `[batch, latent, 1, 1]`.
     fn variational_step(
         &mut self,
-        images: Tensor<4>,
-        noise: Tensor<4>,
+        images: &Tensor,
+        noise: &Tensor,
         kl_weight: f64,
         rate: f64,
     ) -> Vec<f64> {
-        let [_, channels, height, width] = images.dims();
-        let [encoder, decoder] = &self.networks;
-        let [mean, log_variance] = code_moments(encoder.forward(images.clone()));
-        let code = reparametrised(mean.clone(), log_variance.clone(), noise);
-        let error = squared_error(decoder.forward(code), images);
+        let [encoder, decoder] = &mut self.networks;
+        let said = encoder.record(images);
+        let code = reparametrised(said.output(), noise);
+        let made = decoder.record(&code);
+        let (error, gradient) = squared_error(made.output(), images);
+        let of_decoder = made.backward(gradient, Wanted::ALL);
+        let of_code = of_decoder.input.expect("it was wanted");
+        let (apart, of_divergence) = divergence(said.output());
         // Of the summed error and the divergence, both divided by the numbers of an image.
-        let share = kl_weight / (channels * height * width) as f64;
-        let apart = divergence(mean, log_variance);
-        let losses = [error.clone(), apart.clone()].map(number);
-        self.descend(error + apart * share, rate);
-        losses.into()
+        let [_, channels, height, width] = images.shape();
+        let share = (kl_weight / (channels * height * width) as f64) as f32;
+        let of_said = reparametrised_gradient(said.output(), noise, &of_code);
+        let of_said = zipped(&of_said, &of_divergence, |x, y| x + share * y);
+        let of_encoder = said.backward(of_said, Wanted::PARAMETERS);
+        let [first, second] = &mut self.optimizers;
+        first.step(rate, &mut encoder.parameters, &of_encoder.parameters);
+        second.step(rate, &mut decoder.parameters, &of_decoder.parameters);
+        vec![error, apart]
     }
 
     /// The discriminator first, then the generator against it as it is now (Goodfellow et al. 2014, with the loss that does not
     /// saturate), from standard normal `codes`, `[batch, latent, 1, 1]`.
-    fn adversarial_step(&mut self, images: Tensor<4>, codes: Tensor<4>, rate: f64) -> Vec<f64> {
-        let made = generated(&self.networks[1], codes);
-        let discriminator = &self.networks[0];
-        let of_real = cross_entropy(discriminator.forward(images), true);
-        let of_made = cross_entropy(discriminator.forward(made.clone().detach()), false);
-        let loss = of_real + of_made;
-        let of_discriminator = number(loss.clone());
-        self.update(0, rate, &mut loss.backward());
-        // Its own weights' gradients are not needed here.
-        let frozen = self.networks[0].clone().no_grad();
-        let loss = cross_entropy(frozen.forward(made), true);
-        let of_generator = number(loss.clone());
-        self.update(1, rate, &mut loss.backward());
-        vec![of_generator, of_discriminator]
+    fn adversarial_step(&mut self, images: &Tensor, codes: &Tensor, rate: f64) -> Vec<f64> {
+        let [discriminator, generator] = &mut self.networks;
+        let [first, second] = &mut self.optimizers;
+        let made = generator.record(codes);
+        // Batch norm sees real images and made ones by themselves.
+        let judge = |images, real| {
+            let said = discriminator.record(images);
+            let (loss, gradient) = cross_entropy(said.output(), real);
+            (loss, said.backward(gradient, Wanted::PARAMETERS))
+        };
+        let (of_real, mut gradients) = judge(images, true);
+        let (of_made, others) = judge(made.output(), false);
+        gradients.add(&others);
+        first.step(rate, &mut discriminator.parameters, &gradients.parameters);
+        let said = discriminator.record(made.output());
+        let (of_generator, gradient) = cross_entropy(said.output(), true);
+        let gradient = through(said, gradient);
+        let gradients = made.backward(gradient, Wanted::PARAMETERS);
+        second.step(rate, &mut generator.parameters, &gradients.parameters);
+        vec![of_generator, of_real + of_made]
     }
 
     /// Takes a batch's statistics for batch norm to be folded with; nothing without it.
-    pub fn observe(&self, batch: Vec<f32>, index: usize, moments: &mut [HiddenMoments; 2]) {
-        let device = device::chosen();
-        let [discriminator, generator] = self.plain();
-        let images = self.tensor(batch, &device);
-        let codes = self.noise("observed codes", images.dims()[0], index, &device);
-        let made = activation::sigmoid(generator.observe(codes, &mut moments[1]));
+    pub fn observe(&self, batch: Vec<f32>, index: usize, statistics: &mut [Statistics; 2]) {
+        let [discriminator, generator] = &self.networks;
+        let images = self.images(batch);
+        let codes = self.noise("observed codes", images.shape()[0], index);
+        let made = generator.observe(&codes, &mut statistics[1]);
         // As in training: real images and made ones by themselves.
-        discriminator.observe(images, &mut moments[0]);
-        discriminator.observe(made, &mut moments[0]);
-    }
-
-    /// The networks as they are, without automatic differentiation.
-    fn plain(&self) -> [Network; 2] {
-        let device = device::chosen();
-        [0, 1].map(|index: usize| self.networks[index].on(&device))
+        discriminator.observe(&images, &mut statistics[0]);
+        discriminator.observe(&made, &mut statistics[0]);
     }
 
     /// The trained networks, batch norm folded in.
-    pub fn folded(&self, moments: &[HiddenMoments; 2]) -> [Network; 2] {
-        let device = device::chosen();
-        [0, 1].map(|index: usize| self.networks[index].fold(&moments[index], &device))
+    pub fn folded(&self, statistics: &[Statistics; 2]) -> [Network; 2] {
+        [0, 1].map(|index: usize| self.networks[index].fold(&statistics[index]))
     }
-}
-
-/// The value of a loss.
-fn number(loss: Tensor<1>) -> f64 {
-    f64::from(loss.inner().into_scalar::<f32>())
 }
 
 /// A discriminator and a generator for images of 16 x 16 and codes of 3 numbers, as `tests/oracle/make_network_detectors.py` has them.
@@ -264,8 +255,10 @@ pub(super) fn small_adversaries(normalised: bool) -> [Vec<super::network::LayerP
         padding,
         slope,
         normalised,
+        sigmoid: false,
     };
     let (down, up) = (Direction::Down, Direction::Up);
+    let last = layer(up, [4, 3], [2, 1], 1.0, false);
     [
         vec![
             layer(down, [3, 4], [2, 1], 0.2, false),
@@ -275,20 +268,24 @@ pub(super) fn small_adversaries(normalised: bool) -> [Vec<super::network::LayerP
         vec![
             layer(up, [3, 6], [1, 0], 0.0, normalised),
             layer(up, [6, 4], [2, 1], 0.0, normalised),
-            layer(up, [4, 3], [2, 1], 1.0, false),
+            LayerPlan {
+                sigmoid: true,
+                ..last
+            },
         ],
     ]
 }
 
 #[cfg(test)]
 mod tests {
+    use pupilla_core::image::resize::Resize;
+    use pupilla_nn::{Graph, Role};
     use serde::Deserialize;
 
     use super::super::config::NetworkDetectorConfig;
-    use super::super::network::{Direction, LayerPlan};
+    use super::super::network::{Direction, LayerPlan, graph};
     use super::*;
     use crate::detector_kind::DetectorKind;
-    use pupilla_core::image::resize::Resize;
 
     /// What PyTorch says, see `tests/oracle/make_network_detectors.py`.
     #[derive(Deserialize)]
@@ -301,7 +298,7 @@ mod tests {
     /// Two small networks on batches of 2 images.
     #[derive(Deserialize)]
     struct SmallNetworks {
-        /// In the order of [`layout`](super::super::network::layout), of both networks.
+        /// Of both networks; weight, bias, and the scale of batch norm of each layer.
         arrays: [Vec<Vec<f32>>; 2],
         images: Vec<f32>,
         /// Of each step.
@@ -314,16 +311,18 @@ mod tests {
         fn networks(&self, plans: [Vec<LayerPlan>; 2]) -> [Network; 2] {
             let mut arrays = self.arrays.iter();
             plans.map(|plan| {
-                let arrays = arrays.next().unwrap().clone();
-                Network::with_arrays(plan, &mut arrays.into_iter(), &training_device())
+                let graph = graph(&plan);
+                let arrays = in_our_order(&graph, arrays.next().unwrap());
+                Network::with_arrays(graph, &mut arrays.into_iter())
             })
         }
 
         /// Compares a learner's networks with those after the last step.
         fn compare(&self, networks: &[Network; 2]) {
             for (network, after) in networks.iter().zip(&self.after) {
-                let arrays = network.arrays();
+                let arrays = network.parameters.arrays();
                 assert_eq!(arrays.len(), after.len());
+                let after = in_our_order(&network.graph, after);
                 for (found, expected) in arrays.iter().flatten().zip(after.iter().flatten()) {
                     assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
                 }
@@ -331,13 +330,23 @@ mod tests {
         }
     }
 
+    /// Scales stand before biases.
+    fn in_our_order(graph: &Graph, arrays: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let mut arrays = arrays.to_vec();
+        let parameters = graph.parameters().into_iter().enumerate();
+        for (index, _) in parameters.filter(|(_, of)| of.role == Role::Scale) {
+            arrays.swap(index, index + 1);
+        }
+        arrays
+    }
+
     fn oracle() -> Oracle {
         let text = include_str!("../../tests/oracle/network_detectors.json");
         serde_json::from_str(text).unwrap()
     }
 
-    fn tensor(values: &[f32], shape: [usize; 4]) -> Tensor<4> {
-        Tensor::from_data(TensorData::new(values.to_vec(), shape), &training_device())
+    fn tensor(values: &[f32], shape: [usize; 4]) -> Tensor {
+        Tensor::new(values.to_vec(), shape)
     }
 
     #[derive(Deserialize)]
@@ -362,10 +371,10 @@ mod tests {
             padding: 1,
             slope,
             normalised: false,
+            sigmoid: false,
         };
-        let device = training_device();
         let network = |plan, arrays: [Vec<f32>; 2]| {
-            Network::with_arrays(vec![plan], &mut arrays.into_iter(), &device)
+            Network::with_arrays(graph(&[plan]), &mut arrays.into_iter())
         };
         let networks = [
             network(
@@ -377,12 +386,13 @@ mod tests {
         let config = NetworkDetectorConfig::new(DetectorKind::SquaredErrorAutoencoder);
         let mut settings = config.unwrap().settings;
         settings.resize = Resize::Square(8);
-        let mut learner = Learner::with_parts(networks, optimizers(&settings), &settings);
+        let mut learner = Learner::with_networks(networks, &settings);
         for (step, expected) in steps.losses.into_iter().enumerate() {
             let losses = learner.step(steps.batch.clone(), step, 1e-2);
             assert!((losses[0] - expected).abs() < 1e-6 * expected.max(1.0));
         }
-        let arrays = learner.networks.iter().flat_map(Network::arrays);
+        let networks = learner.networks.iter();
+        let arrays = networks.flat_map(|network| network.parameters.arrays());
         for (found, expected) in arrays.zip(&steps.after) {
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(expected) {
@@ -402,6 +412,7 @@ mod tests {
             padding: 0,
             slope,
             normalised: false,
+            sigmoid: false,
         };
         let networks = case.networks([
             vec![layer(Direction::Down, [3, 4], 1.0)],
@@ -410,11 +421,11 @@ mod tests {
         let config = NetworkDetectorConfig::new(DetectorKind::VariationalAutoencoder);
         let mut settings = config.unwrap().settings;
         settings.resize = Resize::Square(8);
-        let mut learner = Learner::with_parts(networks, optimizers(&settings), &settings);
+        let mut learner = Learner::with_networks(networks, &settings);
         let images = tensor(&case.images, [2, 3, 8, 8]);
         for (noise, expected) in case.noise.iter().zip(&case.losses) {
             let noise = tensor(noise, [2, 2, 1, 1]);
-            let losses = learner.variational_step(images.clone(), noise, 40.0, 1e-3);
+            let losses = learner.variational_step(&images, &noise, 40.0, 1e-3);
             for (found, expected) in losses.iter().zip(expected) {
                 assert!(
                     (found - expected).abs() < 1e-5 * expected.max(1.0),
@@ -432,11 +443,11 @@ mod tests {
         let config = NetworkDetectorConfig::new(DetectorKind::AnoGan);
         let mut settings = config.unwrap().settings;
         settings.resize = Resize::Square(16);
-        let mut learner = Learner::with_parts(networks, optimizers(&settings), &settings);
+        let mut learner = Learner::with_networks(networks, &settings);
         let images = tensor(&case.images, [2, 3, 16, 16]);
         for (codes, expected) in case.noise.iter().zip(&case.losses) {
             let codes = tensor(codes, [2, 3, 1, 1]);
-            let losses = learner.adversarial_step(images.clone(), codes, 1e-2);
+            let losses = learner.adversarial_step(&images, &codes, 1e-2);
             for (found, expected) in losses.iter().zip(expected) {
                 assert!(
                     (found - expected).abs() < 1e-4 * expected.max(1.0),
@@ -462,22 +473,25 @@ mod tests {
         for step in 0..2 {
             learner.step(batch.clone(), step, 0.05);
         }
-        let device = device::cpu();
-        let plain = learner.plain();
-        let inputs = [
-            learner.tensor(batch, &device),
-            learner.noise("any", 4, 0, &device),
-        ];
-        let mut moments: [HiddenMoments; 2] = Default::default();
+        let inputs = [learner.images(batch), learner.noise("any", 4, 0)];
+        let mut statistics: [Statistics; 2] = Default::default();
         let normalised = [0, 1].map(|index: usize| {
-            let output = plain[index].observe(inputs[index].clone(), &mut moments[index]);
-            crate::patch_network::values(output)
+            learner.networks[index].observe(&inputs[index], &mut statistics[index])
         });
-        let folded = learner.folded(&moments);
+        let folded = learner.folded(&statistics);
+        let mut plans = plans(&settings.method, settings.side());
+        for layer in plans.iter_mut().flatten() {
+            layer.normalised = false;
+        }
         for (index, expected) in normalised.iter().enumerate() {
-            let found = crate::patch_network::values(folded[index].forward(inputs[index].clone()));
-            let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-            for (found, expected) in found.iter().zip(expected) {
+            // What a model file will be read into.
+            assert_eq!(folded[index].graph, graph(&plans[index]));
+            let found = folded[index].run(&inputs[index]);
+            let largest = expected
+                .values()
+                .iter()
+                .fold(0.0f32, |max, x| max.max(x.abs()));
+            for (found, expected) in found.values().iter().zip(expected.values()) {
                 assert!(
                     (found - expected).abs() < 1e-3 * largest,
                     "{found}, {expected}"

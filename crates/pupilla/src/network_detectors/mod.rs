@@ -1,4 +1,4 @@
-//! Detectors that are networks trained to make good images again: where an image differs from what they make of it, there is a defect.
+//! Detectors that are networks trained to reconstruct good images: where an image differs from its reconstruction, there is a defect.
 //!
 //! | detector | networks | trained on | score of a pixel |
 //! |---|---|---|---|

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use pupilla_core::atomic_file::WriteError;
+use pupilla_nn::Graph;
 use serde::{Deserialize, Serialize};
 
 use super::architecture::{names, plans};
 use super::config::{Method, Settings};
 use super::detector::NetworkDetector;
-use super::network::{LayerPlan, Network, layout};
+use super::network::{Network, graph, layout};
 use crate::detector_kind::DetectorKind;
-use crate::device;
 use crate::record::{CalibrationManifest, DataManifest, ValidationManifest};
 use crate::weight_file::{self, FileHeader, WeightFile, WeightFileError};
 
@@ -49,13 +49,13 @@ impl NetworkManifest {
     }
 }
 
-/// The plans of a trained detector's networks, in which batch norm has been folded.
-fn folded_plans(settings: &Settings) -> [Vec<LayerPlan>; 2] {
+/// A trained detector's networks, in which batch norm has been folded.
+fn folded_graphs(settings: &Settings) -> [Graph; 2] {
     let mut plans = plans(&settings.method, settings.side());
     for layer in plans.iter_mut().flatten() {
         layer.normalised = false;
     }
-    plans
+    plans.map(|plan| graph(&plan))
 }
 
 impl NetworkDetector {
@@ -86,16 +86,15 @@ impl NetworkDetector {
         let expected = kind.map_or("network detector", DetectorKind::name);
         let manifest: NetworkManifest = file.manifest(expected)?;
         check(&manifest, expected).map_err(|reason| file.invalid(reason))?;
-        let plans = folded_plans(&manifest.settings);
+        let graphs = folded_graphs(&manifest.settings);
         let names = names(&manifest.settings.method);
         let wanted: Vec<_> = names
             .into_iter()
-            .zip(&plans)
-            .flat_map(|(name, plan)| layout(name, plan))
+            .zip(&graphs)
+            .flat_map(|(name, graph)| layout(name, graph))
             .collect();
         let mut arrays = file.tensors(&wanted)?.into_iter();
-        let device = device::chosen();
-        let networks = plans.map(|plan| Network::with_arrays(plan, &mut arrays, &device));
+        let networks = graphs.map(|graph| Network::with_arrays(graph, &mut arrays));
         Ok(Self::new(networks, manifest))
     }
 }

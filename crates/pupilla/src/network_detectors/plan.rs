@@ -44,7 +44,7 @@ impl NetworkDetectorConfig {
         let trial = self.trial(&state, &pictures, validation)?;
         let steps = self.steps_of(&trial, state.seconds())?;
         let networks = state.learner.networks.iter();
-        let arrays = networks.flat_map(|network| network.arrays());
+        let arrays = networks.flat_map(|network| network.parameters.arrays());
         let weights: usize = arrays.map(|array| array.len()).sum();
         // A model's weights are twice in memory, besides those of the networks, when it is written.
         let growth = pictures.kept_bytes() + 2 * weights * size_of::<f32>();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
+use pupilla_nn::batch_norm::Statistics;
 
 use super::checkpoint::State;
 use super::config::{Method, NetworkDetectorConfig};
@@ -15,13 +16,12 @@ use super::pictures::Pictures;
 use crate::checkpoints::Checkpoints;
 use crate::device::work_beside;
 use crate::error::TrainError;
-use crate::normalised_network::HiddenMoments;
 use crate::record::{ValidationManifest, validate};
 use crate::schedule::one_cycle;
 use crate::student_teacher::Length;
 use crate::weight_file::FileHeader;
 
-/// Batches behind the statistics that a DCGAN's batch norm is folded with.
+/// Batches of the statistics that a DCGAN's batch norm is folded with.
 const NORM_BATCHES: usize = 16;
 
 /// Fewer steps than these teach nothing: a budget that does not reach for them is refused. Two networks that learn from each other
@@ -78,12 +78,12 @@ impl NetworkDetectorConfig {
         };
         state.planned = Some(steps);
         self.run(&mut state, steps, &pictures, (data, checkpoints), observer)?;
-        let moments = self.moments(&state.learner, steps, &pictures, observer);
-        let moments = moments.map_err(|error| match checkpoints {
+        let statistics = self.statistics(&state.learner, steps, &pictures, observer);
+        let statistics = statistics.map_err(|error| match checkpoints {
             Some(checkpoints) => self.stopped(error, &state, data, checkpoints),
             None => error,
         })?;
-        let mut detector = self.detector(&state, &moments, training.len());
+        let mut detector = self.detector(&state, &statistics, training.len());
         let wanted = self.settings.false_reject;
         let validated = validate(&detector, validation, wanted, observer);
         let (validation, calibration) = validated.map_err(|error| match checkpoints {
@@ -183,8 +183,8 @@ impl NetworkDetectorConfig {
         Ok(())
     }
 
-    /// Fails if a network that makes images again makes them far worse than at the beginning: its numbers may grow for long before one
-    /// of them is infinite.
+    /// Fails if an autoencoder reconstructs images far worse than at the beginning: its numbers may grow for long before one of them
+    /// is infinite.
     fn check_loss(
         &self,
         loss: f64,
@@ -253,30 +253,30 @@ impl NetworkDetectorConfig {
     }
 
     /// The statistics that batch norm is folded with, on images that no step has drawn.
-    fn moments(
+    fn statistics(
         &self,
         learner: &Learner,
         steps: usize,
         pictures: &Pictures<'_>,
         observer: &mut dyn Observer,
-    ) -> Result<[HiddenMoments; 2], TrainError> {
-        let mut moments = Default::default();
+    ) -> Result<[Statistics; 2], TrainError> {
+        let mut statistics = Default::default();
         if self.adversarial() {
             for index in 0..NORM_BATCHES {
                 if observer.stop_requested() {
                     return Err(TrainError::Stopped);
                 }
-                learner.observe(pictures.batch(steps + index)?, index, &mut moments);
+                learner.observe(pictures.batch(steps + index)?, index, &mut statistics);
             }
         }
-        Ok(moments)
+        Ok(statistics)
     }
 
     /// The detector, not validated yet.
     fn detector(
         &self,
         state: &State,
-        moments: &[HiddenMoments; 2],
+        statistics: &[Statistics; 2],
         training_images: usize,
     ) -> NetworkDetector {
         let names = terms(&self.settings.method);
@@ -298,7 +298,7 @@ impl NetworkDetectorConfig {
             validation: ValidationManifest::new(Vec::new()),
             calibration: None,
         };
-        NetworkDetector::new(state.learner.folded(moments), manifest)
+        NetworkDetector::new(state.learner.folded(statistics), manifest)
     }
 
     /// The steps of the settings, or those that their budget allows.
@@ -365,13 +365,13 @@ impl NetworkDetectorConfig {
         times.sort_unstable();
         let step = times[1];
         let mut beside = Duration::ZERO;
-        let mut moments = Default::default();
+        let mut statistics = Default::default();
         if self.adversarial() {
             let start = Instant::now();
-            learner.observe(pictures.batch(0)?, 0, &mut moments);
+            learner.observe(pictures.batch(0)?, 0, &mut statistics);
             beside += start.elapsed() * NORM_BATCHES as u32;
         }
-        let detector = self.detector(state, &moments, 1);
+        let detector = self.detector(state, &statistics, 1);
         let start = Instant::now();
         let map = detector.anomaly_map(&validation.image(0)?);
         map.map_err(|source| TrainError::Image {

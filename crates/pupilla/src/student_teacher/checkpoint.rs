@@ -2,19 +2,17 @@
 
 use std::time::Instant;
 
-use burn::tensor::Device;
 use pupilla_core::observer::Observer;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Settings, StudentTeacherConfig};
 use super::scale_teacher::ScaleTeacher;
-use super::step::{Learning, StudentsInTraining};
+use super::step::{Learning, StudentsInTraining, fresh_optimizer};
 use super::training::Run;
 use super::watch::{Ending, Watch, Watched};
 use crate::checkpoints::{Checkpoints, Kept, checksum};
-use crate::device;
 use crate::error::TrainError;
-use crate::network_weights::{export, import, layout};
+use crate::network_weights::{export, import, layout, optimizer_export, optimizer_layout};
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::score::{Scoring, Whitening};
 use crate::weight_file::{NamedBytes, NamedTensor, Precision};
@@ -82,8 +80,8 @@ struct Manifest {
 struct CurrentManifest {
     planned: usize,
     ending: Option<Ending>,
-    /// The framework's names of each student's parameters, by which the optimiser's state knows them.
-    parameters: Vec<Vec<u64>>,
+    /// Steps of the students' optimisers: fewer than losses once a run has gone back to better students.
+    steps: u64,
     watched: Option<WatchedManifest>,
 }
 
@@ -96,7 +94,8 @@ struct WatchedManifest {
 #[derive(Serialize, Deserialize)]
 struct BestManifest {
     loss: f64,
-    parameters: Vec<Vec<u64>>,
+    /// Steps of its optimisers.
+    steps: u64,
 }
 
 /// Settings, teachers and data of a run, in words that are equal for the same run only.
@@ -124,10 +123,7 @@ fn identity(config: &StudentTeacherConfig, data: &str) -> String {
         scoring: Scoring::Published,
         ..config.settings.clone()
     };
-    format!(
-        "{} {settings:?} {teachers:?} {data}",
-        env!("CARGO_PKG_VERSION"),
-    )
+    format!("{settings:?} {teachers:?} {data}")
 }
 
 impl<'a> Progress<'a> {
@@ -251,20 +247,20 @@ impl<'a> Progress<'a> {
                         .flat_map(f64::to_le_bytes)
                         .collect(),
                 });
-                let parameters = add_students(CURRENT, current.students, &mut tensors, &mut blobs)?;
+                let steps = add_students(CURRENT, current.students, &mut tensors);
                 let watched = match current.watch.map(Watch::state) {
                     None => None,
                     Some((since, None)) => Some(WatchedManifest { since, best: None }),
                     Some((since, Some((loss, students)))) => {
-                        let parameters = add_students(BEST, students, &mut tensors, &mut blobs)?;
-                        let best = Some(BestManifest { loss, parameters });
+                        let steps = add_students(BEST, students, &mut tensors);
+                        let best = Some(BestManifest { loss, steps });
                         Some(WatchedManifest { since, best })
                     }
                 };
                 Some(CurrentManifest {
                     planned: current.planned,
                     ending: current.ending,
-                    parameters,
+                    steps,
                     watched,
                 })
             }
@@ -303,25 +299,25 @@ impl<'a> Progress<'a> {
         }
         if let (Some(current), Some(network)) = (&manifest.current, of_current) {
             wanted.extend(whitening_layout(CURRENT, network));
-            blobs.push(LOSSES.to_string());
+            blobs.push(LOSSES);
+            let optimizer = fresh_optimizer(*network, learning);
             let best = current
                 .watched
                 .as_ref()
                 .and_then(|watched| watched.best.as_ref());
             for prefix in std::iter::once(CURRENT).chain(best.map(|_| BEST)) {
                 for student in 0..students {
-                    wanted.extend(layout(&student_name(prefix, student), network));
-                    blobs.push(optimizer_name(prefix, student));
+                    let name = student_name(prefix, student);
+                    wanted.extend(layout(&name, network));
+                    wanted.extend(optimizer_layout(&name, &optimizer));
                 }
             }
         }
-        let names: Vec<&str> = blobs.iter().map(String::as_str).collect();
-        let (tensors, blobs) = kept.contents(&wanted, &names)?;
+        let (tensors, blobs) = kept.contents(&wanted, &blobs)?;
         let (mut tensors, mut blobs) = (tensors.into_iter(), blobs.into_iter());
-        let plain = device::chosen();
         for (run, network) in manifest.finished.iter().zip(networks) {
             let students = (0..students)
-                .map(|_| import(network, &mut tensors, &plain))
+                .map(|_| import(network, &mut tensors))
                 .collect();
             self.finished.push(Finished {
                 students,
@@ -334,27 +330,18 @@ impl<'a> Progress<'a> {
             let losses = losses(&blobs.next().unwrap_or_default())
                 .filter(|losses| losses.len() <= current.planned)
                 .ok_or_else(|| file.invalid("the losses do not fit"))?;
-            let mut next = |parameters: &[Vec<u64>]| {
-                let autodiff = device::chosen().autodiff();
-                take_students(
-                    parameters,
-                    students,
-                    network,
-                    &mut tensors,
-                    &mut blobs,
-                    learning,
-                    &autodiff,
-                )
-                .map_err(|reason| file.invalid(reason))
+            let mut next = |steps: u64| {
+                take_students(steps, students, *network, learning, &mut tensors)
+                    .ok_or_else(|| file.invalid("an optimiser's state does not fit"))
             };
-            let now = next(&current.parameters)?;
+            let now = next(current.steps)?;
             let watched = match &current.watched {
                 None => None,
                 Some(watched) => Some(Watched {
                     since: watched.since,
                     best: match &watched.best {
                         None => None,
-                        Some(best) => Some((best.loss, next(&best.parameters)?)),
+                        Some(best) => Some((best.loss, next(best.steps)?)),
                     },
                 }),
             };
@@ -379,10 +366,6 @@ impl<'a> Progress<'a> {
 
 fn student_name(prefix: &str, student: usize) -> String {
     format!("{prefix}.student{student}")
-}
-
-fn optimizer_name(prefix: &str, student: usize) -> String {
-    format!("{prefix}.optimizer{student}")
 }
 
 fn whitening_tensors(prefix: &str, whitening: &Whitening) -> [NamedTensor; 2] {
@@ -410,47 +393,38 @@ fn next_whitening(tensors: &mut impl Iterator<Item = Vec<f32>>) -> Whitening {
     }
 }
 
-/// Adds the students' weights and optimisers; the names of their parameters.
+/// Adds the students' weights and what their optimisers remember; the optimisers' steps.
 fn add_students(
     prefix: &str,
     students: &StudentsInTraining,
     tensors: &mut Vec<NamedTensor>,
-    blobs: &mut Vec<NamedBytes>,
-) -> Result<Vec<Vec<u64>>, TrainError> {
-    let mut parameters = Vec::new();
-    for (index, (network, optimizer)) in students.parts().into_iter().enumerate() {
-        parameters.push(network.identities());
-        tensors.extend(export(
-            &student_name(prefix, index),
-            network,
-            Precision::Full,
-        ));
-        blobs.push(NamedBytes {
-            name: optimizer_name(prefix, index),
-            bytes: optimizer.map_err(TrainError::Optimizer)?,
-        });
+) -> u64 {
+    let mut steps = 0;
+    for (index, (network, optimizer)) in students.parts().enumerate() {
+        let name = student_name(prefix, index);
+        tensors.extend(export(&name, &network, Precision::Full));
+        tensors.extend(optimizer_export(&name, optimizer));
+        steps = optimizer.steps();
     }
-    Ok(parameters)
+    steps
 }
 
+/// Students from their arrays; `None` if those are of other lengths.
 fn take_students(
-    parameters: &[Vec<u64>],
+    steps: u64,
     students: usize,
-    network: &PatchNetworkConfig,
-    tensors: &mut impl Iterator<Item = Vec<f32>>,
-    blobs: &mut impl Iterator<Item = Vec<u8>>,
+    network: PatchNetworkConfig,
     learning: Learning,
-    device: &Device,
-) -> Result<StudentsInTraining, String> {
-    let names = 2 * network.weight_shapes().len();
-    if parameters.len() != students || parameters.iter().any(|of_one| of_one.len() != names) {
-        return Err("the number of parameters does not fit".into());
-    }
-    let parts = parameters.iter().map(|names| {
-        let network = import(network, tensors, device).with_identities(names);
-        (network, blobs.next().unwrap_or_default())
+    tensors: &mut impl Iterator<Item = Vec<f32>>,
+) -> Option<StudentsInTraining> {
+    let untrained = fresh_optimizer(network, learning);
+    let parts = (0..students).map(|_| {
+        let parameters = import(&network, tensors).parameters().clone();
+        let optimizer = untrained.clone().restored(steps, tensors)?;
+        Some((parameters, optimizer))
     });
-    StudentsInTraining::from_parts(parts.collect(), learning)
+    let parts = parts.collect::<Option<_>>()?;
+    Some(StudentsInTraining::from_parts(network, parts, learning))
 }
 
 /// The losses from their bytes; `None` if they are no whole numbers of them, or not finite.

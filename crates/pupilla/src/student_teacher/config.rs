@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::scale_teacher::{BackboneManifest, ScaleTeacher};
 use crate::error::TrainError;
 use crate::input::Border;
-use crate::optimizer::Optimizer;
 use crate::receptive_field::ReceptiveField;
 use crate::sampling::Sampling;
 use crate::score::Scoring;
 use crate::teacher::check_rules;
+use pupilla_nn::Optimizer;
 
 /// A student–teacher detector to be fitted.
 #[derive(Clone, Debug)]

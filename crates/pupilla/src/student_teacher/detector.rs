@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
 use pupilla_core::anomaly_map::AnomalyMap;
 use pupilla_core::attribution::{Explained, Part};
 use pupilla_core::calibration::{Calibrator, WantedRates};
@@ -22,7 +21,6 @@ use super::tiles::Tiling;
 use super::training::{Resized, Share, learning, train_students, whitening};
 use super::watch;
 use crate::checkpoints::Checkpoints;
-use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 use crate::receptive_field::ReceptiveField;
@@ -40,7 +38,6 @@ pub struct StudentTeacher {
     pub(super) manifest: ModelManifest,
     pub(super) sampling: Sampling,
     pub(super) memory: Option<usize>,
-    pub(super) device: Device,
 }
 
 impl Fit for StudentTeacherConfig {
@@ -72,7 +69,6 @@ impl StudentTeacherConfig {
         observer: &mut dyn Observer,
     ) -> Result<StudentTeacher, TrainError> {
         self.check_images(training, validation)?;
-        let device = device::chosen();
         let settings = &self.settings;
         let [learned, watched] = watch::split(training, settings.training.early_stop());
         let resized = |images| Resized { images, settings };
@@ -107,7 +103,7 @@ impl StudentTeacherConfig {
                 let resumed = progress.take_current();
                 let whitening = match &resumed {
                     Some(resumed) => resumed.whitening.clone(),
-                    None => whitening(teacher, &training, most, &device, observer)
+                    None => whitening(teacher, &training, most, observer)
                         .map_err(|error| progress.stopped_between(error))?,
                 };
                 let share = match budget.filter(|_| resumed.is_none()) {
@@ -116,17 +112,12 @@ impl StudentTeacherConfig {
                         // The scales share what is left; each needs time for its validation.
                         let untrained = Ensemble {
                             teacher: teacher.clone(),
-                            students: vec![network.init(0, &device); settings.students],
+                            students: vec![network.init(0); settings.students],
                             whitening: whitening.clone(),
                             metric: None,
                         };
-                        let reserve = validation_time(
-                            &untrained,
-                            training.len(),
-                            &validation,
-                            sampling,
-                            &device,
-                        )?;
+                        let reserve =
+                            validation_time(&untrained, training.len(), &validation, sampling)?;
                         let gone = before + began.elapsed().as_secs_f64();
                         let scales = self.teachers.len() - index;
                         Some(Share::new(seconds, gone, scales, reserve))
@@ -151,7 +142,7 @@ impl StudentTeacherConfig {
                 metric: None,
             };
             if settings.scoring == Scoring::Mahalanobis {
-                let products = residual_products(&ensemble, &training, sampling, &device, observer)
+                let products = residual_products(&ensemble, &training, sampling, observer)
                     .map_err(|error| progress.stopped_between(error))?;
                 let metric = products.metric().map_err(|source| TrainError::Metric {
                     field: ensemble.field(),
@@ -159,7 +150,7 @@ impl StudentTeacherConfig {
                 })?;
                 ensemble.metric = Some(metric);
             }
-            let (of_images, loss) = validate(&ensemble, &validation, sampling, &device, observer)
+            let (of_images, loss) = validate(&ensemble, &validation, sampling, observer)
                 .map_err(|error| progress.stopped_between(error))?;
             let normalisation = normalisation(&of_images, settings.scoring);
             manifests.push(ScaleManifest {
@@ -225,7 +216,6 @@ impl StudentTeacherConfig {
             },
             sampling,
             memory: None,
-            device,
         })
     }
 }
@@ -281,8 +271,7 @@ pub(super) fn look_at<T>(
     images: &Resized<'_>,
     index: usize,
     sampling: Sampling,
-    device: &Device,
-    tell: impl FnOnce(&Image, Look<'_>) -> Result<T, ScoreError>,
+    tell: impl FnOnce(&Image, Look) -> Result<T, ScoreError>,
 ) -> Result<T, TrainError> {
     let wrong = |source| images.wrong(index, source);
     let image = images.image(index)?;
@@ -293,7 +282,6 @@ pub(super) fn look_at<T>(
         border: images.settings.border,
         grid,
         tiling: Tiling::new(ensemble.field(), sampling, side),
-        device,
     };
     tell(&image, look).map_err(wrong)
 }
@@ -316,10 +304,9 @@ fn validation_time(
     training: usize,
     images: &Resized<'_>,
     sampling: Sampling,
-    device: &Device,
 ) -> Result<Duration, TrainError> {
     let start = Instant::now();
-    look_at(ensemble, images, 0, sampling, device, |image, look| {
+    look_at(ensemble, images, 0, sampling, |image, look| {
         ensemble.terms(image, look)
     })?;
     let looks = looks(training, images.len(), images.settings.scoring);
@@ -331,7 +318,6 @@ fn residual_products(
     ensemble: &Ensemble,
     images: &Resized<'_>,
     sampling: Sampling,
-    device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<ResidualProducts, TrainError> {
     let field = ensemble.field();
@@ -343,7 +329,7 @@ fn residual_products(
             return Err(TrainError::Stopped);
         }
         let index = step * images.len() / count;
-        look_at(ensemble, images, index, sampling, device, |image, look| {
+        look_at(ensemble, images, index, sampling, |image, look| {
             ensemble.add_residuals(image, look, &mut products)
         })?;
         observer.advance(step as u64 + 1, None);
@@ -358,7 +344,6 @@ fn validate(
     ensemble: &Ensemble,
     images: &Resized<'_>,
     sampling: Sampling,
-    device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<ImageTerms>, f64), TrainError> {
     let field = ensemble.field();
@@ -370,7 +355,7 @@ fn validate(
             return Err(TrainError::Stopped);
         }
         let (grid, (terms, of_image)) =
-            look_at(ensemble, images, index, sampling, device, |image, look| {
+            look_at(ensemble, images, index, sampling, |image, look| {
                 Ok((look.grid, ensemble.judged(image, look)?))
             })?;
         loss += of_image;
@@ -522,7 +507,6 @@ impl StudentTeacher {
                 border: settings.border,
                 grid,
                 tiling,
-                device: &self.device,
             };
             terms.push((grid, scale.ensemble.terms(&resized, look)?));
         }

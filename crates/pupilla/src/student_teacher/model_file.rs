@@ -12,7 +12,6 @@ use super::scale::{Ensemble, Scale};
 use super::scale_teacher::{BackboneManifest, BackboneTeacher, ScaleTeacher, ScaleTeacherManifest};
 use crate::backbone::Backbone;
 use crate::detector_kind::DetectorKind;
-use crate::device;
 use crate::network_weights::{export, import, layout};
 use crate::patch_network::PatchNetworkConfig;
 use crate::record::{CalibrationManifest, DataManifest, Recorded, ValidationManifest};
@@ -183,13 +182,12 @@ impl StudentTeacher {
                 ))
             }
         };
-        let device = device::chosen();
         let mut scales = Vec::new();
         for (names, scale) in names.iter().zip(&manifest.scales) {
             let mut networks = names
                 .networks
                 .iter()
-                .map(|_| import(&scale.network, &mut values, &device))
+                .map(|_| import(&scale.network, &mut values))
                 .collect::<Vec<_>>()
                 .into_iter();
             let teacher = match (&scale.teacher, &backbone) {
@@ -235,7 +233,6 @@ impl StudentTeacher {
             sampling: manifest.sampling,
             memory: None,
             manifest,
-            device,
         })
     }
 }

@@ -15,7 +15,6 @@ use super::scale_teacher::ScaleTeacher;
 use super::seen_images;
 use super::training::{Resized, Share, step_time, steps_aside, steps_within, whitening};
 use super::watch;
-use crate::device;
 use crate::error::TrainError;
 use crate::receptive_field::ReceptiveField;
 
@@ -67,7 +66,6 @@ impl StudentTeacherConfig {
         let [learned, watched] = watch::split(training, settings.training.early_stop());
         let resized = |images| Resized { images, settings };
         let (learned, validation) = (resized(&learned), resized(validation));
-        let device = device::chosen();
         let mut scales = Vec::new();
         let (mut growth, mut trained, mut largest, mut while_training) = (0, 0, 0, 0);
         for teacher in &self.teachers {
@@ -77,25 +75,20 @@ impl StudentTeacherConfig {
             })?;
             let sampling = settings.training.sampling();
             // The first image of each kind pays for what the next ones find ready.
-            let look = || whitening(teacher, &learned, 1, &device, &mut Silent);
+            let look = || whitening(teacher, &learned, 1, &mut Silent);
             let whitening = look()?;
             let statistics = timed(look)?.mul_f64(self.statistics_images(learned.len()) as f64);
             let step = step_time(teacher, network, &whitening, &learned)?;
             let untrained = Ensemble {
                 teacher: teacher.clone(),
-                students: vec![network.init(0, &device); settings.students],
+                students: vec![network.init(0); settings.students],
                 whitening,
                 metric: None,
             };
             let describe = || {
-                look_at(
-                    &untrained,
-                    &validation,
-                    0,
-                    sampling,
-                    &device,
-                    |image, look| untrained.terms(image, look).map(|_| look.grid),
-                )
+                look_at(&untrained, &validation, 0, sampling, |image, look| {
+                    untrained.terms(image, look).map(|_| look.grid)
+                })
             };
             let grid = describe()?;
             let looks = looks(learned.len(), validation.len(), settings.scoring);

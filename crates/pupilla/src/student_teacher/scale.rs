@@ -1,7 +1,9 @@
 //! One scale: a teacher and its students, and what they say about an image.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::borrow::Cow;
+
 use pupilla_core::image::Image;
+use pupilla_nn::Tensor;
 use rayon::prelude::*;
 
 use super::scale_teacher::ScaleTeacher;
@@ -10,7 +12,7 @@ use crate::backbone::Positions;
 use crate::device;
 use crate::error::ScoreError;
 use crate::input::{Border, Window};
-use crate::patch_network::{PatchNetwork, values};
+use crate::patch_network::PatchNetwork;
 use crate::receptive_field::ReceptiveField;
 use crate::residual_metric::{ResidualMetric, ResidualProducts};
 use crate::sampling::Sampling;
@@ -95,15 +97,13 @@ impl Grid {
 
 /// How an image is looked at.
 #[derive(Clone, Copy)]
-pub(crate) struct Look<'a> {
+pub(crate) struct Look {
     /// What stands beyond its edges.
     pub border: Border,
     /// The positions.
     pub grid: Grid,
     /// In which tiles.
     pub tiling: Tiling,
-    /// On which device.
-    pub device: &'a Device,
 }
 
 impl Ensemble {
@@ -117,7 +117,7 @@ impl Ensemble {
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.
-    pub fn terms(&self, image: &Image, look: Look<'_>) -> Result<Terms, ScoreError> {
+    pub fn terms(&self, image: &Image, look: Look) -> Result<Terms, ScoreError> {
         self.gather(image, look, |teacher, students, positions| {
             self.judge(teacher, students, positions)
         })
@@ -135,7 +135,7 @@ impl Ensemble {
     ///
     /// # Errors
     /// As `terms`.
-    pub fn judged(&self, image: &Image, look: Look<'_>) -> Result<(Terms, f64), ScoreError> {
+    pub fn judged(&self, image: &Image, look: Look) -> Result<(Terms, f64), ScoreError> {
         let mut loss = 0.0;
         let terms = self.gather(image, look, |teacher, students, positions| {
             loss += Terms::new(teacher, students, positions).sum();
@@ -148,7 +148,7 @@ impl Ensemble {
     fn gather(
         &self,
         image: &Image,
-        look: Look<'_>,
+        look: Look,
         mut judge: impl FnMut(&[f32], &[&[f32]], usize) -> Terms,
     ) -> Result<Terms, ScoreError> {
         let Grid { rows, columns, .. } = look.grid;
@@ -181,7 +181,7 @@ impl Ensemble {
     pub fn add_residuals(
         &self,
         image: &Image,
-        look: Look<'_>,
+        look: Look,
         products: &mut ResidualProducts,
     ) -> Result<(), ScoreError> {
         self.describe(image, look, |_, teacher, students| {
@@ -194,38 +194,34 @@ impl Ensemble {
     fn describe(
         &self,
         image: &Image,
-        look: Look<'_>,
+        look: Look,
         mut tell: impl FnMut([usize; 4], &[f32], &[&[f32]]),
     ) -> Result<(), ScoreError> {
         let Look {
             border,
             grid,
             tiling,
-            device,
         } = look;
         let view = self.teacher.look_at(image, border)?;
         for TileOfGrid { part, window } in tiling.tiles(grid) {
             let [_, _, rows, columns] = part;
-            let input = window_tensor(image, &window, border, device);
+            let input = window_tensor(image, &window, border);
             let teacher = || {
-                let input = || input.clone();
-                let mut teacher = view.describe(&window, grid.stride, [rows, columns], input);
+                let mut teacher = view.describe(&window, grid.stride, [rows, columns], || {
+                    Cow::Borrowed(&input)
+                });
                 self.whitening.apply(&mut teacher);
                 teacher
             };
-            let map = |student: &PatchNetwork| {
-                let map = descriptors(student, input.clone(), grid.stride);
-                corner(map, [rows, columns])
+            let student = |student: &PatchNetwork| {
+                let map = student.grid(&input, grid.stride);
+                map.resized([rows, columns]).into_values()
             };
-            let student = |student: &PatchNetwork| values(map(student));
-            let (teacher, students): (_, Vec<_>) = if device::is_gpu(device) {
-                // A GPU is given the work of all before the first number is waited for.
-                let maps: Vec<_> = self.students.iter().map(map).collect();
-                (teacher(), maps.into_iter().map(values).collect())
-            } else if side_by_side(self.field(), grid.stride) {
-                rayon::join(teacher, || self.students.par_iter().map(student).collect())
-            } else {
+            let alone = device::is_gpu() || !side_by_side(self.field(), grid.stride);
+            let (teacher, students): (_, Vec<_>) = if alone {
                 (teacher(), self.students.iter().map(student).collect())
+            } else {
+                rayon::join(teacher, || self.students.par_iter().map(student).collect())
             };
             let students: Vec<_> = students.iter().map(Vec::as_slice).collect();
             tell(part, &teacher, &students);
@@ -238,12 +234,6 @@ impl Ensemble {
 /// many threads busy by themselves; larger ones would take much memory, or much smaller tiles.
 pub(crate) fn side_by_side(field: ReceptiveField, stride: usize) -> bool {
     stride > 1 && field != ReceptiveField::P17
-}
-
-/// The first rows and columns of a map, `[batch, channels, rows, columns]`.
-pub(crate) fn corner(map: Tensor<4>, [rows, columns]: [usize; 2]) -> Tensor<4> {
-    let [batch, channels, ..] = map.dims();
-    map.slice([0..batch, 0..channels, 0..rows, 0..columns])
 }
 
 /// The window that holds the patches centred on `rows × columns` grid points from `(top, left)` on.
@@ -278,26 +268,10 @@ pub(crate) fn windows_positions(
 }
 
 /// The pixels under a window of an image, `[1, 3, height, width]`.
-pub(crate) fn window_tensor(
-    image: &Image,
-    window: &Window,
-    border: Border,
-    device: &Device,
-) -> Tensor<4> {
+pub(crate) fn window_tensor(image: &Image, window: &Window, border: Border) -> Tensor {
     let mut planes = Vec::new();
     window.read(image, border, &mut planes);
-    let shape = [1, 3, window.height, window.width];
-    Tensor::from_data(TensorData::new(planes, shape), device)
-}
-
-/// A network's descriptors of a batch, `[batch, channels, rows, columns]`; a grid of stride 1 is the
-/// dense method.
-pub(crate) fn descriptors(network: &PatchNetwork, input: Tensor<4>, stride: usize) -> Tensor<4> {
-    if stride == 1 {
-        network.dense(input)
-    } else {
-        network.grid(input, stride)
-    }
+    Tensor::new(planes, [1, 3, window.height, window.width])
 }
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
 //! What the students of a scale learn to predict: a patch network's descriptors, or a pretrained
 //! network's own features (student–teacher feature pyramid matching, Wang et al., BMVC 2021, has the latter).
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use pupilla_core::dataset::{FingerprintError, file_fingerprint};
 use pupilla_core::image::Image;
+use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::scale::{corner, descriptors, windows_positions};
+use super::scale::windows_positions;
 use super::seen_images::SeenImages;
-use super::step::Planes;
 use crate::backbone::Positions;
 use crate::backbone::{self, Backbone, BackboneConfig, BackboneError, DenseFeatures, FeatureMaps};
 use crate::error::ScoreError;
 use crate::input::{Border, CHANNEL_MEAN, Window};
-use crate::patch_network::{PatchNetwork, PatchNetworkConfig, values};
+use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
 use crate::teacher::{Teacher, TeacherManifest};
 
@@ -337,19 +337,12 @@ impl ScaleTeacher {
         (images, sources): (&[Image], &[usize]),
         windows: &[(usize, Window)],
         border: Border,
-        input: Tensor<4>,
+        input: &Tensor,
         stride: usize,
         seen: &mut SeenImages,
-    ) -> Result<Planes, (usize, ScoreError)> {
+    ) -> Result<Tensor, (usize, ScoreError)> {
         match self {
-            Self::PatchNetwork(teacher) => {
-                let map = descriptors(&teacher.network, input, stride);
-                let shape = map.dims();
-                Ok(Planes {
-                    values: values(map),
-                    shape,
-                })
-            }
+            Self::PatchNetwork(teacher) => Ok(teacher.network.grid(input, stride)),
             Self::Backbone { field, teacher } => {
                 let maps = images
                     .iter()
@@ -370,10 +363,8 @@ impl ScaleTeacher {
                 }
                 let area = windows.len() * size[0] * size[1];
                 let channels = target.len() / area.max(1);
-                Ok(Planes {
-                    values: target,
-                    shape: [windows.len(), channels, size[0], size[1]],
-                })
+                let shape = [windows.len(), channels, size[0], size[1]];
+                Ok(Tensor::new(target, shape))
             }
         }
     }
@@ -397,16 +388,17 @@ pub(super) enum View<'a> {
 impl View<'_> {
     /// The descriptors of the first patches in a window, `[channels, rows · columns]`. `input` are the pixels
     /// under the window, `[1, 3, height, width]`, made if they are needed.
-    pub fn describe(
+    pub fn describe<'t>(
         &self,
         window: &Window,
         stride: usize,
         size: [usize; 2],
-        input: impl FnOnce() -> Tensor<4>,
+        input: impl FnOnce() -> Cow<'t, Tensor>,
     ) -> Vec<f32> {
         match self {
             Self::PatchNetwork(network) => {
-                values(corner(descriptors(network, input(), stride), size))
+                let map = network.grid(&input(), stride);
+                map.resized(size).into_values()
             }
             Self::Features {
                 field,
@@ -427,7 +419,6 @@ impl View<'_> {
 mod tests {
     use super::*;
     use crate::backbone::ResNet18Config;
-    use crate::device;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -481,7 +472,6 @@ mod tests {
     #[test]
     fn a_window_has_the_features_of_its_patches_centres() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        let device = device::cpu();
         for (field, zoom) in [
             (ReceptiveField::P17, 1),
             (ReceptiveField::P33, 2),
@@ -511,8 +501,7 @@ mod tests {
             for (index, window) in &windows {
                 window.read(&images[*index], Border::Reflect, &mut planes);
             }
-            let data = burn::tensor::TensorData::new(planes, [3, 3, height, width]);
-            let input = Tensor::<4>::from_data(data, &device);
+            let input = Tensor::new(planes, [3, 3, height, width]);
             let features = teacher.manifest.features.clone();
             let network = teacher.network.clone();
             let teacher = ScaleTeacher::Backbone { field, teacher };
@@ -521,27 +510,26 @@ mod tests {
                     (&images, &[4, 7]),
                     &windows,
                     Border::Reflect,
-                    input.clone(),
+                    &input,
                     stride,
                     &mut SeenImages::default(),
                 )
                 .unwrap();
-            assert_eq!(target.shape, [3, 192, 3, 2]);
+            assert_eq!(target.shape(), [3, 192, 3, 2]);
             // What was seen once is not looked at again.
             let mut seen = SeenImages::default();
             for _ in 0..2 {
-                let input = input.clone();
                 let again = teacher
                     .describe_windows(
                         (&images, &[4, 7]),
                         &windows,
                         Border::Reflect,
-                        input,
+                        &input,
                         stride,
                         &mut seen,
                     )
                     .unwrap();
-                assert_eq!(again.values, target.values);
+                assert_eq!(again, target);
             }
             for source in [4, 7] {
                 let known = seen.maps(source, || -> Result<_, ()> { unreachable!("it is kept") });
@@ -549,11 +537,11 @@ mod tests {
             }
             assert_eq!(teacher.students().unwrap().output_channels, 192);
             // The same positions as the students' predictions.
-            let student = teacher.students().unwrap().init(1, &device);
-            assert_eq!(descriptors(&student, input, stride).dims(), target.shape);
+            let student = teacher.students().unwrap().init(1);
+            assert_eq!(student.grid(&input, stride).shape(), target.shape());
             for (number, (index, window)) in windows.iter().enumerate() {
                 let view = teacher.look_at(&images[*index], Border::Reflect).unwrap();
-                let part = &target.values[number * 192 * 6..][..192 * 6];
+                let part = &target.values()[number * 192 * 6..][..192 * 6];
                 let described = view.describe(window, stride, [3, 2], || unreachable!());
                 assert_eq!(part, described);
                 for row in 0..3 {

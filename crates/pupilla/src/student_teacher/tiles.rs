@@ -174,10 +174,8 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::device;
     use crate::input::Border;
-    use crate::patch_network::values;
-    use crate::student_teacher::scale::{corner, descriptors, window_tensor};
+    use crate::student_teacher::scale::window_tensor;
 
     fn fields_and_samplings() -> impl Iterator<Item = (ReceptiveField, Sampling)> {
         ReceptiveField::ALL
@@ -216,14 +214,13 @@ mod tests {
     #[test]
     fn tiles_say_what_the_whole_image_says_to_the_last_bit() {
         let mut random = ChaCha8Rng::seed_from_u64(3);
-        let device = device::cpu();
         for (field, sampling) in fields_and_samplings() {
             let stride = sampling.stride(field);
             let network = PatchNetworkConfig {
                 output_channels: 16,
                 ..PatchNetworkConfig::new(field)
             };
-            let network = network.init(1, &device);
+            let network = network.init(1);
             for (width, height, side) in [(150, 203, 64), (231, 97, 96), (260, 40, 128)] {
                 let pixels = (0..width * height * 3).map(|_| random.random_range(0.0..1.0));
                 let image = Image::new(width, height, pixels.collect());
@@ -232,8 +229,8 @@ mod tests {
                 let window = patches_window(field, stride, all);
                 let border = Border::Reflect;
                 let describe = |window: &Window, size| {
-                    let input = window_tensor(&image, window, border, &device);
-                    values(corner(descriptors(&network, input, stride), size))
+                    let input = window_tensor(&image, window, border);
+                    network.grid(&input, stride).resized(size).into_values()
                 };
                 let whole = describe(&window, [grid.rows, grid.columns]);
                 let mut tiles = 0;

@@ -1,12 +1,13 @@
 //! Training the ensemble of one scale: whitening statistics, then the students.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Tensor, TensorData};
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
+use pupilla_nn::{Optimizer, Tensor};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,14 +19,13 @@ use super::config::{Length, Paper, Quick, Settings, Training};
 use super::scale::{Grid, patches_window, window_tensor};
 use super::scale_teacher::ScaleTeacher;
 use super::seen_images::SeenImages;
-use super::step::{Learning, Planes, StudentsInTraining};
+use super::step::{Learning, StudentsInTraining};
 use super::tiles::{TileOfGrid, Tiling};
 use super::watch::{self, Ending, Schedule, Watch};
 use crate::detector_kind::DetectorKind;
 use crate::device;
 use crate::error::{ScoreError, TrainError};
 use crate::input::{Border, Window};
-use crate::optimizer::Optimizer;
 use crate::patch_network::PatchNetworkConfig;
 use crate::random::derive_seed;
 use crate::receptive_field::ReceptiveField;
@@ -89,7 +89,6 @@ pub(super) fn whitening(
     teacher: &ScaleTeacher,
     images: &Resized<'_>,
     most: usize,
-    device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Whitening, TrainError> {
     let settings = images.settings;
@@ -116,7 +115,7 @@ pub(super) fn whitening(
         for TileOfGrid { part, window } in Tiling::new(field, sampling, STATISTICS_TILE).tiles(grid)
         {
             let [_, _, rows, columns] = part;
-            let input = || window_tensor(&image, &window, settings.border, device);
+            let input = || Cow::Owned(window_tensor(&image, &window, settings.border));
             let described = view.describe(&window, grid.stride, [rows, columns], input);
             let positions = rows * columns;
             channels.resize(described.len() / positions, Moments::default());
@@ -279,16 +278,13 @@ fn whole_image(image: Image, source: usize, field: ReceptiveField) -> Batch {
 
 impl Batch {
     /// The windows as the networks read them, `[windows, 3, height, width]`.
-    fn planes(&self, border: Border) -> Planes {
+    fn pixels(&self, border: Border) -> Tensor {
         let mut values = Vec::new();
         for (index, window) in &self.windows {
             window.read(&self.images[*index], border, &mut values);
         }
         let first = self.windows[0].1;
-        Planes {
-            values,
-            shape: [self.windows.len(), 3, first.height, first.width],
-        }
+        Tensor::new(values, [self.windows.len(), 3, first.height, first.width])
     }
 }
 
@@ -453,8 +449,8 @@ impl<'a> Class<'a> {
                     }));
                 }
                 // Windows that no step has seen.
-                let input = batch(steps + index)?.planes(images.settings.border);
-                self.students.observe(input, stride);
+                let input = batch(steps + index)?.pixels(images.settings.border);
+                self.students.observe(&input, stride);
             }
         }
         Ok(Run::of(&losses))
@@ -588,7 +584,7 @@ impl<'a> Class<'a> {
         let pair = self.with_target(batch, self.images, stride, &mut seen);
         self.seen = seen;
         let (input, target) = pair?;
-        Ok(self.students.step(input, target, stride, rate))
+        Ok(self.students.step(&input, &target, stride, rate))
     }
 
     /// The pixels of a batch of windows of `images`, and the teacher's whitened descriptors.
@@ -598,18 +594,16 @@ impl<'a> Class<'a> {
         images: &Resized<'_>,
         stride: usize,
         seen: &mut SeenImages,
-    ) -> Result<(Planes, Planes), TrainError> {
+    ) -> Result<(Tensor, Tensor), TrainError> {
         let border = images.settings.border;
-        let input = batch.planes(border);
-        let data = TensorData::new(input.values.clone(), input.shape);
-        let tensor = Tensor::<4>::from_data(data, &device::chosen());
+        let input = batch.pixels(border);
         let of_images = (&batch.images[..], &batch.sources[..]);
         let mut target = self
             .teacher
-            .describe_windows(of_images, &batch.windows, border, tensor, stride, seen)
+            .describe_windows(of_images, &batch.windows, border, &input, stride, seen)
             .map_err(|(index, source)| images.wrong(batch.sources[index], source))?;
-        let each = target.values.len() / batch.windows.len();
-        for window in target.values.chunks_mut(each) {
+        let each = target.values().len() / batch.windows.len();
+        for window in target.values_mut().chunks_mut(each) {
             self.whitening.apply(window);
         }
         Ok((input, target))

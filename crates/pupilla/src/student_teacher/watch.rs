@@ -7,9 +7,10 @@
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
 use pupilla_core::image_source::ImageSource;
+use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::step::{Planes, StudentsInTraining};
+use super::step::StudentsInTraining;
 use crate::schedule::{cosine, one_cycle};
 
 /// Fewer training images than this are all learned: a share of them would say too little.
@@ -129,7 +130,7 @@ impl Schedule {
 /// Windows of the watched images, and how the students did on them.
 pub(super) struct Watch {
     /// Pixels and whitened descriptors of each window.
-    windows: Vec<(Planes, Planes)>,
+    windows: Vec<(Tensor, Tensor)>,
     stride: usize,
     watched: Watched,
 }
@@ -145,7 +146,7 @@ pub(super) struct Watched {
 
 impl Watch {
     /// Watches these windows.
-    pub fn new(windows: Vec<(Planes, Planes)>, stride: usize) -> Self {
+    pub fn new(windows: Vec<(Tensor, Tensor)>, stride: usize) -> Self {
         Self {
             windows,
             stride,

@@ -1,8 +1,8 @@
 //! A step's windows, cut from images drawn at random, as the numbers that the network reads.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use pupilla_core::image::read::ReadError;
 use pupilla_core::image_source::ImageSource;
+use pupilla_nn::Tensor;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -11,26 +11,14 @@ use rayon::prelude::*;
 use super::TeacherConfig;
 use super::distillation::Cut;
 use super::triplets;
-use crate::patch_network::DESCRIPTOR_CHANNELS;
 use crate::random::derive_seed;
 
 /// Windows of several images, and their positives.
 pub(super) struct Batch {
     /// What a pretrained network looks at.
     pub cuts: Vec<Cut>,
-    /// `[images · 2, 3, window, window]`: all anchors, then all positives if there are any.
-    planes: Vec<f32>,
-    window: usize,
-}
-
-/// Descriptors of a batch's patches.
-pub(super) struct Descriptors {
-    /// `[images · positions, 128]`, an image's positions next to each other.
-    pub anchors: Tensor<2>,
-    /// `[images · positions, 128]`, if positives were cut.
-    pub positives: Option<Tensor<2>>,
-    /// Patches in a window.
-    pub positions: usize,
+    /// `[images or images · 2, 3, window, window]`: all anchors, then all positives if there are any.
+    pub input: Tensor,
 }
 
 /// `count` different members (fewer if there are fewer), in random order.
@@ -77,40 +65,18 @@ impl Batch {
         let anchors = parts.iter().flat_map(|part| &part.anchor);
         let positives = parts.iter().flat_map(|part| &part.positive);
         let planes = anchors.chain(positives).copied().collect();
+        let windows = chosen.len() * (1 + usize::from(with_positives));
         Ok(Self {
-            planes,
+            input: Tensor::new(planes, [windows, 3, config.window, config.window]),
             cuts: parts.into_iter().map(|part| part.cut).collect(),
-            window: config.window,
         })
     }
 
-    /// The windows as a tensor, `[images or images · 2, 3, window, window]`.
-    pub fn input(&self, device: &Device) -> Tensor<4> {
-        let side = self.window;
-        let count = self.planes.len() / (3 * side * side);
-        let data = TensorData::new(self.planes.clone(), [count, 3, side, side]);
-        Tensor::from_data(data, device)
-    }
-
-    /// Splits the descriptors of [`input`](Self::input), `[windows, 128, rows, columns]`.
-    pub fn split(&self, map: Tensor<4>) -> Descriptors {
-        let [windows, _, rows, columns] = map.dims();
-        let positions = rows * columns;
-        let all = map
-            .permute([0, 2, 3, 1])
-            .reshape([windows * positions, DESCRIPTOR_CHANNELS]);
-        let anchors = self.cuts.len() * positions;
-        if windows == self.cuts.len() {
-            return Descriptors {
-                anchors: all,
-                positives: None,
-                positions,
-            };
-        }
-        Descriptors {
-            anchors: all.clone().slice([0..anchors, 0..DESCRIPTOR_CHANNELS]),
-            positives: Some(all.slice([anchors..2 * anchors, 0..DESCRIPTOR_CHANNELS])),
-            positions,
-        }
+    /// The anchors' part of a map that was made of [`input`](Self::input).
+    pub fn anchors(&self, map: &Tensor) -> Tensor {
+        let [_, channels, rows, columns] = map.shape();
+        let shape = [self.cuts.len(), channels, rows, columns];
+        let values = &map.values()[..shape.iter().product()];
+        Tensor::new(values.to_vec(), shape)
     }
 }

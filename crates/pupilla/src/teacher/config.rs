@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::loss::Compactness;
 use crate::backbone::{DenseFeatures, MAX_PIXELS, ZOOMS};
 use crate::error::TrainError;
-use crate::optimizer::Optimizer;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
+use pupilla_nn::Optimizer;
 
 /// How to train a teacher. The defaults are the paper's where they are known, and otherwise said
 /// to be ours.

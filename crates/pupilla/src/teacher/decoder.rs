@@ -1,67 +1,156 @@
 //! D, the linear layer from descriptors to what a pretrained network says: needed for training and for
 //! measuring the distillation, never for inspection.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use pupilla_nn::{Convolution, Graph, Operation, Parameters, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::patch_network::{DESCRIPTOR_CHANNELS, values};
+use super::distillation::TargetScale;
+use crate::patch_network::DESCRIPTOR_CHANNELS;
 use crate::random::normal;
+use crate::weight_file::{NamedTensor, Precision, WeightFile, WeightFileError};
 
-/// A linear layer.
-#[derive(Module, Debug)]
-pub(crate) struct Decoder {
-    /// `[128, targets]`
-    weight: Param<Tensor<2>>,
-    /// `[targets]`
-    bias: Param<Tensor<1>>,
+/// More targets than any network has classes.
+const MOST_TARGETS: usize = 1 << 16;
+
+/// A 1×1 convolution.
+#[derive(Clone, Debug)]
+pub(super) struct Decoder {
+    pub graph: Graph,
+    /// Its weight, `[targets, 128, 1, 1]`, and its bias, `[targets]`.
+    pub parameters: Parameters,
 }
 
 impl Decoder {
     /// Small random weights, whose outputs have a deviation of about 0.1: the first steps are not spent on undoing them.
-    pub fn init(targets: usize, seed: u64, device: &Device) -> Self {
+    pub fn init(targets: usize, seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let deviation = 0.1 / (DESCRIPTOR_CHANNELS as f32).sqrt();
-        let weight = (0..DESCRIPTOR_CHANNELS * targets)
+        let weight: Vec<f32> = (0..DESCRIPTOR_CHANNELS * targets)
             .map(|_| deviation * normal(&mut random))
             .collect();
-        Self::with_weights(weight, vec![0.0; targets], device)
+        Self::with_weights(&weight, vec![0.0; targets])
     }
 
-    /// A layer with the given numbers, `[128, targets]` and `[targets]`.
-    pub fn with_weights(weight: Vec<f32>, bias: Vec<f32>, device: &Device) -> Self {
-        let targets = bias.len();
-        let weight = TensorData::new(weight, [DESCRIPTOR_CHANNELS, targets]);
+    /// The layer with the numbers of a file, `[128, targets]` and `[targets]`.
+    pub fn with_weights(weight: &[f32], bias: Vec<f32>) -> Self {
         Self {
-            weight: Param::from_tensor(Tensor::from_data(weight, device)),
-            bias: Param::from_tensor(Tensor::from_data(TensorData::new(bias, [targets]), device)),
+            graph: Self::graph(bias.len()),
+            parameters: Parameters::new(vec![transposed(weight, DESCRIPTOR_CHANNELS), bias]),
         }
+    }
+
+    /// What it computes, for so many targets.
+    pub fn graph(targets: usize) -> Graph {
+        let convolution = Convolution::new([DESCRIPTOR_CHANNELS, targets], 1);
+        Graph::chain([Operation::Convolution(convolution)])
     }
 
     /// # Shapes
-    /// - `descriptors`: `[rows, 128]`
-    /// - output: `[rows, targets]`
-    pub fn apply(&self, descriptors: Tensor<2>) -> Tensor<2> {
-        descriptors.matmul(self.weight.val()) + self.bias.val().unsqueeze()
+    /// - `descriptors`: `[windows, 128, rows, columns]`
+    /// - output: `[windows, targets, rows, columns]`
+    pub fn apply(&self, descriptors: &Tensor) -> Tensor {
+        self.graph.run(&self.parameters, descriptors)
     }
 
-    /// The framework's names of the parameters.
-    pub fn identities(&self) -> [u64; 2] {
-        [self.weight.id.val(), self.bias.id.val()]
-    }
-
-    /// The same layer under other names.
-    pub fn with_identities(mut self, identities: &[u64]) -> Self {
-        if let [weight, bias] = *identities {
-            self.weight.id = weight.into();
-            self.bias.id = bias.into();
-        }
-        self
-    }
-
-    /// Weight and bias as plain numbers.
+    /// Weight and bias as a file has them, `[128, targets]` and `[targets]`.
     pub fn weights(&self) -> [Vec<f32>; 2] {
-        [values(self.weight.val()), values(self.bias.val())]
+        let [weight, bias] = [0, 1].map(|index: usize| &self.parameters.arrays()[index]);
+        [transposed(weight, bias.len()), bias.clone()]
+    }
+}
+
+/// A matrix of so many rows, turned round.
+fn transposed(matrix: &[f32], rows: usize) -> Vec<f32> {
+    let columns = matrix.len() / rows;
+    let column = |first: usize| matrix[first..].iter().step_by(columns).copied();
+    (0..columns).flat_map(column).collect()
+}
+
+/// D with the scale of its targets.
+#[derive(Clone, Debug)]
+pub(super) struct Decoding {
+    pub decoder: Decoder,
+    pub scale: TargetScale,
+}
+
+impl Decoding {
+    /// How many numbers of the pretrained network it gives.
+    pub fn targets(&self) -> usize {
+        self.scale.mean.len()
+    }
+
+    /// Names and shapes of its arrays: weight, bias, the targets' mean and deviation.
+    pub fn layout(
+        file: &WeightFile,
+        targets: usize,
+    ) -> Result<[(String, Vec<usize>); 4], WeightFileError> {
+        if targets > MOST_TARGETS {
+            return Err(file.invalid(format!("{targets} targets are more than {MOST_TARGETS}")));
+        }
+        Ok(Self::shapes(targets))
+    }
+
+    fn shapes(targets: usize) -> [(String, Vec<usize>); 4] {
+        let shapes = [
+            ("decoder.weight", vec![DESCRIPTOR_CHANNELS, targets]),
+            ("decoder.bias", vec![targets]),
+            ("targets.mean", vec![targets]),
+            ("targets.deviation", vec![targets]),
+        ];
+        shapes.map(|(name, shape)| (name.to_string(), shape))
+    }
+
+    /// From the values of its arrays in the order of [`layout`](Self::layout).
+    pub fn import(values: &mut impl Iterator<Item = Vec<f32>>) -> Self {
+        let mut next = || values.next().unwrap_or_default();
+        let (weight, bias) = (next(), next());
+        Self {
+            decoder: Decoder::with_weights(&weight, bias),
+            scale: TargetScale {
+                mean: next(),
+                deviation: next(),
+            },
+        }
+    }
+
+    /// The arrays of [`layout`](Self::layout), to be written; the targets' statistics always in full.
+    pub fn export(&self, precision: Precision) -> Vec<NamedTensor> {
+        let [weight, bias] = self.decoder.weights();
+        let TargetScale { mean, deviation } = self.scale.clone();
+        let arrays = [
+            (weight, precision),
+            (bias, precision),
+            (mean, Precision::Full),
+            (deviation, Precision::Full),
+        ];
+        Self::shapes(self.targets())
+            .into_iter()
+            .zip(arrays)
+            .map(|((name, shape), (values, precision))| NamedTensor {
+                name,
+                shape,
+                values,
+                precision,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_a_column_for_each_target() {
+        let weight: Vec<f32> = (0..DESCRIPTOR_CHANNELS * 3).map(|at| at as f32).collect();
+        let decoder = Decoder::with_weights(&weight, vec![1.0, 2.0, 3.0]);
+        assert_eq!(decoder.weights(), [weight, vec![1.0, 2.0, 3.0]]);
+        // The second number of a descriptor alone: the second row, with the bias.
+        let mut descriptor = Tensor::zeros([1, DESCRIPTOR_CHANNELS, 1, 1]);
+        descriptor.values_mut()[1] = 1.0;
+        let decoded = decoder.apply(&descriptor);
+        assert_eq!(decoded.shape(), [1, 3, 1, 1]);
+        assert_eq!(decoded.values(), [3.0 + 1.0, 4.0 + 2.0, 5.0 + 3.0]);
     }
 }

@@ -1,14 +1,12 @@
-//! Lk, the distillation loss: what a pretrained network says about patches, and how far the teacher's decoded
-//! descriptors are from it.
+//! What a pretrained network says about patches, and in which units the teacher learns it.
 
-use burn::tensor::{Tensor, TensorData, activation};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_image;
+use pupilla_nn::Tensor;
+use rayon::prelude::*;
 
 use super::config::Distillation;
 use crate::backbone::{Backbone, BackboneError, FEATURES, LOGITS, Positions};
-use crate::device;
-use crate::patch_network::values;
 use crate::receptive_field::ReceptiveField;
 use crate::statistics::{Moments, reciprocal};
 
@@ -76,14 +74,13 @@ impl Tutor<'_> {
         }
     }
 
-    /// What the network says about every patch of some windows, `[windows · positions, targets]`, a window's
-    /// positions next to each other.
-    pub fn say(&self, cuts: &[Cut]) -> Result<Tensor<2>, BackboneError> {
-        let targets = self.targets()?;
+    /// What the network says about every patch of some windows, `[windows, targets, rows, columns]`.
+    pub fn say(&self, cuts: &[Cut]) -> Result<Tensor, BackboneError> {
         match self.form {
             Distillation::Features { side } => self.of_patches(cuts, *side, FEATURES),
             Distillation::Logits { side, .. } => self.of_patches(cuts, *side, LOGITS),
             Distillation::Dense { features, .. } => {
+                let targets = self.targets()?;
                 let stride = self.field.pooling_stride();
                 let rows = (self.window - self.field.side()) / stride + 1;
                 let mut all = Vec::with_capacity(cuts.len() * targets * rows * rows);
@@ -95,11 +92,7 @@ impl Tutor<'_> {
                     };
                     all.extend(features.describe(self.backbone, &cut.image, &positions)?);
                 }
-                let shape = [cuts.len(), targets, rows * rows];
-                let all = Tensor::<3>::from_data(TensorData::new(all, shape), &device::chosen());
-                Ok(all
-                    .permute([0, 2, 1])
-                    .reshape([cuts.len() * rows * rows, targets]))
+                Ok(Tensor::new(all, [cuts.len(), targets, rows, rows]))
             }
         }
     }
@@ -110,7 +103,7 @@ impl Tutor<'_> {
         cuts: &[Cut],
         side: usize,
         output: &'static str,
-    ) -> Result<Tensor<2>, BackboneError> {
+    ) -> Result<Tensor, BackboneError> {
         let patches: Vec<Image> = cuts
             .iter()
             .map(|cut| {
@@ -125,17 +118,11 @@ impl Tutor<'_> {
             .collect();
         let patches: Vec<&Image> = patches.iter().collect();
         let input = self.backbone.preprocessing().batch(&patches)?;
-        let mut maps = self.backbone.maps(input, &[output])?;
-        let map = maps.remove(0);
-        let [batch, channels, ..] = map.dims();
-        let numbers = values(map);
-        if numbers.iter().any(|value| !value.is_finite()) {
+        let map = self.backbone.maps(&input, &[output])?.swap_remove(0);
+        if map.values().iter().any(|value| !value.is_finite()) {
             return Err(BackboneError::NotFinite { output });
         }
-        Ok(Tensor::from_data(
-            TensorData::new(numbers, [batch, channels]),
-            &device::chosen(),
-        ))
+        Ok(map)
     }
 }
 
@@ -150,17 +137,19 @@ pub(crate) struct TargetScale {
 }
 
 impl TargetScale {
-    /// Of rows of targets, `[rows, targets]`.
-    pub fn of(rows: &[Tensor<2>]) -> Self {
-        let mut moments: Vec<Moments> = Vec::new();
-        for rows in rows {
-            let [count, targets] = rows.dims();
-            moments.resize(targets, Moments::default());
-            let columns = values(rows.clone().transpose());
-            for (moments, column) in moments.iter_mut().zip(columns.chunks_exact(count)) {
-                *moments = moments.merge(Moments::of(column));
-            }
-        }
+    /// Of some batches' targets, each `[windows, targets, rows, columns]`.
+    pub fn of(batches: &[Tensor]) -> Self {
+        let targets = batches.first().map_or(0, |batch| batch.shape()[1]);
+        let of_target = |target: usize| {
+            let planes = batches.iter().flat_map(|batch| {
+                let planes = batch.values().chunks_exact(batch.area());
+                planes.skip(target).step_by(targets)
+            });
+            planes.fold(Moments::default(), |all, plane| {
+                all.merge(Moments::of(plane))
+            })
+        };
+        let moments: Vec<Moments> = (0..targets).into_par_iter().map(of_target).collect();
         Self {
             mean: moments.iter().map(|of| of.mean() as f32).collect(),
             deviation: moments.iter().map(|of| of.deviation() as f32).collect(),
@@ -168,88 +157,46 @@ impl TargetScale {
     }
 
     /// Targets in units of their deviation, mean 0; one that never varied is 0.
-    pub fn apply(&self, targets: Tensor<2>) -> Tensor<2> {
-        let device = targets.device();
-        let count = self.mean.len();
-        let row =
-            |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [1, count]), &device);
-        let factors = self
-            .mean
-            .iter()
-            .zip(&self.deviation)
-            .map(|(&mean, &deviation)| reciprocal(deviation.into(), mean.into()) as f32)
+    pub fn apply(&self, mut targets: Tensor) -> Tensor {
+        let area = targets.area();
+        let scales = self.mean.iter().zip(&self.deviation);
+        let scales: Vec<[f32; 2]> = scales
+            .map(|(&mean, &deviation)| [mean, reciprocal(deviation.into(), mean.into()) as f32])
             .collect();
-        (targets - row(self.mean.clone())) * row(factors)
+        let planes = targets.values_mut().par_chunks_exact_mut(area).enumerate();
+        planes.for_each(|(plane, values)| {
+            let [mean, factor] = scales[plane % scales.len()];
+            for value in values {
+                *value = (*value - mean) * factor;
+            }
+        });
+        targets
     }
-}
-
-/// Mean over rows and targets of the squared distance, of targets in units of their deviation.
-///
-/// # Shapes
-/// - `decoded`, `targets`: `[rows, targets]`
-pub(super) fn squared_error(decoded: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    (decoded - targets).powi_scalar(2).mean()
-}
-
-/// Mean over the rows of `KL(softmax(targets/τ) ‖ softmax(decoded/τ))`, in nats.
-///
-/// # Shapes
-/// - `decoded`, `targets`: `[rows, classes]`
-pub(super) fn divergence(decoded: Tensor<2>, targets: Tensor<2>, temperature: f64) -> Tensor<1> {
-    let rows = decoded.dims()[0];
-    let learned = activation::log_softmax(decoded.div_scalar(temperature), 1);
-    let wanted = activation::log_softmax(targets.div_scalar(temperature), 1);
-    let terms = wanted.clone().exp() * (wanted - learned);
-    terms.sum().div_scalar(rows as f64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
-
-    fn rows<const N: usize, const M: usize>(rows: [[f32; M]; N]) -> Tensor<2> {
-        Tensor::from_data(TensorData::from(rows), &Device::flex())
-    }
-
-    #[test]
-    fn the_divergence_of_softened_classes() {
-        // Worked out by hand in f64: softmax(z/τ), Σ p ln(p/q), mean over the rows.
-        let wanted = [[2.0f32, 0.0, -1.0], [0.5, 0.5, 0.5]];
-        let learned = [[1.0f32, 0.5, 0.0], [0.0, 1.0, -2.0]];
-        for temperature in [1.0f64, 4.0] {
-            let soft = |row: [f32; 3]| {
-                let terms = row.map(|z| (f64::from(z) / temperature).exp());
-                terms.map(|term| term / terms.iter().sum::<f64>())
-            };
-            let expected: f64 = wanted
-                .iter()
-                .zip(&learned)
-                .map(|(&wanted, &learned)| {
-                    let pairs = soft(wanted).into_iter().zip(soft(learned));
-                    pairs.map(|(p, q)| p * (p / q).ln()).sum::<f64>()
-                })
-                .sum::<f64>()
-                / 2.0;
-            let found = divergence(rows(learned), rows(wanted), temperature).into_scalar::<f32>();
-            assert!(
-                (f64::from(found) - expected).abs() < 1e-6,
-                "{found}, not {expected}"
-            );
-        }
-        let same = divergence(rows(wanted), rows(wanted), 2.0).into_scalar::<f32>();
-        assert!(same.abs() < 1e-7, "{same}");
-    }
 
     #[test]
     fn targets_have_mean_0_and_deviation_1() {
-        let some = rows([[1.0, 5.0, 3.0], [3.0, 5.0, 7.0]]);
-        let more = rows([[5.0, 5.0, 5.0]]);
+        // Two positions side by side, and another window in another batch.
+        let some = Tensor::new(vec![1.0, 3.0, 5.0, 5.0, 3.0, 7.0], [1, 3, 1, 2]);
+        let more = Tensor::new(vec![5.0; 6], [2, 3, 1, 1]);
         let scale = TargetScale::of(&[some.clone(), more]);
-        assert_eq!(scale.mean, [3.0, 5.0, 5.0]);
-        let scaled = values(scale.apply(some));
-        let unit = (1.5f32).sqrt();
-        for (found, expected) in scaled.iter().zip([-unit, 0.0, -unit, 0.0, 0.0, unit]) {
+        assert_eq!(scale.mean, [3.5, 5.0, 5.0]);
+        let scaled = scale.apply(some);
+        assert_eq!(scaled.shape(), [1, 3, 1, 2]);
+        let units = [2.75f32, 2.0].map(|variance| variance.sqrt().recip());
+        let expected = [
+            -2.5 * units[0],
+            -0.5 * units[0],
+            0.0,
+            0.0,
+            -2.0 * units[1],
+            2.0 * units[1],
+        ];
+        for (found, expected) in scaled.values().iter().zip(expected) {
             assert!((found - expected).abs() < 1e-6, "{scaled:?}");
         }
     }

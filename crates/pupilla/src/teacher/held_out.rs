@@ -1,19 +1,19 @@
 //! Figures of a teacher on images that it was not trained on.
 
-use burn::tensor::{Device, Tensor};
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
-use rayon::prelude::*;
+use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::TeacherConfig;
 use super::batch::Batch;
 use super::config::Distillation;
-use super::decoder::Decoder;
-use super::distillation::{TargetScale, Tutor, divergence, squared_error};
-use super::loss::{next_image, triplet};
+use super::correlation::{Products, mean_off_diagonal};
+use super::decoder::Decoding;
+use super::distillation::Tutor;
+use super::loss::{divergence, squared_error, triplets_holding};
 use crate::error::TrainError;
-use crate::patch_network::{PatchNetwork, values};
+use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork};
 use crate::random::derive_seed;
 
 /// Figures on images that the teacher was not trained on.
@@ -48,13 +48,6 @@ pub enum DistillationError {
     },
 }
 
-/// D with the scale of its targets.
-#[derive(Clone, Debug)]
-pub(crate) struct Decoding {
-    pub decoder: Decoder,
-    pub scale: TargetScale,
-}
-
 /// How often each image is cut: one window of an image says little about it.
 const CUTS: u64 = 4;
 
@@ -68,7 +61,6 @@ pub(super) fn measure(
     config: &TeacherConfig,
     images: &dyn ImageSource,
     held_out: &[usize],
-    device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Option<Measured>, TrainError> {
     if held_out.len() < 2 {
@@ -76,7 +68,7 @@ pub(super) fn measure(
     }
     let (mut holding, mut patches) = (0.0, 0.0);
     let (mut error, mut spread, mut agreement) = (0.0, 0.0, 0.0);
-    let mut products = Products::default();
+    let mut products = Products::new(DESCRIPTOR_CHANNELS);
     for round in 0..CUTS {
         let seed = derive_seed(config.seed, "held-out triplets", round);
         for (index, chosen) in batches(held_out, config.images_per_step).enumerate() {
@@ -85,35 +77,27 @@ pub(super) fn measure(
             }
             let seed = derive_seed(seed, "batch", index as u64);
             let batch = Batch::cut(chosen, images, config, true, seed)?;
-            let map = network.grid(
-                batch.input(device),
-                config.network.receptive_field.pooling_stride(),
-            );
-            let of_batch = batch.split(map);
-            let anchors = of_batch.anchors;
+            let stride = config.network.receptive_field.pooling_stride();
+            let map = network.grid(&batch.input, stride);
+            let anchors = batch.anchors(&map);
             // Batches differ in their images: each counts as much as it has patches.
-            let weight = anchors.dims()[0] as f64;
+            let weight = (chosen.len() * anchors.area()) as f64;
             patches += weight;
-            let mean = |of_batch: Tensor<1>| weight * f64::from(of_batch.into_scalar::<f32>());
-            if let Some(positives) = of_batch.positives {
-                let negatives = next_image(anchors.clone(), of_batch.positions);
-                let metric = triplet(anchors.clone(), positives, negatives, config.margin);
-                holding += mean(metric.holding);
-            }
-            products.add(anchors.clone());
+            holding += weight * triplets_holding(&map);
+            products.add(&anchors);
             if let Some((tutor, decoding)) = tutor {
-                let decoded = decoding.decoder.apply(anchors);
+                let decoded = decoding.decoder.apply(&anchors);
                 let said = tutor.say(&batch.cuts)?;
                 match tutor.form {
                     Distillation::Logits { .. } => {
-                        let same = decoded.clone().argmax(1).equal(said.clone().argmax(1));
-                        agreement += mean(same.float().mean());
-                        error += mean(divergence(decoded, said, 1.0));
+                        agreement += weight * same_class(&decoded, &said);
+                        error += weight * divergence(&decoded, &said, 1.0).value;
                     }
                     Distillation::Features { .. } | Distillation::Dense { .. } => {
                         let said = decoding.scale.apply(said);
-                        spread += mean(said.clone().powi_scalar(2).mean());
-                        error += mean(squared_error(decoded, said));
+                        let nothing = Tensor::zeros(said.shape());
+                        spread += weight * squared_error(&nothing, &said).value;
+                        error += weight * squared_error(&decoded, &said).value;
                     }
                 }
             }
@@ -147,81 +131,31 @@ fn batches(images: &[usize], about: usize) -> impl Iterator<Item = &[usize]> {
     })
 }
 
-/// Sums over descriptors, which tell how their dimensions correlate over all batches: those of one batch of few patches correlate by
-/// chance.
-#[derive(Default)]
-struct Products {
-    rows: f64,
-    /// `[128]`
-    sums: Vec<f64>,
-    /// `[128, 128]`
-    products: Vec<f64>,
-}
-
-impl Products {
-    /// Adds descriptors, `[rows, 128]`.
-    fn add(&mut self, descriptors: Tensor<2>) {
-        let [rows, dimensions] = descriptors.dims();
-        self.sums.resize(dimensions, 0.0);
-        self.products.resize(dimensions * dimensions, 0.0);
-        self.rows += rows as f64;
-        let values = values(descriptors);
-        for row in values.chunks_exact(dimensions) {
-            for (sum, &value) in self.sums.iter_mut().zip(row) {
-                *sum += f64::from(value);
+/// Share of positions with the same likeliest class.
+///
+/// # Shapes
+/// - both: `[windows, classes, rows, columns]`
+fn same_class(decoded: &Tensor, said: &Tensor) -> f64 {
+    let [windows, classes, ..] = said.shape();
+    let area = said.area();
+    let likeliest = |map: &Tensor, position: usize| {
+        let first = position / area * classes * area + position % area;
+        let logit = |class: usize| map.values()[first + class * area];
+        (1..classes).fold(0, |best, class| {
+            if logit(class) > logit(best) {
+                class
+            } else {
+                best
             }
-        }
-        let rows_of_sums = self.products.par_chunks_mut(dimensions).enumerate();
-        rows_of_sums.for_each(|(first, products)| {
-            for row in values.chunks_exact(dimensions) {
-                let value = f64::from(row[first]);
-                for (product, &other) in products.iter_mut().zip(row) {
-                    *product += value * f64::from(other);
-                }
-            }
-        });
-    }
-
-    /// The correlation matrix of the dimensions; one that does not vary correlates with none.
-    fn correlation(&self) -> Vec<f32> {
-        let count = self.sums.len();
-        let covariance = |a: usize, b: usize| {
-            self.products[a * count + b] - self.sums[a] * self.sums[b] / self.rows
-        };
-        // Below the rounding of sums of 32-bit numbers there is no variance.
-        let scales: Vec<f64> = (0..count)
-            .map(|a| match covariance(a, a) {
-                variance if variance > 1e-10 * self.products[a * count + a] => {
-                    variance.sqrt().recip()
-                }
-                _ => 0.0,
-            })
-            .collect();
-        let places = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
-        places
-            .map(|(a, b)| (covariance(a, b) * scales[a] * scales[b]).clamp(-1.0, 1.0) as f32)
-            .collect()
-    }
-}
-
-/// Mean absolute value of a square matrix beside its diagonal.
-fn mean_off_diagonal(matrix: &[f32]) -> f64 {
-    let count = matrix.len().isqrt();
-    let beside = matrix
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| at / count != at % count);
-    let total: f64 = beside.map(|(_, value)| f64::from(value.abs())).sum();
-    total / (count * (count - 1)) as f64
+        })
+    };
+    let same = (0..windows * area).filter(|&at| likeliest(decoded, at) == likeliest(said, at));
+    same.count() as f64 / (windows * area) as f64
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorData;
-
     use super::*;
-    use crate::device;
-    use crate::teacher::loss::correlation;
 
     #[test]
     fn batches_have_two_images_at_least() {
@@ -239,37 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn correlation_over_batches_is_that_of_all_rows() {
-        let (rows, dimensions) = (12, 5);
-        // The third dimension does not vary; the last is the first, turned round.
-        let number = |row: usize, column: usize| match column {
-            2 => 0.5,
-            4 => -((row * 7 % 12) as f32),
-            _ => {
-                ((row * 7 % 12) as f32).powi(column as i32 + 1)
-                    + (row % (column + 2)) as f32 * f32::from(column != 0)
-            }
-        };
-        let all: Vec<f32> = (0..rows)
-            .flat_map(|row| (0..dimensions).map(move |column| number(row, column)))
-            .collect();
-        let tensor = |rows: std::ops::Range<usize>| {
-            let shape = [rows.len(), dimensions];
-            let values = all[rows.start * dimensions..rows.end * dimensions].to_vec();
-            Tensor::<2>::from_data(TensorData::new(values, shape), &device::chosen())
-        };
-        let mut products = Products::default();
-        for part in [0..2, 2..7, 7..12] {
-            products.add(tensor(part));
-        }
-        let found = products.correlation();
-        let expected = values(correlation(tensor(0..rows)));
-        for (found, expected) in found.iter().zip(&expected) {
-            assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
-        }
-        let beside = |at: &usize| at / dimensions != at % dimensions;
-        let total: f32 = (0..25).filter(beside).map(|at| expected[at].abs()).sum();
-        let mean = mean_off_diagonal(&found);
-        assert!((mean - f64::from(total) / 20.0).abs() < 1e-5, "{mean}");
+    fn the_likeliest_class_of_each_position() {
+        let decoded = Tensor::new(vec![1.0, 2.0, 3.0, 0.0, 5.0, 5.0], [1, 3, 1, 2]);
+        let said = Tensor::new(vec![-1.0, 2.0, -2.0, 1.0, 0.0, 1.5], [1, 3, 1, 2]);
+        // Both say the third class of the first position; of the second position they differ.
+        assert_eq!(same_class(&decoded, &said), 0.5);
     }
 }

@@ -2,12 +2,14 @@
 //! trained once and serves every product.
 //!
 //! The rooms: [`config`] (settings) → [`triplets`], [`batch`] (windows of images) → [`distillation`] (what a pretrained
-//! network says about them, through [`decoder`]), [`loss`] (metric learning, compactness) → [`training`] (the loop),
-//! with [`checkpoint`] and [`history`] → [`held_out`] (figures on other images) → [`report`](mod@report) (those and pictures, for people).
+//! network says about them), [`decoder`] (descriptors → what it says), [`loss`] (all losses and their gradients), which shares
+//! [`correlation`] with the figures → [`training`] (the loop), with [`checkpoint`] and [`history`] → [`held_out`] (figures on other
+//! images) → [`report`](mod@report) (those and pictures, for people).
 
 mod batch;
 mod checkpoint;
 mod config;
+mod correlation;
 mod decoder;
 mod distillation;
 mod held_out;
@@ -17,7 +19,6 @@ mod report;
 mod training;
 mod triplets;
 
-use burn::tensor::Device;
 use pupilla_core::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -32,14 +33,11 @@ pub use report::{TeacherReport, report};
 pub use training::{held_out_images, train};
 
 use crate::backbone::BackboneConfig;
-use crate::device;
 use crate::network_weights;
-use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork, PatchNetworkConfig};
+use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
-use crate::weight_file::{self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError};
-use decoder::Decoder;
-use distillation::TargetScale;
-use held_out::Decoding;
+use crate::weight_file::{self, FileHeader, Precision, WeightFile, WeightFileError};
+use decoder::Decoding;
 
 /// `kind` of a teacher's file.
 pub const KIND: &str = "teacher";
@@ -112,7 +110,7 @@ impl Teacher {
         };
         let name = format!("built-in teacher for p = {field}");
         let file = WeightFile::parse(Path::new(&name), bytes.to_vec())?;
-        Self::from_file(&file, &device::chosen())
+        Self::from_file(&file)
     }
 
     /// The teacher in a model file, which keeps what inspection needs: not the layer that decodes descriptors.
@@ -130,30 +128,20 @@ impl Teacher {
     /// # Errors
     /// If the file is not a whole, valid teacher of this format version.
     pub fn load(path: &Path) -> Result<Self, WeightFileError> {
-        Self::from_file(&WeightFile::open(path)?, &device::chosen())
+        Self::from_file(&WeightFile::open(path)?)
     }
 
-    pub(crate) fn from_file(file: &WeightFile, device: &Device) -> Result<Self, WeightFileError> {
+    pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
         let manifest: TeacherManifest = file.manifest(KIND)?;
         check_width(file, &manifest.config.network)?;
         let config = &manifest.config.network;
         let mut wanted = network_weights::layout(KIND, config);
         if manifest.targets > 0 {
-            wanted.extend(decoding_layout(file, manifest.targets)?);
+            wanted.extend(Decoding::layout(file, manifest.targets)?);
         }
         let mut values = file.tensors(&wanted)?.into_iter();
-        let network = network_weights::import(config, &mut values, device);
-        let mut next = || values.next().unwrap_or_default();
-        let decoding = (manifest.targets > 0).then(|| {
-            let (weight, bias) = (next(), next());
-            Decoding {
-                decoder: Decoder::with_weights(weight, bias, device),
-                scale: TargetScale {
-                    mean: next(),
-                    deviation: next(),
-                },
-            }
-        });
+        let network = network_weights::import(config, &mut values);
+        let decoding = (manifest.targets > 0).then(|| Decoding::import(&mut values));
         Ok(Self {
             network,
             manifest,
@@ -168,8 +156,8 @@ impl Teacher {
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), WriteError> {
         let mut tensors = network_weights::export(KIND, &self.network, Precision::Half);
-        if let Some(Decoding { decoder, scale }) = &self.decoding {
-            tensors.extend(decoding_tensors(decoder, scale, Precision::Half));
+        if let Some(decoding) = &self.decoding {
+            tensors.extend(decoding.export(Precision::Half));
         }
         weight_file::write(path, &self.manifest, tensors)
     }
@@ -188,65 +176,6 @@ impl Teacher {
     pub fn receptive_field(&self) -> ReceptiveField {
         self.network.receptive_field()
     }
-}
-
-/// More targets than any network has classes.
-const MOST_TARGETS: usize = 1 << 16;
-
-/// Names and shapes of the decoding's arrays: weight, bias, the targets' mean and deviation.
-fn decoding_layout(
-    file: &WeightFile,
-    targets: usize,
-) -> Result<Vec<(String, Vec<usize>)>, WeightFileError> {
-    if targets > MOST_TARGETS {
-        return Err(file.invalid(format!("{targets} targets are more than {MOST_TARGETS}")));
-    }
-    Ok(vec![
-        (
-            "decoder.weight".to_string(),
-            vec![DESCRIPTOR_CHANNELS, targets],
-        ),
-        ("decoder.bias".to_string(), vec![targets]),
-        ("targets.mean".to_string(), vec![targets]),
-        ("targets.deviation".to_string(), vec![targets]),
-    ])
-}
-
-/// The arrays of [`decoding_layout`]; the targets' statistics always in full.
-fn decoding_tensors(
-    decoder: &Decoder,
-    scale: &TargetScale,
-    precision: Precision,
-) -> Vec<NamedTensor> {
-    let [weight, bias] = decoder.weights();
-    let targets = bias.len();
-    let array = |name: &str, shape, values, precision| NamedTensor {
-        name: name.to_string(),
-        shape,
-        values,
-        precision,
-    };
-    vec![
-        array(
-            "decoder.weight",
-            vec![DESCRIPTOR_CHANNELS, targets],
-            weight,
-            precision,
-        ),
-        array("decoder.bias", vec![targets], bias, precision),
-        array(
-            "targets.mean",
-            vec![targets],
-            scale.mean.clone(),
-            Precision::Full,
-        ),
-        array(
-            "targets.deviation",
-            vec![targets],
-            scale.deviation.clone(),
-            Precision::Full,
-        ),
-    ]
 }
 
 /// A width from a file decides how much memory a network takes.

@@ -1,24 +1,23 @@
 //! Whether a teacher is any good, for people: figures on images that it was not trained on, how its descriptor's
 //! dimensions correlate, and which patches it finds alike.
 
-use burn::tensor::{Tensor, TensorData};
 use pupilla_core::image::Image;
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
+use pupilla_nn::Tensor;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Serialize, Serializer};
 
+use super::correlation::Products;
 use super::distillation::Tutor;
 use super::held_out::{HeldOut, measure};
-use super::loss::correlation;
 use super::{Teacher, TeacherConfig};
 use crate::backbone::Backbone;
-use crate::device;
 use crate::error::TrainError;
 use crate::input::{Border, Window};
-use crate::patch_network::{DESCRIPTOR_CHANNELS, values};
+use crate::patch_network::DESCRIPTOR_CHANNELS;
 use crate::random::derive_seed;
 
 /// Patches that a neighbour is looked for among, of each image.
@@ -94,14 +93,12 @@ pub fn report(
             });
         }
     };
-    let device = device::chosen();
     let measured = measure(
         &teacher.network,
         tutor.as_ref().map(|(tutor, decoding)| (tutor, *decoding)),
         config,
         images,
         chosen,
-        &device,
         observer,
     )?;
     observer.start("patches", chosen.len() as u64);
@@ -171,11 +168,10 @@ impl Patches {
             self.pictures.push(patch);
             self.images.push(index);
         }
-        let input = TensorData::new(planes, [PATCHES, 3, side, side]);
-        let input = Tensor::<4>::from_data(input, &device::chosen());
+        let input = Tensor::new(planes, [PATCHES, 3, side, side]);
         let stride = config.network.receptive_field.pooling_stride();
-        self.descriptors
-            .extend(values(teacher.network.grid(input, stride)));
+        let descriptors = teacher.network.grid(&input, stride);
+        self.descriptors.extend(descriptors.values());
         true
     }
 
@@ -185,15 +181,10 @@ impl Patches {
 
     /// `[128, 128]`; 0 for a dimension that does not vary, and everywhere without patches.
     fn correlation(&self) -> Vec<f32> {
-        if self.pictures.is_empty() {
-            return vec![0.0; DESCRIPTOR_CHANNELS * DESCRIPTOR_CHANNELS];
-        }
-        let shape = [self.pictures.len(), DESCRIPTOR_CHANNELS];
-        let descriptors = TensorData::new(self.descriptors.clone(), shape);
-        values(correlation(Tensor::from_data(
-            descriptors,
-            &device::chosen(),
-        )))
+        let shape = [self.pictures.len(), DESCRIPTOR_CHANNELS, 1, 1];
+        let mut products = Products::new(DESCRIPTOR_CHANNELS);
+        products.add(&Tensor::new(self.descriptors.clone(), shape));
+        products.correlation()
     }
 
     /// Patches drawn at random, of different images first, with their nearest ones of other images.

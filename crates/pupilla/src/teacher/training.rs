@@ -1,10 +1,9 @@
 //! The training loop of a teacher.
 
-use burn::module::Module;
-use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Tensor};
 use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
+use pupilla_nn::batch_norm::{Statistics, fold};
+use pupilla_nn::{Graph, OptimizerState, Parameters, Tensor, Wanted};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -12,17 +11,16 @@ use rand_chacha::ChaCha8Rng;
 use super::batch::Batch;
 use super::checkpoint::identity;
 use super::config::Distillation;
-use super::decoder::Decoder;
-use super::distillation::{TargetScale, Tutor, divergence, squared_error};
-use super::held_out::{Decoding, measure};
+use super::decoder::{Decoder, Decoding};
+use super::distillation::{TargetScale, Tutor};
+use super::held_out::measure;
 use super::history::{StepLosses, mean_of_last_tenth};
-use super::loss::{compactness, next_image, triplet};
+use super::loss::{Loss, compactness, divergence, squared_error, triplet};
 use super::{KIND, Provenance, Teacher, TeacherConfig, TeacherManifest, TutorManifest};
 use crate::backbone::Backbone;
 use crate::checkpoints::Checkpoints;
 use crate::device;
 use crate::error::TrainError;
-use crate::normalised_network::{HiddenMoments, NormalisedNetwork};
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork};
 use crate::random::derive_seed;
 use crate::schedule::one_cycle;
@@ -44,19 +42,34 @@ const FLAT: f32 = 1e-6;
 /// Batches behind the statistics that batch norm is folded with.
 const NORM_BATCHES: u64 = 64;
 
-/// The networks that are trained.
-#[derive(Module, Debug)]
-pub(super) struct Learner {
-    pub network: NormalisedNetwork,
-    pub decoder: Option<Decoder>,
-}
-
 /// Everything that a step changes.
 pub(super) struct State {
-    pub learner: Learner,
-    pub optimizer: ModuleOptimizer,
+    /// The network's, as it is trained.
+    pub network: Parameters,
+    /// What the distillation needs, if there is one; a step changes the decoder alone.
+    pub decoding: Option<Decoding>,
+    /// The network's and the decoder's.
+    pub optimizers: [OptimizerState; 2],
     /// One entry a step.
     pub history: Vec<StepLosses>,
+}
+
+/// The optimisers of network and decoder before the first step; without targets the second has nothing to do.
+pub(super) fn fresh_optimizers(config: &TeacherConfig, targets: usize) -> [OptimizerState; 2] {
+    let decoder = match targets {
+        0 => Graph::default(),
+        _ => Decoder::graph(targets),
+    };
+    [training_graph(config), decoder].map(|graph| {
+        let parameters = graph.parameters();
+        config.optimizer.init(config.weight_decay, &parameters)
+    })
+}
+
+/// The network as it is trained.
+fn training_graph(config: &TeacherConfig) -> Graph {
+    let stride = config.network.receptive_field.pooling_stride();
+    config.network.graph(stride, config.batch_norm)
 }
 
 /// Trains a teacher on any images, towards a pretrained network if the configuration has a distillation.
@@ -86,29 +99,21 @@ pub fn train(
             needed: 2,
         });
     }
-    let device = device::chosen().autodiff();
     let identity = identity(config, provenance);
     let resumed = match checkpoints {
-        Some(checkpoints) => checkpoints.resume(config, &identity, &device, observer)?,
+        Some(checkpoints) => checkpoints.resume(config, &identity, observer)?,
         None => None,
     };
-    let mut run = Run {
+    let run = Run {
         config,
         images,
         training,
-        scale: None,
         tutor: tutor.as_ref(),
-        device,
+        graph: training_graph(config),
     };
     let mut state = match resumed {
-        Some((state, scale)) => {
-            run.scale = scale;
-            state
-        }
-        None => {
-            run.scale = run.target_scale(observer)?;
-            run.begin()?
-        }
+        Some(state) => state,
+        None => run.begin(observer)?,
     };
 
     let stage = format!("training the teacher p={}", config.network.receptive_field);
@@ -120,7 +125,7 @@ pub fn train(
             let Some(checkpoints) = checkpoints else {
                 return Err(TrainError::Stopped);
             };
-            checkpoints.write(&state, run.scale.as_ref(), &identity)?;
+            checkpoints.write(config, &state, &identity)?;
             return Err(TrainError::StoppedWithCheckpoint {
                 step: state.history.len(),
                 path: checkpoints.path.clone(),
@@ -133,10 +138,11 @@ pub fn train(
         };
         let next = (step + 1 < config.steps).then_some(step + 1);
         let (stepped, read) = device::work_beside(
-            || run.step(state, &batch),
+            || run.step(&mut state, &batch),
             || next.map(|step| run.batch_of(step)),
         );
-        (state, ahead) = (stepped?, read);
+        stepped?;
+        ahead = read;
         let step = state.history.len();
         if let Some(losses) = state.history.last() {
             observer.losses(step as u64, &losses.named());
@@ -145,7 +151,7 @@ pub fn train(
         if let Some(checkpoints) = checkpoints
             && (step.is_multiple_of(checkpoints.every) || step == config.steps)
         {
-            checkpoints.write(&state, run.scale.as_ref(), &identity)?;
+            checkpoints.write(config, &state, &identity)?;
         }
     }
     observer.finish();
@@ -221,9 +227,7 @@ struct Run<'a> {
     images: &'a dyn ImageSource,
     training: &'a [usize],
     tutor: Option<&'a Tutor<'a>>,
-    scale: Option<TargetScale>,
-    /// With automatic differentiation.
-    device: Device,
+    graph: Graph,
 }
 
 impl Run<'_> {
@@ -252,66 +256,75 @@ impl Run<'_> {
     }
 
     /// Mean and deviation of what the pretrained network says, over some batches.
-    fn target_scale(&self, observer: &mut dyn Observer) -> Result<Option<TargetScale>, TrainError> {
-        let Some(tutor) = self.tutor else {
-            return Ok(None);
-        };
+    fn target_scale(
+        &self,
+        tutor: &Tutor<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<TargetScale, TrainError> {
         observer.start("statistics of the pretrained network", TARGET_BATCHES);
-        let mut rows = Vec::new();
+        let mut batches = Vec::new();
         for index in 0..TARGET_BATCHES {
             if observer.stop_requested() {
                 return Err(TrainError::Stopped);
             }
             let batch = self.batch(false, self.seed("target statistics", index))?;
-            rows.push(tutor.say(&batch.cuts)?);
+            batches.push(tutor.say(&batch.cuts)?);
             observer.advance(index + 1, None);
         }
         observer.finish();
-        let scale = TargetScale::of(&rows);
+        let scale = TargetScale::of(&batches);
         if scale.deviation.iter().all(|&deviation| deviation < FLAT) {
             observer.warn("the pretrained network says the same about every patch: there is nothing to learn of these images");
         }
-        Ok(Some(scale))
+        Ok(scale)
     }
 
     /// Untrained networks.
-    fn begin(&self) -> Result<State, TrainError> {
-        let seed = self.seed("teacher weights", 0);
-        let network = self
-            .config
-            .network
-            .with_weights(self.config.network.random_weights(seed), &self.device);
-        let decoder = match self.tutor {
-            Some(tutor) => Some(Decoder::init(
-                tutor.targets()?,
-                self.seed("decoder weights", 0),
-                &self.device,
-            )),
+    fn begin(&self, observer: &mut dyn Observer) -> Result<State, TrainError> {
+        let decoding = match self.tutor {
+            Some(tutor) => Some(Decoding {
+                scale: self.target_scale(tutor, observer)?,
+                decoder: Decoder::init(tutor.targets()?, self.seed("decoder weights", 0)),
+            }),
             None => None,
         };
+        let network = self.config.network.init(self.seed("teacher weights", 0));
         Ok(State {
-            learner: Learner {
-                network: NormalisedNetwork { network },
-                decoder,
-            },
-            optimizer: self.config.optimizer.init(self.config.weight_decay),
+            network: network.parameters().clone(),
+            optimizers: fresh_optimizers(
+                self.config,
+                decoding.as_ref().map_or(0, Decoding::targets),
+            ),
+            decoding,
             history: Vec::with_capacity(self.config.steps.min(1 << 20)),
         })
     }
 
     /// One optimiser step.
-    fn step(&self, mut state: State, batch: &Batch) -> Result<State, TrainError> {
+    fn step(&self, state: &mut State, batch: &Batch) -> Result<(), TrainError> {
         let config = self.config;
         let step = state.history.len();
-        let (loss, losses) = self.losses(&state.learner, batch)?;
-        if !losses.total.is_finite() {
-            return Err(self.diverged(step, losses.total));
+        let stride = config.network.receptive_field.pooling_stride();
+        let tape = self.graph.record(&state.network, &batch.input);
+        let [_, _, rows, columns] = tape.output().shape();
+        // A last row and column may be of no whole patch.
+        let positions = config.network.positions(&batch.input, stride);
+        let map = tape.output().clone().resized(positions);
+        let learned = self.learn(state.decoding.as_ref(), batch, &map)?;
+        let total = learned.losses.total;
+        if !total.is_finite() {
+            return Err(self.diverged(step, total));
         }
-        let gradients = GradientsParams::from_grads(loss.backward(), &state.learner);
+        let of_map = learned.of_map.resized([rows, columns]);
+        let of_network = tape.backward(of_map, Wanted::PARAMETERS).parameters;
         let rate = one_cycle(step, config.steps, config.learning_rate);
-        state.learner = state.optimizer.step(rate, state.learner, gradients);
-        state.history.push(losses);
-        Ok(state)
+        let [network, decoder] = &mut state.optimizers;
+        network.step(rate, &mut state.network, &of_network);
+        if let Some(decoding) = &mut state.decoding {
+            decoder.step(rate, &mut decoding.decoder.parameters, &learned.of_decoder);
+        }
+        state.history.push(learned.losses);
+        Ok(())
     }
 
     fn diverged(&self, step: usize, loss: f64) -> TrainError {
@@ -323,68 +336,52 @@ impl Run<'_> {
         }
     }
 
-    /// The loss of a batch, and its terms as numbers.
-    fn losses(
+    /// The losses of a batch's descriptors, and the gradients of their weighted sum.
+    fn learn(
         &self,
-        learner: &Learner,
+        decoding: Option<&Decoding>,
         batch: &Batch,
-    ) -> Result<(Tensor<1>, StepLosses), TrainError> {
+        map: &Tensor,
+    ) -> Result<Learned, TrainError> {
         let config = self.config;
-        let stride = config.network.receptive_field.pooling_stride();
-        let input = batch.input(&self.device);
-        let map = if config.batch_norm {
-            learner.network.grid(input, stride)
-        } else {
-            learner.network.network.grid(input, stride)
+        let anchors = batch.anchors(map);
+        let mut learned = Learned {
+            losses: StepLosses::default(),
+            of_map: Tensor::zeros(map.shape()),
+            of_decoder: Vec::new(),
         };
-        let descriptors = batch.split(map);
-        let mut losses = StepLosses::default();
-        let mut total: Option<Tensor<1>> = None;
-        let mut add = |term: Tensor<1>, weight: f64| {
-            let number = f64::from(term.clone().inner().into_scalar::<f32>());
-            let weighted = term.mul_scalar(weight);
-            total = Some(match total.take() {
-                Some(sum) => sum + weighted,
-                None => weighted,
-            });
-            number
-        };
-        if let (Some(tutor), Some(scale), Some(decoder)) =
-            (self.tutor, &self.scale, &learner.decoder)
-            && config.distillation_weight > 0.0
-        {
+        if let (Some(tutor), Some(Decoding { decoder, scale })) = (self.tutor, decoding) {
             let said = tutor.say(&batch.cuts)?;
-            let decoded = decoder.apply(descriptors.anchors.clone());
-            // Constants beside the tracked descriptors.
-            let constant =
-                |targets: Tensor<2>| Tensor::from_data(targets.into_data(), &self.device);
-            let term = match tutor.form {
+            let tape = decoder.graph.record(&decoder.parameters, &anchors);
+            let loss = match tutor.form {
                 Distillation::Logits { temperature, .. } => {
-                    divergence(decoded, constant(said), *temperature)
+                    divergence(tape.output(), &said, *temperature)
                 }
                 Distillation::Features { .. } | Distillation::Dense { .. } => {
-                    squared_error(decoded, constant(scale.apply(said)))
+                    squared_error(tape.output(), &scale.apply(said))
                 }
             };
-            losses.distillation = Some(add(term, config.distillation_weight));
+            learned.losses.distillation = Some(loss.value);
+            let loss = loss.weighted(config.distillation_weight);
+            let gradients = tape.backward(loss.gradient, Wanted::ALL);
+            learned.of_decoder = gradients.parameters;
+            learned.add(Loss {
+                value: loss.value,
+                gradient: gradients.input.unwrap_or_default(),
+            });
         }
-        if let Some(positives) = descriptors.positives {
-            let scale = descriptor_scale(config);
-            let anchors = descriptors.anchors.clone().mul_scalar(scale);
-            let positives = positives.mul_scalar(scale);
-            let negatives = next_image(anchors.clone(), descriptors.positions);
-            let metric = triplet(anchors, positives, negatives, config.margin);
-            losses.triplet = Some(add(metric.loss, config.triplet_weight));
+        if config.triplet_weight > 0.0 {
+            let scale = f64::from(descriptor_scale(config)).powi(2);
+            let loss = triplet(map, config.margin, scale);
+            learned.losses.triplet = Some(loss.value);
+            learned.add(loss.weighted(config.triplet_weight));
         }
         if config.compactness_weight > 0.0 {
-            let term = compactness(descriptors.anchors, config.compactness);
-            losses.compactness = Some(add(term, config.compactness_weight));
+            let loss = compactness(&anchors, config.compactness);
+            learned.losses.compactness = Some(loss.value);
+            learned.add(loss.weighted(config.compactness_weight));
         }
-        let Some(total) = total else {
-            unreachable!("a checked configuration has a loss")
-        };
-        losses.total = f64::from(total.clone().inner().into_scalar::<f32>());
-        Ok((total, losses))
+        Ok(learned)
     }
 
     /// Folds, rounds and measures what was learned.
@@ -397,49 +394,33 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Teacher, TrainError> {
         let config = self.config;
-        let plain = device::chosen();
-        let trained = &state.learner.network.network;
-        let network = NormalisedNetwork {
-            network: config.network.with_weights(trained.weights(), &plain),
-        };
-        let weights = if config.batch_norm {
-            let stride = config.network.receptive_field.pooling_stride();
-            let mut moments = HiddenMoments::default();
+        let mut statistics = Statistics::default();
+        if config.batch_norm {
             for index in 0..NORM_BATCHES {
                 if observer.stop_requested() {
                     return Err(TrainError::Stopped);
                 }
                 let batch = self.batch(false, self.seed("batch norm statistics", index))?;
-                network.observe(batch.input(&plain), stride, &mut moments);
+                let (_, moments) = self.graph.observe(&state.network, &batch.input);
+                statistics.add(moments);
             }
-            network.fold(&moments)
-        } else {
-            network.network.weights()
-        };
-        let scale = descriptor_scale(config);
-        let network = rounded_to_half(config, scaled(weights, scale), &plain);
-        let decoding = match (&self.scale, &state.learner.decoder) {
-            (Some(scale), Some(decoder)) => Some(Decoding {
-                decoder: rounded_decoder(decoder, descriptor_scale(config), &plain),
-                scale: scale.clone(),
-            }),
-            _ => None,
-        };
-        let all = network.weights();
-        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-        if !all
-            .iter()
-            .all(|(weight, bias)| finite(weight) && finite(bias))
-        {
+        }
+        let (_, folded) = fold(&self.graph, &state.network, &statistics);
+        let network = rounded_network(config, folded);
+        let parameters = network.parameters().arrays();
+        if !parameters.iter().flatten().all(|value| value.is_finite()) {
             return Err(self.diverged(config.steps - 1, f64::NAN));
         }
+        let decoding = state.decoding.map(|Decoding { decoder, scale }| Decoding {
+            decoder: rounded_decoder(&decoder, descriptor_scale(config)),
+            scale,
+        });
         let measured = measure(
             &network,
             self.tutor.zip(decoding.as_ref()),
             config,
             self.images,
             held_out,
-            &plain,
             observer,
         )?;
         Ok(Teacher {
@@ -454,15 +435,33 @@ impl Run<'_> {
                     network: backbone.config(),
                     fingerprint: provenance.backbone_fingerprint.clone(),
                 }),
-                targets: decoding
-                    .as_ref()
-                    .map_or(0, |decoding| decoding.scale.mean.len()),
+                targets: decoding.as_ref().map_or(0, Decoding::targets),
                 final_loss: mean_of_last_tenth(&state.history),
                 held_out: measured.map(|(held_out, _)| held_out),
             },
             decoding,
             history: state.history,
         })
+    }
+}
+
+/// What a step learns.
+struct Learned {
+    losses: StepLosses,
+    /// The gradient of the descriptors.
+    of_map: Tensor,
+    /// Those of the decoder's parameters, if there is one.
+    of_decoder: Vec<Vec<f32>>,
+}
+
+impl Learned {
+    /// Adds a loss of the whole map, or of its anchors, which come first.
+    fn add(&mut self, loss: Loss) {
+        self.losses.total += loss.value;
+        let sums = self.of_map.values_mut().iter_mut();
+        for (sum, gradient) in sums.zip(loss.gradient.values()) {
+            *sum += gradient;
+        }
     }
 }
 
@@ -474,37 +473,28 @@ fn descriptor_scale(config: &TeacherConfig) -> f32 {
     (config.margin / DESCRIPTOR_CHANNELS as f64).sqrt() as f32
 }
 
-/// Numbers as their file will hold them, so that nothing changes by saving.
-fn round(values: Vec<f32>) -> Vec<f32> {
-    values
-        .into_iter()
-        .map(|value| half::f16::from_f32(value).to_f32())
-        .collect()
+/// A number as its file will hold it, so that nothing changes by saving.
+fn rounded(value: f32) -> f32 {
+    half::f16::from_f32(value).to_f32()
 }
 
-fn rounded_to_half(
-    config: &TeacherConfig,
-    weights: Vec<(Vec<f32>, Vec<f32>)>,
-    device: &Device,
-) -> PatchNetwork {
-    let weights = weights
-        .into_iter()
-        .map(|(weight, bias)| (round(weight), round(bias)));
-    config.network.with_weights(weights, device)
-}
-
-/// A network's weights with the scale of its descriptors put into the last layer.
-fn scaled(mut weights: Vec<(Vec<f32>, Vec<f32>)>, scale: f32) -> Vec<(Vec<f32>, Vec<f32>)> {
-    if let Some((weight, bias)) = weights.last_mut() {
-        let values = weight.iter_mut().chain(bias);
-        values.for_each(|value| *value *= scale);
+/// The network of these parameters, with the scale of its descriptors put into the last layer.
+fn rounded_network(config: &TeacherConfig, mut parameters: Parameters) -> PatchNetwork {
+    let scale = descriptor_scale(config);
+    let arrays = parameters.arrays_mut();
+    let last = arrays.len() - 2;
+    for (index, array) in arrays.iter_mut().enumerate() {
+        let factor = if index >= last { scale } else { 1.0 };
+        for value in array {
+            *value = rounded(factor * *value);
+        }
     }
-    weights
+    config.network.with_parameters(parameters)
 }
 
 /// The decoder of descriptors that were multiplied by `scale`.
-fn rounded_decoder(decoder: &Decoder, scale: f32, device: &Device) -> Decoder {
+fn rounded_decoder(decoder: &Decoder, scale: f32) -> Decoder {
     let [weight, bias] = decoder.weights();
-    let weight = weight.into_iter().map(|value| value / scale).collect();
-    Decoder::with_weights(round(weight), round(bias), device)
+    let weight: Vec<f32> = weight.iter().map(|value| rounded(value / scale)).collect();
+    Decoder::with_weights(&weight, bias.into_iter().map(rounded).collect())
 }

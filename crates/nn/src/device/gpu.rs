@@ -1,13 +1,20 @@
 //! The GPUs of this machine, through wgpu: Vulkan, Metal or DirectX 12.
 
+use std::sync::Arc;
+
 use burn::backend::{CubeDevice, DispatchDevice, WgpuDeviceKind};
 use burn::tensor::{Device, DeviceType, Tensor};
 
 use super::failure::{DeviceError, caught, without_backtrace};
+use crate::engine::Engine;
+use crate::gpu::Gpu;
 
 /// Opens the GPU of this number, or the first, and lets it compute something; what it calls itself. Software that passes for a GPU
 /// is only opened if that is wanted.
-pub(super) fn open(index: Option<usize>, software: bool) -> Result<(Device, String), DeviceError> {
+pub(super) fn open(
+    index: Option<usize>,
+    software: bool,
+) -> Result<(Arc<dyn Engine>, String), DeviceError> {
     // A loader of drivers that fails has no adapters.
     let mut adapters: Vec<Device> = caught(|| Device::enumerate(DeviceType::Wgpu))
         .map_or_else(|_| Vec::new(), |devices| devices.into_iter().collect());
@@ -38,7 +45,8 @@ pub(super) fn open(index: Option<usize>, software: bool) -> Result<(Device, Stri
     match tried {
         Ok((name, numbers)) if numbers == [2.0, 4.0] => {
             let name = name.unwrap_or_else(|| kind(device).1.to_string());
-            Ok((device.clone(), format!("{name} (gpu:{wanted})")))
+            let engine = Arc::new(Gpu::new(device.clone()));
+            Ok((engine, format!("{name} (gpu:{wanted})")))
         }
         Ok((_, numbers)) => Err(unusable(format!("twice 1 and 2 are {numbers:?} to it"))),
         Err(said) => Err(unusable(

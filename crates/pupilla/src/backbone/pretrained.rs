@@ -1,0 +1,79 @@
+//! A network with its numbers: the one [`Backbone`] there is.
+
+use pupilla_nn::{Parameters, Tensor, Value};
+
+use super::architecture::Architecture;
+use super::weights::NamedArray;
+use super::{Backbone, BackboneConfig, BackboneError};
+
+/// A pretrained network.
+#[derive(Clone, Debug)]
+pub(super) struct Pretrained {
+    config: BackboneConfig,
+    architecture: Architecture,
+    parameters: Parameters,
+}
+
+impl Pretrained {
+    /// The network with the numbers of its layout, whose counts have been checked.
+    pub fn new(config: BackboneConfig, architecture: Architecture, arrays: Vec<Vec<f32>>) -> Self {
+        Self {
+            config,
+            architecture,
+            parameters: Parameters::new(arrays),
+        }
+    }
+
+    /// The value of an output, if it exists and images of this size are large enough for it.
+    fn value(&self, wanted: &str, [height, width]: [usize; 2]) -> Result<Value, BackboneError> {
+        let outputs = &self.architecture.outputs;
+        let Some((output, value)) = outputs.iter().find(|(output, _)| output.name == wanted) else {
+            let names: Vec<_> = outputs.iter().map(|(output, _)| output.name).collect();
+            return Err(BackboneError::NoOutput {
+                network: self.config.name(),
+                wanted: wanted.to_string(),
+                available: names.join(", "),
+            });
+        };
+        if height.min(width) < output.smallest_side {
+            return Err(BackboneError::TooSmall {
+                width,
+                height,
+                output: output.name,
+                needed: output.smallest_side,
+            });
+        }
+        Ok(*value)
+    }
+}
+
+impl Backbone for Pretrained {
+    fn config(&self) -> BackboneConfig {
+        self.config
+    }
+
+    fn maps(&self, input: &Tensor, wanted: &[&str]) -> Result<Vec<Tensor>, BackboneError> {
+        let shape @ [batch, channels, height, width] = input.shape();
+        if batch == 0 || channels != 3 {
+            return Err(BackboneError::Input { shape });
+        }
+        let values = wanted
+            .iter()
+            .map(|wanted| self.value(wanted, [height, width]))
+            .collect::<Result<Vec<_>, _>>()?;
+        let graph = &self.architecture.graph;
+        Ok(graph.outputs(&self.parameters, input, &values))
+    }
+
+    fn arrays(&self) -> Vec<NamedArray> {
+        self.architecture
+            .layout()
+            .zip(self.parameters.arrays())
+            .map(|((name, shape), values)| NamedArray {
+                name,
+                shape,
+                values: values.clone(),
+            })
+            .collect()
+    }
+}
