@@ -94,8 +94,30 @@ def adam(weight_decay, betas, rate, steps):
             "gradients": gradients, "after": rounded(parameter)}
 
 
+def training():
+    """Five steps of a small student: convolution, pooling, batch norm within the next convolution, squared error, Adam."""
+    shapes = [(6, 3, 3, 3), (6,), (5, 6, 2, 2), (5,)]
+    parameters = [tracked(*shape) for shape in shapes]
+    start = [rounded(p) for p in parameters]
+    inputs, target = tracked(2, 3, 8, 8).detach(), tracked(2, 5, 2, 2).detach()
+    optimizer = torch.optim.Adam(parameters, 1e-2, weight_decay=1e-3)
+    losses = []
+    for _ in range(5):
+        first, first_bias, second, second_bias = parameters
+        hidden = F.max_pool2d(F.leaky_relu(F.conv2d(inputs, first, first_bias), 5e-3), 2)
+        hidden = F.batch_norm(hidden, None, None, None, None, True, 0.1, 1e-3)
+        loss = (F.conv2d(hidden, second, second_bias) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return {"input": rounded(inputs), "target": rounded(target), "start": start, "losses": losses,
+            "after": [rounded(p) for p in parameters]}
+
+
 print(json.dumps({
     "pytorch": torch.__version__,
     "cases": cases,
     "adam": [adam(0.0, (0.9, 0.999), 1e-3, 5), adam(1e-2, (0.5, 0.999), 1e-2, 5)],
+    "training": training(),
 }))

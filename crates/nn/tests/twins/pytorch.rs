@@ -10,6 +10,7 @@ use serde::Deserialize;
 struct Oracle {
     cases: Vec<Case>,
     adam: Vec<Steps>,
+    training: Training,
 }
 
 #[derive(Deserialize)]
@@ -207,5 +208,56 @@ fn steps_of_adam_are_those_of_pytorch() {
         }
         let apart = crate::error(&parameters.arrays()[0], &case.after);
         assert!(apart < 1e-6, "{apart}");
+    }
+}
+
+/// A small student and what it learns.
+#[derive(Deserialize)]
+struct Training {
+    input: Vec<f32>,
+    target: Vec<f32>,
+    start: Vec<Vec<f32>>,
+    losses: Vec<f64>,
+    after: Vec<Vec<f64>>,
+}
+
+#[test]
+fn steps_of_training_are_those_of_pytorch() {
+    let case = oracle().training;
+    let graph = Graph::chain([
+        Operation::Convolution(Convolution {
+            slope: 5e-3,
+            ..Convolution::new([3, 6], 3)
+        }),
+        Operation::MaxPool(MaxPool::HALVING),
+        Operation::BatchNorm(BatchNorm {
+            channels: 6,
+            epsilon: 1e-3,
+            affine: false,
+            slope: 1.0,
+        }),
+        Operation::Convolution(Convolution::new([6, 5], 2)),
+    ]);
+    let mut parameters = Parameters::new(case.start);
+    let mut optimizer = Optimizer::Adam.init(1e-3, &graph.parameters());
+    let input = Tensor::new(case.input, [2, 3, 8, 8]);
+    let count = case.target.len() as f64;
+    for expected in case.losses {
+        let tape = Cpu.record(&graph, &parameters, &input);
+        let pairs = tape.output().values().iter().zip(&case.target);
+        let errors: Vec<f64> = pairs.map(|(y, t)| f64::from(y - t)).collect();
+        let loss = errors.iter().map(|error| error * error).sum::<f64>() / count;
+        assert!(
+            (loss - expected).abs() < 1e-5 * expected,
+            "{loss}, not {expected}"
+        );
+        let gradient = errors.iter().map(|error| (2.0 * error / count) as f32);
+        let gradient = Tensor::new(gradient.collect(), tape.output().shape());
+        let gradients = tape.backward(gradient, Wanted::PARAMETERS);
+        optimizer.step(1e-2, &mut parameters, &gradients.parameters);
+    }
+    for (found, expected) in parameters.arrays().iter().zip(&case.after) {
+        let apart = crate::error(found, expected);
+        assert!(apart < 1e-5, "{apart}");
     }
 }
