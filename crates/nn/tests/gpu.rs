@@ -302,11 +302,13 @@ fn the_other_operations_agree() {
 
 /// Beyond each limit of the matrix product: columns in several pieces, rows longer than a piece, more columns than may stay, and more
 /// gradients of weights than may.
+///
+/// Mesa's software ends a kernel's loops after 65,535 rounds, and Burn's own convolution has one for each output: there must be few.
 fn large_convolutions_agree() {
     for (channels, kernel, shape) in [
         ([128, 2], 5, [1, 128, 80, 80]),
         ([128, 2], 5, [1, 128, 6, 5300]),
-        ([8, 1], 32, [1, 8, 288, 288]),
+        ([32, 1], 32, [1, 32, 162, 161]),
         ([164, 64], 5, [64, 164, 5, 5]),
     ] {
         let of = Convolution {
@@ -454,10 +456,10 @@ fn networks_that_make_images_agree() {
 }
 
 fn pretrained_networks_agree() {
-    let convolution = |channels, [kernel, stride, padding], slope| {
+    let convolution = |channels, form: [usize; 3], slope| {
         Operation::Convolution(Convolution {
             slope,
-            ..shaped(channels, [kernel, stride, padding])
+            ..shaped(channels, form)
         })
     };
     let pool = |padding, partial| {
