@@ -8,8 +8,13 @@ use pupilla_nn::{
     BatchNorm, Convolution, Graph, MaxPool, Operation, Parameters, Role, Tensor, Value, Wanted,
 };
 
-/// Of an output or a gradient, relative to its largest number.
+/// Of an output, or of a gradient of one operation, relative to its largest number.
 const TOLERANCE: f32 = 1e-3;
+
+/// Of a whole network's gradient, relative to its length. Rounding decides now and then which pixel of a window is the largest, or on
+/// which side of an activation's kink a number is; then a gradient takes another way. The processor's instruction sets differ from each
+/// other as much.
+const LENGTH_TOLERANCE: f64 = 1e-2;
 
 const CPU: DeviceChoice = DeviceChoice::Cpu;
 const GPU: DeviceChoice = DeviceChoice::Gpu(None);
@@ -87,6 +92,18 @@ fn assert_near(found: &[f32], expected: &[f32], what: &str) {
     }
 }
 
+fn assert_near_in_length(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let length = |values: &mut dyn Iterator<Item = f32>| {
+        let squares: f64 = values.map(f64::from).map(|value| value * value).sum();
+        squares.sqrt()
+    };
+    let whole = length(&mut expected.iter().copied());
+    assert!(whole > 0.0, "{what}: all 0");
+    let apart = length(&mut found.iter().zip(expected).map(|(a, b)| a - b)) / whole;
+    assert!(apart <= LENGTH_TOLERANCE, "{what}: {apart} apart");
+}
+
 /// Numbers that look random, between −1 and 1, none of which meet.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -155,8 +172,14 @@ fn assert_agree(graph: &Graph, shape: [usize; 4], what: &str) {
     let input = tensor(shape, 0);
     let [expected, found] = on_both(|| said(graph, &parameters, &input));
     assert_eq!(found.len(), expected.len(), "{what}");
+    let whole_network = graph.nodes().len() > 1;
     for ((name, expected), (_, found)) in expected.iter().zip(&found) {
-        assert_near(found, expected, &format!("{what}, {name}"));
+        let what = format!("{what}, {name}");
+        if whole_network && name.contains("gradient") {
+            assert_near_in_length(found, expected, &what);
+        } else {
+            assert_near(found, expected, &what);
+        }
     }
 }
 
@@ -384,14 +407,14 @@ fn patch_networks_agree() {
         for dense in [false, true] {
             for normalised in [false, true] {
                 let graph = patch_network(&layers, dense, normalised);
-                // The dense method needs as many positions as its stride divides.
-                let side_of_input = if dense {
-                    2 * stride + span - 1
+                // The dense method needs as many positions as its stride divides; on the grid the last rows are cut off.
+                let (batch, side_of_input) = if dense {
+                    (1, stride + span - 1)
                 } else {
-                    side + 2 * stride + 1
+                    (2, side + 2 * stride + 1)
                 };
                 let what = format!("p = {side}, dense {dense}, normalised {normalised}");
-                assert_agree(&graph, [2, 3, side_of_input, side_of_input], &what);
+                assert_agree(&graph, [batch, 3, side_of_input, side_of_input], &what);
             }
         }
     }
