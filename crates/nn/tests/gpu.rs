@@ -278,7 +278,7 @@ fn batch_norms_agree() {
     // Of a mean far from 0 the deviation is what matters.
     let mut input = tensor([2, 3, 9, 9], 0);
     for value in input.values_mut() {
-        *value = 100.0 + *value;
+        *value += 100.0;
     }
     let graph = Graph::chain([norm(3, false, 1.0)]);
     let [expected, found] = on_both(|| graph.run(&Parameters::default(), &input));
