@@ -187,7 +187,7 @@ fn a_model_of_a_networks_features_is_a_model_like_others() {
     let [_, resnet18, _, _] = files(folder.path());
     let out = folder.path().join("m.pupilla");
     let mut arguments = vec!["train", text(&parts), "--out", text(&out)];
-    arguments.extend(["--resize", "none", "--steps", "12", "--students", "2"]);
+    arguments.extend(["--resize", "none", "--steps", "3", "--students", "2"]);
     arguments.extend(["--teacher-backbone", text(&resnet18), "--scales", "17,33"]);
     arguments.extend(["--backbone-outputs", "stem,layer1", "--backbone-zoom", "2"]);
     assert_success(&run(&arguments));

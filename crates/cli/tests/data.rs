@@ -82,7 +82,7 @@ pub const SHORT: [&str; 8] = [
     "--scales",
     "33",
     "--steps",
-    "12",
+    "8",
     "--students",
     "2",
 ];

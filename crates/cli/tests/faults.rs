@@ -13,7 +13,7 @@ use crate::data::{
     stdout, text,
 };
 
-/// Arguments of a training run that takes a moment: 12 steps of one student, a model of 13 MB.
+/// Arguments of a training run that takes a moment: 8 steps of one student, a model of 13 MB.
 fn training(parts: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     let words = ["train", text(parts), "--out", text(out)];
     let same = ["--threads", "1"];
@@ -83,7 +83,7 @@ fn a_full_disk_costs_what_was_not_yet_written_and_nothing_else() {
     // With room again, the run ends as if nothing had been.
     let output = run_words(&training(&parts, &out, &rare));
     assert_success(&output);
-    assert!(stderr(&output).contains("resumed at step 12"));
+    assert!(stderr(&output).contains("resumed at step 8"));
     assert!(fs::read(&out).unwrap() == expected);
     assert_eq!(listing(folder.path()), ["out", "parts", "straight"]);
 }
@@ -132,7 +132,7 @@ fn a_folder_that_goes_away_takes_its_checkpoint_along_whole() {
     fs::create_dir(&here).unwrap();
     let out = here.join("m.pupilla");
     let mut arguments = training(&parts, &out, &["--checkpoint-every", "1"]);
-    let steps = arguments.iter().position(|word| word == "12").unwrap();
+    let steps = arguments.iter().position(|word| word == "8").unwrap();
     arguments[steps] = "100000".to_string();
     let child = start(&arguments);
     let checkpoint = here.join("m.pupilla.checkpoint");
@@ -180,7 +180,7 @@ fn a_folder_that_cannot_be_written_to() {
     fs::create_dir(&more).unwrap();
     crate::data::good(70).save(more.join("070.png")).unwrap();
     let mut arguments = training(&parts, &out, &[]);
-    let steps = arguments.iter().position(|word| word == "12").unwrap();
+    let steps = arguments.iter().position(|word| word == "8").unwrap();
     arguments[steps] = "100000".to_string();
     assert_failure(&run_words(&arguments), 1, &["cannot write", "closed"]);
     for arguments in [

@@ -116,7 +116,7 @@ fn a_dry_run_says_what_training_takes_and_writes_nothing() {
     assert_success(&output);
     let plan: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(plan["scales"][0]["receptive_field"], 33);
-    assert_eq!(plan["scales"][0]["steps"], 12);
+    assert_eq!(plan["scales"][0]["steps"], 8);
     assert!(plan["seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(plan["training_images"], 5);
     assert_eq!(plan["validation_images"], 1);

@@ -64,7 +64,7 @@ const P33: [ReceptiveField; 1] = [ReceptiveField::P33];
 fn a_defect_stands_out_from_good_images() {
     // After so few steps errors in the metric are highest where a patch's rim meets the defect, 16 pixels from its centre.
     for (scoring, beyond) in [(Scoring::Published, 6), (Scoring::Mahalanobis, 16)] {
-        let mut config = config(&P33, 25, 1);
+        let mut config = config(&P33, 16, 1);
         config.settings.scoring = scoring;
         stands_out(&fitted(&config, 64, 61), beyond);
     }

@@ -149,16 +149,19 @@ fn every_form_of_distillation_is_learned() {
             &whole,
         ),
     ] {
-        let config = short(field, Some(form.clone()));
+        let config = TeacherConfig {
+            steps: 24,
+            ..short(field, Some(form.clone()))
+        };
         let mut observer = Losses::default();
         let teacher = trained(&config, Some(&**backbone), &mut observer).unwrap();
         let history = teacher.history();
-        assert_eq!(history.len(), 40);
+        assert_eq!(history.len(), 24);
         let mean = |part: &[StepLosses]| {
             let terms = part.iter().map(|losses| losses.distillation.unwrap());
             terms.sum::<f64>() / part.len() as f64
         };
-        let (first, last) = (mean(&history[..8]), mean(&history[32..]));
+        let (first, last) = (mean(&history[..8]), mean(&history[16..]));
         assert!(last < 0.9 * first, "{form:?}: {first} to {last}");
         assert!(history.iter().all(|losses| losses.triplet.is_none()));
         let manifest = teacher.manifest();
@@ -187,7 +190,8 @@ fn all_losses_together_at_every_scale() {
         let config = TeacherConfig {
             triplet_weight: 0.5,
             compactness_weight: 0.001,
-            steps: 3,
+            steps: 2,
+            images_per_step: 2,
             ..short(field, Some(dense(2)))
         };
         let teacher = trained(&config, Some(&*backbone), &mut Silent).unwrap();
@@ -235,6 +239,7 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
     let backbone = pretrained(false);
     let config = TeacherConfig {
         steps: 7,
+        images_per_step: 2,
         triplet_weight: 1.0,
         ..short(ReceptiveField::P33, Some(dense(1)))
     };

@@ -1,6 +1,6 @@
 //! The weight's gradient by F(R×R, 4×4), with the 4×4 tiles of the output gradient as the filters.
 //!
-//! A task takes a range of output channels (and of rows of points, if there are many threads) and walks over all the tiles,
+//! A task takes rows of points, or a range of output channels, or both ([`weight_gradient`]) and walks over all the tiles,
 //! in order, so no sum depends on how many threads there are. Sums of many blocks are made in two steps ([`runs_per_sum`]). The transformed tiles of a block would not fit into the cache with all
 //! their points, but those of one *row* of points do, and its vertical transform is a single sum of pixels; so a block is
 //! read once for each row, which the cache serves after the first.
@@ -46,9 +46,14 @@ pub(crate) fn weight_gradient<const R: usize>(
     let threads = rayon::current_num_threads();
     let lanes = level.lanes();
     let vectors = shape.out_channels.div_ceil(lanes);
-    // A range of output channels for each thread, so that it reads its part of their gradient once from memory; with more
-    // threads than full register tiles, rows of points as well.
-    let per_range = vectors.div_ceil(threads).max(ROW_VECTORS.min(vectors));
+    // Rows of points for each thread, if they come out even: then nothing is transformed twice. Otherwise a range of output
+    // channels for each, every one of which transforms all of the input; with more threads than full register tiles, rows of
+    // points as well.
+    let per_range = if n.is_multiple_of(threads) {
+        vectors
+    } else {
+        vectors.div_ceil(threads).max(ROW_VECTORS.min(vectors))
+    };
     let ranges = vectors.div_ceil(per_range);
     let per_group = n.div_ceil(threads.div_ceil(ranges).min(n));
     let groups = n.div_ceil(per_group);
