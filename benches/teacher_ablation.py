@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The teacher's three losses on and off, as student-teacher AU-PRO: the table of docs/teacher.md.
+"""The teacher's three losses on and off, as student-teacher AU-PRO: the table of docs/notes/teachers.md.
 
     cargo build --release
     python3 benches/teacher_ablation.py --images PHOTOGRAPHS --backbone resnet18.safetensors --out DIR \

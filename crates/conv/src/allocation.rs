@@ -10,7 +10,7 @@ const SHARED: usize = 1 << 16;
 /// Asks the C library's allocator to keep large freed blocks instead of giving them back to the system.
 ///
 /// Feature maps are larger than glibc's limit for blocks that go straight back; every step then pays for
-/// new zeroed pages, which took two fifths of the processor time of a teacher's training (`docs/performance.md`). Memory stays at its peak instead. Call it once, before
+/// new zeroed pages, which took two fifths of the processor time of a teacher's training (`docs/notes/performance.md`). Memory stays at its peak instead. Call it once, before
 /// any thread is started. Without effect where the allocator is not glibc's.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -1,4 +1,4 @@
-//! Why other tools' numbers differ: each reason of `docs/evaluation.md` on one small data set.
+//! Why other tools' numbers differ: each reason of `docs/explanation/evaluation.md` on one small data set.
 //!
 //! `oracle/make_differences.py` stored the numbers. Ours are computed by the library, the others by the plainest
 //! code that follows the other convention; both must be the stored ones, and stand in the document's table.
@@ -391,7 +391,8 @@ fn every_reason_is_shown_and_stands_in_the_document() {
         ),
     ];
     assert_eq!(found.len(), reasons.len());
-    let document = std::fs::read_to_string(root.join("../../docs/evaluation.md")).unwrap();
+    let document =
+        std::fs::read_to_string(root.join("../../docs/explanation/evaluation.md")).unwrap();
     for (name, ours, other) in found {
         let stored = reasons[name];
         assert!(

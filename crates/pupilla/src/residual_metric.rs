@@ -8,7 +8,7 @@
 //! of Mahalanobis), and by the bias–variance decomposition their sum is the mean squared distance of a student from the teacher.
 //!
 //! Plain slices, `[channels, positions]` in row-major order, as in [`score`](crate::score). What it changes on real and drawn data
-//! stands in `docs/students.md`.
+//! stands in `docs/notes/students.md`.
 
 use nalgebra::{Cholesky, DMatrix};
 use pupilla_conv::Conv2d;

@@ -2,7 +2,7 @@
 //! about them as a JSON manifest in its metadata.
 //!
 //! Files are untrusted: size, header, format, version, shapes and every number are checked before
-//! use. `docs/model-file.md` describes the format.
+//! use. `docs/reference/model-file.md` describes the format.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;

@@ -2,7 +2,7 @@
 //!
 //! Every image is decoded once, every mask too: files that cannot be read, masks that do not fit, images that
 //! occur twice (also between the part to learn from and the part to test with), and good images that look unlike
-//! the others (by robust statistics on thumbnails: `docs/evaluation.md`, the room `outliers`). Nothing is changed.
+//! the others (by robust statistics on thumbnails: `docs/reference/evaluation.md`, the room `outliers`). Nothing is changed.
 
 mod duplicates;
 mod looked;

@@ -2,7 +2,7 @@
 
     "$VENV"/bin/python make_differences.py      # as make.py; writes differences.json beside this file
 
-Each reason gives a measure twice: by the conventions of docs/evaluation.md, and by another that tools or papers have
+Each reason gives a measure twice: by the conventions of docs/reference/evaluation.md, and by another that tools or papers have
 used. The test differences.rs computes both anew and looks for them in the document's table.
 """
 

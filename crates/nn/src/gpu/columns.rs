@@ -1,7 +1,7 @@
 //! A convolution as a matrix product with the columns of its windows (im2col; Chellapilla et al. 2006): what a GPU computes.
 //!
 //! Without tensor cores the framework convolves by a kernel that sums for each output by itself; its matrix product is several times as
-//! fast (`docs/performance.md`). Windows are laid out by slices, of columns first and of rows then, so that gradients come from the parts.
+//! fast (`docs/notes/performance.md`). Windows are laid out by slices, of columns first and of rows then, so that gradients come from the parts.
 
 use burn::tensor::{Slice, Tensor};
 

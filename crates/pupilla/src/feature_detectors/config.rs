@@ -56,7 +56,7 @@ pub enum Method {
     /// Negative decision value of a one-class support vector machine with a radial kernel, behind a PCA (a baseline of the same).
     #[serde(rename = "oc-svm")]
     OneClassSvm {
-        /// Descriptors that it is trained on (50 000 published; see `docs/comparison.md` for what they take).
+        /// Descriptors that it is trained on (50 000 published; see `docs/notes/detectors.md` for what they take).
         sample: usize,
         /// Share of their variance that the PCA keeps (0.95).
         variance: f64,

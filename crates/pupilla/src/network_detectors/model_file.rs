@@ -1,4 +1,4 @@
-//! The model file of these detectors, see `docs/model-file.md`.
+//! The model file of these detectors, see `docs/reference/model-file.md`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

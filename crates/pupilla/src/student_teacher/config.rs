@@ -170,7 +170,7 @@ impl Default for Quick {
 const MOST_STEPS: usize = 100_000_000;
 
 /// Steps of the quick preset: students that learn for longer come closer to the teacher on good parts, but on defects too
-/// (measured in `docs/students.md`).
+/// (measured in `docs/notes/students.md`).
 pub const QUICK_STEPS: usize = 500;
 
 impl Default for Paper {

@@ -1,7 +1,7 @@
 //! How much memory inspection takes, and tiles that keep within a limit.
 //!
 //! An estimate: what the networks' maps and the image's own maps need, counted from their shapes, above what the process holds
-//! anyway. `docs/performance.md` has how near it comes.
+//! anyway. `docs/notes/performance.md` has how near it comes.
 
 use super::scale::{Ensemble, Grid, Scale, side_by_side};
 use super::scale_teacher::ScaleTeacher;

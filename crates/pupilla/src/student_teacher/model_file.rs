@@ -1,4 +1,4 @@
-//! The model file: one self-describing safetensors file, see `docs/model-file.md`.
+//! The model file: one self-describing safetensors file, see `docs/reference/model-file.md`.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -123,7 +123,7 @@ impl StudentTeacherConfig {
             });
         }
         // Of several scales, the networks of all but one are there beside the trial's. What is written, a checkpoint's optimisers with it,
-        // is in memory once more. With p = 17, whose maps have no pooling, it fits what they have freed (`docs/performance.md`: 512 MiB
+        // is in memory once more. With p = 17, whose maps have no pooling, it fits what they have freed (`docs/notes/performance.md`: 512 MiB
         // were taken where it made the sum 653).
         let written = if scales
             .iter()

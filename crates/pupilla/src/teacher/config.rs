@@ -22,7 +22,7 @@ pub struct TeacherConfig {
     /// λm, weight of the triplet loss: 0 beside distillation (recalled, not verified), else 1.
     pub triplet_weight: f64,
     /// λc, weight of the compactness loss. Ours: 0 beside distillation, where it makes students worse, else 0.001, because
-    /// the loss is a sum over 16 256 pairs (the paper's is recalled as 1; `docs/teacher.md`).
+    /// the loss is a sum over 16 256 pairs (the paper's is recalled as 1; `docs/notes/teachers.md`).
     pub compactness_weight: f64,
     /// How the compactness loss counts a correlation.
     pub compactness: Compactness,

@@ -171,10 +171,10 @@ fn training(train: &Train) -> anyhow::Result<Training> {
 }
 
 /// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each looks at many images before and behind
-/// its steps. Two minutes do not suffice for two scales on two cores (`docs/performance.md`).
+/// its steps. Two minutes do not suffice for two scales on two cores (`docs/notes/performance.md`).
 const LEAST_FOR_TWO_SCALES: u64 = 300;
 
-/// Patch sizes of built-in teachers unless others are asked for. Two find more than one on both real sets (`docs/students.md`);
+/// Patch sizes of built-in teachers unless others are asked for. Two find more than one on both real sets (`docs/notes/students.md`);
 /// the third takes longer than both and adds little.
 pub fn usual_scales(budget: Option<Budget>) -> Vec<ReceptiveField> {
     match budget {
@@ -192,7 +192,7 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
             field,
             teacher: teacher.clone(),
         };
-        // More were not measured with a pretrained network's features (`docs/results.md`).
+        // More were not measured with a pretrained network's features (`docs/notes/results.md`).
         let scales = train.scales.as_deref();
         let scales = scales.unwrap_or(&[ReceptiveField::P33]);
         return Ok(scales.iter().map(of_scale).collect());
