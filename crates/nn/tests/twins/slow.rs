@@ -273,10 +273,9 @@ impl<'a> Run<'a> {
         &self.output.values
     }
 
-    /// Of the sum of the outputs with these weights: the gradients of the input and of each parameter.
-    pub fn gradients(mut self, weights: &[f32]) -> (Vec<f64>, Vec<Vec<f64>>) {
-        /// Small enough to step over hardly any kink, large enough for 16 digits.
-        const STEP: f64 = 1e-6;
+    /// Of the sum of the outputs with these weights: the gradients of the input and of each parameter, each as a range. Its ends
+    /// differ where a small step leads over a kink (a pooling's largest value, an activation's 0): there, rounding decides.
+    pub fn gradients(mut self, weights: &[f32]) -> (Vec<[f64; 2]>, Vec<Vec<[f64; 2]>>) {
         let loss = |arrays: &[Vec<f64>], input: &Map| -> f64 {
             let output = run(self.graph, arrays, input);
             let terms = output.values.iter().zip(weights);
@@ -287,11 +286,10 @@ impl<'a> Run<'a> {
         let mut of_input = Vec::new();
         for at in 0..self.input.values.len() {
             let before = self.input.values[at];
-            let mut moved = |by: f64| {
+            of_input.push(range(|by| {
                 self.input.values[at] = before + by;
                 loss(&self.arrays, &self.input)
-            };
-            of_input.push((moved(STEP) - moved(-STEP)) / (2.0 * STEP));
+            }));
             self.input.values[at] = before;
         }
         let mut of_parameters = Vec::new();
@@ -299,15 +297,31 @@ impl<'a> Run<'a> {
             let mut of_one = Vec::new();
             for at in 0..self.arrays[index].len() {
                 let before = self.arrays[index][at];
-                let mut moved = |by: f64| {
+                of_one.push(range(|by| {
                     self.arrays[index][at] = before + by;
                     loss(&self.arrays, &self.input)
-                };
-                of_one.push((moved(STEP) - moved(-STEP)) / (2.0 * STEP));
+                }));
                 self.arrays[index][at] = before;
             }
             of_parameters.push(of_one);
         }
         (of_input, of_parameters)
     }
+}
+
+/// The range of the slopes of a function around 0: on both sides together, and on each.
+fn range(mut function: impl FnMut(f64) -> f64) -> [f64; 2] {
+    /// Large enough for 16 digits.
+    const STEP: f64 = 1e-6;
+    /// Larger than what 32 bits round away.
+    const KINK: f64 = 3e-5;
+    let here = function(0.0);
+    let slopes = [
+        (function(STEP) - function(-STEP)) / (2.0 * STEP),
+        (function(KINK) - here) / KINK,
+        (here - function(-KINK)) / KINK,
+    ];
+    let least = slopes.into_iter().fold(f64::INFINITY, f64::min);
+    let most = slopes.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    [least, most]
 }
