@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use pupilla::Optimizer;
 use pupilla::detector_kind::DetectorKind;
 use pupilla::device::DeviceChoice;
@@ -26,7 +27,7 @@ pub struct Arguments {
     /// How long work reports itself, on standard error [default: a bar in a terminal, else none]
     #[arg(long, global = true, value_enum)]
     pub progress: Option<ProgressStyle>,
-    /// Number of worker threads [default: one for each core]
+    /// Number of worker threads, at most four for each core of the machine [default: one for each core]
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Where networks run: cpu, gpu, gpu:1 (the second) or auto (a GPU that works, else the CPU) [default: cpu]; GPUs need a program
@@ -74,6 +75,16 @@ pub enum Command {
     Backbone(Backbone),
     /// Do the whole job on built-in data: make, train, evaluate, show
     Demo(Demo),
+    /// Print a script that completes commands and options in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// The folder to write them into
+        folder: PathBuf,
+    },
 }
 
 impl Command {
@@ -83,6 +94,8 @@ impl Command {
             Self::Score(_) => Some("score"),
             Self::Check(_) => Some("check"),
             Self::Info(_) => Some("info"),
+            Self::Completions { .. } => Some("completions"),
+            Self::Man { .. } => Some("man"),
             Self::Train(_)
             | Self::Calibrate(_)
             | Self::Inspect(_)
@@ -351,11 +364,11 @@ pub struct Thresholds {
 pub struct Inspect {
     /// A model file, written by `pupilla train`
     pub model: PathBuf,
-    /// Images, or folders of images
+    /// Images, or folders: all images in them and in the folders below are inspected
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// Write a heatmap with its regions (PNG) and the raw map (32-bit float TIFF) of each image into
-    /// this folder
+    /// this folder, which gets the same folders below as the inspected one
     #[arg(long)]
     pub out: Option<PathBuf>,
     #[command(flatten)]

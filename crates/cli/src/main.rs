@@ -19,6 +19,7 @@ use pupilla::device::{self, DeviceChoice};
 
 use arguments::{Arguments, Command, TeacherCommand};
 use progress::Progress;
+use pupilla_core::observer::Observer;
 
 fn main() -> ExitCode {
     pupilla_conv::keep_freed_memory();
@@ -34,15 +35,29 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(usize::from(threads))
-            .build_global()
-            .context("cannot start the worker threads")?;
-    }
     let mut progress = Progress::new(arguments.progress, arguments.stop_with_input)?;
+    if let Some(threads) = arguments.threads {
+        start_threads(threads.into(), &mut progress)?;
+    }
     choose_device(&arguments, &progress)?;
     device::guarded(|| command(arguments, &mut progress))?
+}
+
+/// Starts the worker threads: no more than the machine can run without stalling. A few more than it has cores are allowed, since a
+/// training repeats another machine's bytes with as many threads only.
+fn start_threads(threads: usize, progress: &mut Progress) -> anyhow::Result<()> {
+    const MOST_PER_CORE: usize = 4;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = MOST_PER_CORE * cores;
+    if threads > most {
+        progress.warn(&format!(
+            "--threads {threads} is too many for the {cores} cores of this machine: {most} are started"
+        ));
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.min(most))
+        .build_global()
+        .context("cannot start the worker threads")
 }
 
 /// Says where networks will run, if that was asked for.
@@ -82,6 +97,8 @@ fn command(arguments: Arguments, progress: &mut Progress) -> anyhow::Result<Exit
         Command::Info(info) => commands::info::run(&info),
         Command::Backbone(backbone) => commands::backbone::run(&backbone),
         Command::Demo(demo) => commands::demo::run(&demo, progress),
+        Command::Completions { shell } => commands::shell::completions(shell),
+        Command::Man { folder } => commands::shell::manual(&folder),
     }?;
     Ok(ExitCode::SUCCESS)
 }

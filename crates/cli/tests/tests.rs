@@ -15,6 +15,7 @@ mod hostile;
 mod killed;
 mod same_score;
 mod score;
+mod shell;
 mod supply_chain;
 mod verdicts;
 mod workflow;

@@ -680,6 +680,46 @@ fn maps_of_images_that_differ_in_their_extension_alone_are_kept_apart() {
 }
 
 #[test]
+fn folders_below_are_inspected_and_keep_their_places() {
+    let (folder, parts) = dataset();
+    good(71).save(parts.join("test/good/000.bmp")).unwrap();
+    // Results within what is inspected, twice: they are not inspected themselves.
+    let test = parts.join("test");
+    let out = test.join("heatmaps");
+    let words = ["inspect", text(model()), text(&test), "--out"];
+    for _ in 0..2 {
+        let output = run(&[&words[..], &[text(&out)]].concat());
+        assert_success(&output);
+        assert!(stdout(&output).contains("of 5 images"), "{output:?}");
+        assert_eq!(listing(&out), ["good", "square"]);
+        assert_eq!(
+            listing(&out.join("good")),
+            [
+                "000.bmp_heatmap.png",
+                "000.bmp_map.tiff",
+                "000.png_heatmap.png",
+                "000.png_map.tiff",
+                "001_heatmap.png",
+                "001_map.tiff",
+            ]
+        );
+    }
+    // Of a whole data set the masks are left out, which is said.
+    std::fs::remove_dir_all(&out).unwrap();
+    let output = run(&["inspect", text(model()), text(&parts)]);
+    assert_success(&output);
+    assert!(stdout(&output).contains("of 11 images"), "{output:?}");
+    assert!(stderr(&output).contains("ground_truth holds masks"));
+    // Two folders with equal names in them cannot share one for results.
+    let twins = [parts.join("train/good"), parts.join("test/good")];
+    let out = folder.path().join("out");
+    let words = ["inspect", text(model()), text(&twins[0]), text(&twins[1])];
+    let output = run(&[&words[..], &["--out", text(&out)]].concat());
+    assert_failure(&output, 1, &["000.png", "the same files"]);
+    assert!(!out.exists());
+}
+
+#[test]
 fn help_speaks_of_every_verb() {
     let help = stdout(&run(&["--help"]));
     for verb in [

@@ -1,7 +1,6 @@
 //! `pupilla inspect`: images in; scores, verdicts and heatmaps out.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -9,7 +8,7 @@ use pupilla::detector_kind::DetectorKind;
 use pupilla::model::Model;
 use pupilla::sampling::Sampling;
 use pupilla::student_teacher::bytes_beside;
-use pupilla_core::dataset::{file_fingerprint, images_in};
+use pupilla_core::dataset::{file_fingerprint, images_below};
 use pupilla_core::detector::Detector;
 use pupilla_core::heatmap::{self, Heatmap};
 use pupilla_core::image::read;
@@ -56,13 +55,13 @@ struct Inspected {
 pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(inspect.json.as_deref())?;
     let model = load(&inspect.model, inspect.dense, inspect.memory)?;
-    let images = images(&inspect.images)?;
-    let names = inspect.out.as_ref().map(|_| names(&images)).transpose()?;
     let out = inspect.out.as_deref();
-    let _folder = out.map(output::folder).transpose()?;
     if let Some(out) = out {
         check_apart(out, &inspect.images)?;
     }
+    let images = images(&inspect.images, out, progress)?;
+    let names = out.map(|_| names(&images)).transpose()?;
+    let _folder = out.map(output::folder).transpose()?;
     let inspected = region_of_interest::read(inspect.roi.as_deref())?;
     check_roi(&model, inspect, progress)?;
     let rule = Rule {
@@ -93,7 +92,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     let (mut looked_at, mut defective) = (0, 0);
     pipeline::run(
         images.iter().enumerate(),
-        |(index, path)| Ok((index, path, read::read(path))),
+        |(index, image)| Ok((index, &image.path, read::read(&image.path))),
         |(index, path, image)| {
             if progress.stop_requested() {
                 let all = images.len();
@@ -121,19 +120,29 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
             let Some((index, image, map, verdict)) = judged else {
                 return Ok(());
             };
-            let path = &images[index];
+            let path = &images[index].path;
             let mut inspected = Inspected {
                 path: path.display().to_string(),
                 verdict,
                 heatmap: None,
                 map: None,
             };
-            if let (Some(out), Some(names)) = (&inspect.out, &names) {
-                let picture = out.join(format!("{}_heatmap.png", names[index]));
+            if let (Some(out), Some(names)) = (out, &names) {
+                let name = out.join(&names[index]);
+                let beside = |ending: &str| {
+                    let mut path = name.clone().into_os_string();
+                    path.push(ending);
+                    PathBuf::from(path)
+                };
+                if let Some(folder) = name.parent() {
+                    std::fs::create_dir_all(folder)
+                        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+                }
+                let picture = beside("_heatmap.png");
                 let mut drawn = heatmap.overlay(&image, &map)?;
                 draw_regions(&mut drawn, &regions(&inspected.verdict), 1.0);
                 heatmap::write_png(&picture, &drawn)?;
-                let raw = out.join(format!("{}_map.tiff", names[index]));
+                let raw = beside("_map.tiff");
                 map_file::write(&raw, &map)?;
                 inspected.heatmap = Some(picture.display().to_string());
                 inspected.map = Some(raw.display().to_string());
@@ -209,13 +218,13 @@ pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule 
 fn announce_memory(
     model: Model,
     inspect: &Inspect,
-    images: &[PathBuf],
+    images: &[Named],
     progress: &Progress,
 ) -> Model {
     let Model::StudentTeacher(mut students) = model else {
         return model;
     };
-    let Some((width, height)) = images.iter().find_map(|path| read::size(path).ok()) else {
+    let Some((width, height)) = images.iter().find_map(|image| read::size(&image.path).ok()) else {
         return Model::StudentTeacher(students);
     };
     let beside = match images.len() {
@@ -301,37 +310,53 @@ pub fn scale(kind: DetectorKind, threshold: f32) -> Heatmap {
     }
 }
 
-/// The images named, and those in the folders named.
-fn images(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+/// An image, and what its results are called.
+struct Named {
+    path: PathBuf,
+    /// The path within the folder that was named, or the file's name.
+    name: PathBuf,
+}
+
+/// The images named, and those in the folders named and below them. Results of this run and masks of a data set are left out.
+fn images(
+    paths: &[PathBuf],
+    out: Option<&Path>,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Named>> {
     let mut all = Vec::new();
     for path in paths {
-        if path.is_dir() {
-            all.extend(images_in(path)?);
-        } else {
-            all.push(path.clone());
+        if !path.is_dir() {
+            let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+            let path = path.clone();
+            all.push(Named { path, name });
+            continue;
         }
+        let mut without: Vec<PathBuf> = out.map(Path::to_path_buf).into_iter().collect();
+        let masks = path.join("ground_truth");
+        if masks.is_dir() && path.join("test").is_dir() {
+            progress.note(&format!("{} holds masks: left out", masks.display()));
+            without.push(masks);
+        }
+        let below = images_below(path, &without)?.into_iter().map(|image| {
+            let name = image.strip_prefix(path).unwrap_or(&image).to_path_buf();
+            Named { path: image, name }
+        });
+        all.extend(below);
     }
     Ok(all)
 }
 
-/// A name for each image's results: its file name without extension, with it where two would be
-/// equal.
-fn names(images: &[PathBuf]) -> anyhow::Result<Vec<String>> {
-    let part = |part: Option<&std::ffi::OsStr>| part.map(OsString::from).unwrap_or_default();
-    let mut stems: BTreeMap<OsString, usize> = BTreeMap::new();
-    for path in images {
-        *stems.entry(part(path.file_stem())).or_default() += 1;
+/// Where each image's results go: its name without extension, with it where two would be equal.
+fn names(images: &[Named]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut stems: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for image in images {
+        *stems.entry(image.name.with_extension("")).or_default() += 1;
     }
-    let mut taken: BTreeMap<String, &Path> = BTreeMap::new();
+    let mut taken: BTreeMap<PathBuf, &Path> = BTreeMap::new();
     let mut names = Vec::with_capacity(images.len());
-    for path in images {
-        let stem = part(path.file_stem());
-        let name = if stems[&stem] > 1 {
-            part(path.file_name())
-        } else {
-            stem
-        };
-        let name = name.to_string_lossy().into_owned();
+    for Named { path, name } in images {
+        let stem = name.with_extension("");
+        let name = if stems[&stem] > 1 { name.clone() } else { stem };
         if let Some(other) = taken.insert(name.clone(), path) {
             bail!(
                 "{} and {} would write the same files into --out: inspect them one after the other, \

@@ -10,5 +10,6 @@ pub mod info;
 pub mod inspect;
 pub mod measures;
 pub mod score;
+pub mod shell;
 pub mod teacher;
 pub mod train;

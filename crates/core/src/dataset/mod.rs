@@ -20,7 +20,7 @@ mod fingerprint;
 mod split;
 mod survey;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -286,6 +286,37 @@ pub fn images_in(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     Ok(here.images)
 }
 
+/// The images in the folder `path` and in all folders below it, in the order of their names; a folder's own images come first.
+/// Hidden folders and the folders in `without` are left out. A folder that is reached twice, through a link, counts once.
+///
+/// # Errors
+/// [`DatasetError`] if there is no such folder, a folder cannot be listed, or there is no image in any of them.
+pub fn images_below(path: &Path, without: &[PathBuf]) -> Result<Vec<PathBuf>, DatasetError> {
+    let mut seen: BTreeSet<PathBuf> = without.iter().filter_map(|path| whole(path)).collect();
+    let mut images = Vec::new();
+    // The next folder is the last one: a folder's folders wait in reverse order.
+    let mut waiting = vec![path.to_path_buf()];
+    while let Some(folder) = waiting.pop() {
+        if whole(&folder).is_some_and(|folder| !seen.insert(folder)) {
+            continue;
+        }
+        let here = list(&folder)?;
+        images.extend(here.images);
+        waiting.extend(here.folders.iter().rev().map(|name| folder.join(name)));
+    }
+    if images.is_empty() {
+        return Err(DatasetError::NoImages {
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(images)
+}
+
+/// One path for one folder, however it is spelled.
+fn whole(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()
+}
+
 fn training_images(root: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let good = root.join("train").join(GOOD);
     if !good.is_dir() {
@@ -524,6 +555,28 @@ mod tests {
         let error = set.require_test().unwrap_err();
         assert!(matches!(error, DatasetError::NoTest { .. }));
         assert_eq!(images_in(root.path()).unwrap(), set.good);
+    }
+
+    #[test]
+    fn images_of_folders_in_folders() {
+        let root = folder(&[
+            "b/2.png",
+            "b/x/1.png",
+            "a/3.png",
+            "0.png",
+            ".b/4.png",
+            "out/5.png",
+        ]);
+        let root = root.path();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(root, root.join("b/x/around")).unwrap();
+        let found = images_below(root, &[root.join("a/../out"), root.join("nowhere")]).unwrap();
+        let expected = ["0.png", "a/3.png", "b/2.png", "b/x/1.png"];
+        assert_eq!(names(root, &found), expected);
+        let error = images_below(&root.join("a"), &[root.join("a")]).unwrap_err();
+        assert!(matches!(error, DatasetError::NoImages { .. }), "{error}");
+        let error = images_below(&root.join("nowhere"), &[]).unwrap_err();
+        assert!(matches!(error, DatasetError::NotFound { .. }), "{error}");
     }
 
     #[test]
