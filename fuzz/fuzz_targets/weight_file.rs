@@ -1,16 +1,10 @@
 //! Bytes as a file of ours, up to its manifest and arrays: the reader alone, without the framework.
 #![no_main]
 
-#[path = "../../crates/pupilla/src/foreign_text.rs"]
-mod foreign_text;
-#[path = "../../crates/pupilla/src/weight_file.rs"]
-#[allow(dead_code, reason = "what only writing needs")]
-mod weight_file;
-
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use weight_file::WeightFile;
+use pupilla_files::weight_file::WeightFile;
 
 fuzz_target!(|bytes: &[u8]| {
     let file = match WeightFile::parse(Path::new("model"), bytes.to_vec()) {

@@ -1,17 +1,10 @@
 //! Bytes as another program's weights: safetensors, and the zip archive and pickle of PyTorch. The reader alone, without the framework.
 #![no_main]
 
-#[path = "../../crates/pupilla/src/foreign_text.rs"]
-#[allow(dead_code, reason = "what only other readers need")]
-mod foreign_text;
-#[path = "../../crates/pupilla/src/tensor_file/mod.rs"]
-#[allow(dead_code, reason = "what only the networks need")]
-mod tensor_file;
-
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use tensor_file::TensorFile;
+use pupilla_files::tensor_file::TensorFile;
 
 /// Puts the checksums of a zip archive right, which no chance would find.
 fn with_checksums(bytes: &[u8]) -> Option<Vec<u8>> {

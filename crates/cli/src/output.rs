@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use pupilla::detector_kind::DetectorKind;
-use pupilla::{teacher, weight_file};
-use pupilla_core::atomic_file;
+use pupilla::teacher;
+use pupilla_files::{atomic_file, weight_file};
 use serde::Serialize;
 
 /// Options that contradict each other in a way the parser cannot see.

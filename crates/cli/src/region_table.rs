@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla_core::atomic_file;
 use pupilla_core::attribution::Why;
 use pupilla_core::verdict::Verdict;
+use pupilla_files::atomic_file;
 
 /// The columns. An image without regions has one line, its region's fields empty; `score` to `variance_share` are
 /// the image's, what begins with `region_` the region's. Pixels count from 0, the centroid from the

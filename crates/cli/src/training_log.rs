@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::Path;
 
 use pupilla::teacher::{self, StepLosses};
-use pupilla_core::atomic_file;
 use pupilla_core::observer::Observer;
+use pupilla_files::atomic_file;
 
 use crate::progress::Progress;
 

@@ -7,9 +7,9 @@ use ::image::codecs::png::PngEncoder;
 use ::image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 
 use crate::anomaly_map::AnomalyMap;
-use crate::atomic_file::{self, WriteError};
 use crate::image::Image;
 use crate::mask::Mask;
+use pupilla_files::atomic_file::{self, WriteError};
 
 /// How strongly the colours of the highest scores cover the image.
 const MAX_OPACITY: f64 = 0.75;

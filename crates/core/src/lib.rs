@@ -6,9 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod anomaly_map;
-pub mod atomic_file;
 pub mod attribution;
-pub mod bounded_file;
 pub mod calibration;
 pub mod calibration_run;
 mod canvas;

@@ -12,9 +12,9 @@ use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
 use crate::anomaly_map::AnomalyMap;
-use crate::atomic_file::{self, WriteError};
-use crate::bounded_file::{self, MOST_DECODED};
 use crate::metrics::NotFinite;
+use pupilla_files::atomic_file::{self, WriteError};
+use pupilla_files::bounded_file::{self, MOST_DECODED};
 
 /// The longest side of a map that [`read`] accepts, in pixels.
 pub const MAX_SIDE: u32 = 65_535;

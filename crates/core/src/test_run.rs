@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use crate::anomaly_map::AnomalyMap;
-use crate::atomic_file::WriteError;
 use crate::attribution::Explained;
 use crate::dataset::{Dataset, DatasetError, TestImage};
 use crate::detector::Detector;
@@ -15,6 +14,7 @@ use crate::mask::{Mask, MaskError};
 use crate::observer::Observer;
 use crate::pipeline;
 use crate::report::ReportError;
+use pupilla_files::atomic_file::WriteError;
 
 /// How to test.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::weight_file::{
+use pupilla_files::weight_file::{
     self, Arrays, FileHeader, NamedBytes, NamedTensor, WeightFile, WeightFileError,
 };
 

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use pupilla_core::atomic_file::WriteError;
 use pupilla_core::image::read::ReadError;
+use pupilla_files::atomic_file::WriteError;
 
 use crate::backbone::BackboneError;
 use crate::detector_kind::DetectorKind;
 use crate::receptive_field::ReceptiveField;
 use crate::residual_metric::NoMetric;
-use crate::weight_file::WeightFileError;
+use pupilla_files::weight_file::WeightFileError;
 
 /// Training could not begin or could not go on.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@
 //! The rooms in the order of the data path: [`input`] (image → numbers) → [`patch_network`] (patch →
 //! descriptor, dense or on a grid) → [`teacher`] → [`student_teacher`] (students, detector, model
 //! file) → [`score`]; [`feature_detectors`] compare features with those of good images instead, [`network_detectors`]
-//! images with what a network makes of them; [`model`] is a trained detector of any kind. Beside the path: [`tensor_file`] (other programs' weights) → [`backbone`]
+//! images with what a network makes of them; [`model`] is a trained detector of any kind. Beside the path: [`tensor_file`](pupilla_files::tensor_file) (other programs' weights) → [`backbone`]
 //! (pretrained networks). Networks are graphs of [`nn`], which also chooses the [`device`] that computes them. What this crate gives
 //! is a [`pupilla_core::detector::Detector`], which speaks in images and maps.
 #![forbid(unsafe_code)]
@@ -14,7 +14,6 @@ pub mod checkpoints;
 pub mod detector_kind;
 pub mod error;
 pub mod feature_detectors;
-mod foreign_text;
 pub mod input;
 pub mod manifest;
 pub mod model;
@@ -32,8 +31,6 @@ pub mod score;
 pub mod statistics;
 pub mod student_teacher;
 pub mod teacher;
-pub mod tensor_file;
-pub mod weight_file;
 
 pub use pupilla_nn as nn;
 pub use pupilla_nn::device;

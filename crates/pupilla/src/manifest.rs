@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::network_detectors::NetworkManifest;
 use crate::student_teacher::ModelManifest;
 use crate::teacher::{self, Teacher, TeacherManifest};
-use crate::weight_file::{WeightFile, WeightFileError};
+use pupilla_files::weight_file::{WeightFile, WeightFileError};
 
 /// The manifest of a teacher or of a trained model.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use pupilla_core::anomaly_map::AnomalyMap;
-use pupilla_core::atomic_file::WriteError;
 use pupilla_core::attribution::Explained;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
+use pupilla_files::atomic_file::WriteError;
 
 use crate::detector_kind::DetectorKind;
 use crate::error::ScoreError;
@@ -18,7 +18,7 @@ use crate::network_detectors::NetworkDetector;
 use crate::record::{CalibrationManifest, DataManifest, ValidationManifest};
 use crate::sampling::Sampling;
 use crate::student_teacher::StudentTeacher;
-use crate::weight_file::{FileHeader, WeightFile, WeightFileError};
+use pupilla_files::weight_file::{FileHeader, WeightFile, WeightFileError};
 
 /// A trained detector.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use pupilla_nn::{OptimizerState, Parameters};
 
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
-use crate::weight_file::{NamedTensor, Precision};
+use pupilla_files::weight_file::{NamedTensor, Precision};
 
 /// Names and shapes of the arrays of a network: `<prefix>.conv1.weight`, `<prefix>.conv1.bias`, …
 pub(crate) fn layout(prefix: &str, config: &PatchNetworkConfig) -> Vec<(String, Vec<usize>)> {

@@ -20,12 +20,12 @@ use pupilla::student_teacher::{
     BackboneTeacher, Length, Quick, Settings, StudentTeacher, StudentTeacherConfig, Training,
 };
 use pupilla::teacher::Teacher;
-use pupilla::weight_file::WeightFileError;
 use pupilla_core::anomaly_map::AnomalyMap;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Silent;
+use pupilla_files::weight_file::WeightFileError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::StudentTeacher;
-use pupilla::weight_file::WeightFileError;
 use pupilla_core::detector::Detector;
+use pupilla_files::weight_file::WeightFileError;
 
 use crate::student_teacher::{config, fitted, striped};
 

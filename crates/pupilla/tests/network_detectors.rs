@@ -6,12 +6,12 @@ use pupilla::error::{ScoreError, TrainError};
 use pupilla::model::Model;
 use pupilla::network_detectors::{Method, NetworkDetector, NetworkDetectorConfig};
 use pupilla::student_teacher::Length;
-use pupilla::weight_file::WeightFileError;
 use pupilla_core::calibration::WantedRates;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::{Observer, Silent};
+use pupilla_files::weight_file::WeightFileError;
 
 use crate::model_file::edit_manifest;
 use crate::student_teacher::{images, striped, with_defect};

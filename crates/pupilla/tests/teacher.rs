@@ -7,9 +7,9 @@ use pupilla::teacher::{
     Checkpoints, Distillation, DistillationError, Provenance, StepLosses, Teacher, TeacherConfig,
     report, train,
 };
-use pupilla::weight_file::WeightFileError;
 use pupilla_core::image::Image;
 use pupilla_core::observer::{Observer, Silent};
+use pupilla_files::weight_file::WeightFileError;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -131,7 +131,7 @@ pub fn evaluate(
             let path = map_set::path_of(folder, dataset, tested.test);
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).map_err(|source| {
-                    pupilla_core::atomic_file::WriteError {
+                    pupilla_files::atomic_file::WriteError {
                         path: parent.to_path_buf(),
                         source,
                     }

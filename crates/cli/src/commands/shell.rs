@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use pupilla_core::atomic_file;
+use pupilla_files::atomic_file;
 
 use crate::arguments::Arguments;
 use crate::output;

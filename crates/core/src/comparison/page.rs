@@ -5,7 +5,7 @@ use std::path::Path;
 use askama::Template;
 
 use super::{Compared, Comparison, Failure, Figures};
-use crate::atomic_file::{self, WriteError};
+use pupilla_files::atomic_file::{self, WriteError};
 
 /// The page could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use image::codecs::{png::PngDecoder, webp::WebPDecoder};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::Image;
-use crate::bounded_file::{self, BoundedFileError, MOST_DECODED};
+use pupilla_files::bounded_file::{self, BoundedFileError, MOST_DECODED};
 
 /// File extensions of the formats that can be read, in lower case: folders are walked with them.
 pub const IMAGE_EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];

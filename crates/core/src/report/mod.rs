@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::anomaly_map::AnomalyMap;
-use crate::atomic_file::{self, WriteError};
 use crate::calibration::Thresholds;
 use crate::evaluation::Evaluation;
 use crate::heatmap::{Heatmap, SizeMismatch};
 use crate::image::Image;
 use crate::mask::Mask;
 use crate::verdict::Verdict;
+use pupilla_files::atomic_file::{self, WriteError};
 
 use gallery::Gallery;
 

@@ -24,9 +24,9 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
-use crate::atomic_file::{self, WriteError};
 use crate::observer::Observer;
 use draw::{Random, normal_table};
+use pupilla_files::atomic_file::{self, WriteError};
 
 /// Width and height of every synthetic image, in pixels.
 pub const SIDE: usize = 256;

@@ -6,7 +6,7 @@ use super::architecture::Architecture;
 use super::output::Output;
 use super::pretrained::Pretrained;
 use super::{Backbone, BackboneError, resnet18, squeezenet, weights};
-use crate::tensor_file::TensorFile;
+use pupilla_files::tensor_file::TensorFile;
 
 /// A network without its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

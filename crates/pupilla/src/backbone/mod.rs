@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use pretrained::Pretrained;
 use pupilla_nn::Tensor;
 
-use crate::tensor_file::{TensorFile, TensorFileError};
+use pupilla_files::tensor_file::{TensorFile, TensorFileError};
 
 pub use config::{BackboneConfig, ResNet18Config, SqueezeNetConfig};
 pub use dense_features::{DenseFeatures, FeatureMaps, Positions};
@@ -240,7 +240,7 @@ fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
         let mut names: Vec<String> = file
             .names()
             .take(SHOWN)
-            .map(crate::foreign_text::shown)
+            .map(pupilla_files::foreign_text::shown)
             .collect();
         if file.names().count() > SHOWN {
             names.push("…".to_string());

@@ -7,7 +7,7 @@ use super::BackboneError;
 use super::architecture::{Architecture, Layer};
 use super::config::ResNet18Config;
 use super::output::{LOGITS, Output};
-use crate::tensor_file::TensorFile;
+use pupilla_files::tensor_file::TensorFile;
 
 pub(super) const NAME: &str = "ResNet-18";
 

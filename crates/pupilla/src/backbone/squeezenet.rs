@@ -7,7 +7,7 @@ use super::BackboneError;
 use super::architecture::{Architecture, Layer};
 use super::config::SqueezeNetConfig;
 use super::output::Output;
-use crate::tensor_file::TensorFile;
+use pupilla_files::tensor_file::TensorFile;
 
 pub(super) const NAME: &str = "SqueezeNet 1.1";
 

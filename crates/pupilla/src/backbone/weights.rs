@@ -3,7 +3,7 @@
 use super::BackboneError;
 use super::architecture::Layer;
 use super::batch_norm::BatchNorm;
-use crate::tensor_file::{TensorFile, TensorFileError};
+use pupilla_files::tensor_file::{TensorFile, TensorFileError};
 
 /// An array of a network on its way into a model file.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pupilla_core::atomic_file::WriteError;
 use pupilla_core::image::resize::Resize;
+use pupilla_files::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
 
 use super::config::{MOST_CHANNELS, Method, Settings};
@@ -21,7 +21,9 @@ use crate::record::{CalibrationManifest, DataManifest, ValidationManifest};
 use crate::student_teacher::scale::Grid;
 use crate::student_teacher::{BackboneTeacher, ScaleTeacherManifest};
 use crate::teacher::{Teacher, check_width};
-use crate::weight_file::{self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError};
+use pupilla_files::weight_file::{
+    self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError,
+};
 
 /// Everything about such a detector but its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

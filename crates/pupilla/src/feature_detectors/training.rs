@@ -21,7 +21,7 @@ use crate::error::TrainError;
 use crate::random::derive_seed;
 use crate::record::{ValidationManifest, validate};
 use crate::student_teacher::scale::Grid;
-use crate::weight_file::{FileHeader, MAX_FILE_BYTES};
+use pupilla_files::weight_file::{FileHeader, MAX_FILE_BYTES};
 
 impl Fit for FeatureDetectorConfig {
     type Detector = FeatureDetector;

@@ -9,7 +9,7 @@ use super::config::NetworkDetectorConfig;
 use super::learner::{Learner, terms};
 use crate::checkpoints::{Checkpoints, Kept};
 use crate::error::TrainError;
-use crate::weight_file::NamedBytes;
+use pupilla_files::weight_file::NamedBytes;
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "network-checkpoint";

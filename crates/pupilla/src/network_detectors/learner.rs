@@ -14,7 +14,7 @@ use super::losses::{
 use super::network::{Beginning, Network, layout};
 use crate::network_weights::{optimizer_export, optimizer_layout};
 use crate::random::{derive_seed, normal};
-use crate::weight_file::NamedTensor;
+use pupilla_files::weight_file::NamedTensor;
 
 /// Deviation of a DCGAN's first weights, and its optimisers' β₁ (Radford et al. 2016).
 const ADVERSARIAL_DEVIATION: f32 = 0.02;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pupilla_core::atomic_file::WriteError;
+use pupilla_files::atomic_file::WriteError;
 use pupilla_nn::Graph;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use super::detector::NetworkDetector;
 use super::network::{Network, graph, layout};
 use crate::detector_kind::DetectorKind;
 use crate::record::{CalibrationManifest, DataManifest, ValidationManifest};
-use crate::weight_file::{self, FileHeader, WeightFile, WeightFileError};
+use pupilla_files::weight_file::{self, FileHeader, WeightFile, WeightFileError};
 
 /// Everything about such a detector but its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::random::normal;
-use crate::weight_file::{NamedTensor, Precision};
+use pupilla_files::weight_file::{NamedTensor, Precision};
 
 /// Added to a variance (PyTorch's): a channel that is constant is not blown up.
 const EPSILON: f64 = 1e-5;

@@ -19,7 +19,7 @@ use crate::error::TrainError;
 use crate::record::{ValidationManifest, validate};
 use crate::schedule::one_cycle;
 use crate::student_teacher::Length;
-use crate::weight_file::FileHeader;
+use pupilla_files::weight_file::FileHeader;
 
 /// Batches of the statistics that a DCGAN's batch norm is folded with.
 const NORM_BATCHES: usize = 16;

@@ -15,7 +15,7 @@ use crate::error::TrainError;
 use crate::network_weights::{export, import, layout, optimizer_export, optimizer_layout};
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::score::{Scoring, Whitening};
-use crate::weight_file::{NamedBytes, NamedTensor, Precision};
+use pupilla_files::weight_file::{NamedBytes, NamedTensor, Precision};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "student-teacher-checkpoint";

@@ -29,7 +29,7 @@ use crate::residual_metric::ResidualProducts;
 use crate::sampling::Sampling;
 use crate::score::{Normalisation, Scoring, Terms};
 use crate::statistics::Moments;
-use crate::weight_file::FileHeader;
+use pupilla_files::weight_file::FileHeader;
 
 /// A trained student–teacher detector.
 #[derive(Clone, Debug)]

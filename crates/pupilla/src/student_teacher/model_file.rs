@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pupilla_core::atomic_file::WriteError;
+use pupilla_files::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
 
 use super::config::Settings;
@@ -19,7 +19,9 @@ use crate::residual_metric::ResidualMetric;
 use crate::sampling::Sampling;
 use crate::score::{Normalisation, Scoring, Whitening};
 use crate::teacher::{Teacher, check_width};
-use crate::weight_file::{self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError};
+use pupilla_files::weight_file::{
+    self, FileHeader, NamedTensor, Precision, WeightFile, WeightFileError,
+};
 
 /// `kind` of a model file.
 pub(crate) const KIND: &str = DetectorKind::StudentTeacher.name();

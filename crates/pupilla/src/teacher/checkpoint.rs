@@ -12,7 +12,7 @@ use super::{Provenance, TeacherConfig};
 use crate::checkpoints::Checkpoints;
 use crate::error::TrainError;
 use crate::network_weights;
-use crate::weight_file::{NamedBytes, Precision};
+use pupilla_files::weight_file::{NamedBytes, Precision};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "teacher-checkpoint";

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::distillation::TargetScale;
 use crate::patch_network::DESCRIPTOR_CHANNELS;
 use crate::random::normal;
-use crate::weight_file::{NamedTensor, Precision, WeightFile, WeightFileError};
+use pupilla_files::weight_file::{NamedTensor, Precision, WeightFile, WeightFileError};
 
 /// More targets than any network has classes.
 const MOST_TARGETS: usize = 1 << 16;

@@ -19,7 +19,7 @@ mod report;
 mod training;
 mod triplets;
 
-use pupilla_core::atomic_file::WriteError;
+use pupilla_files::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -36,8 +36,8 @@ use crate::backbone::BackboneConfig;
 use crate::network_weights;
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::receptive_field::ReceptiveField;
-use crate::weight_file::{self, FileHeader, Precision, WeightFile, WeightFileError};
 use decoder::Decoding;
+use pupilla_files::weight_file::{self, FileHeader, Precision, WeightFile, WeightFileError};
 
 /// `kind` of a teacher's file.
 pub const KIND: &str = "teacher";

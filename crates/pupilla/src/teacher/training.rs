@@ -24,7 +24,7 @@ use crate::error::TrainError;
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork};
 use crate::random::derive_seed;
 use crate::schedule::one_cycle;
-use crate::weight_file::FileHeader;
+use pupilla_files::weight_file::FileHeader;
 
 /// Batches behind the mean and deviation of the distillation's targets.
 const TARGET_BATCHES: u64 = 16;

@@ -1,7 +1,7 @@
-"""Writes backbone.json and state_dict.pth: what PyTorch and torchvision make of weights given by a formula.
+"""Writes backbone.json: what PyTorch and torchvision make of weights given by a formula.
 
     python3 -m venv "$VENV" && "$VENV"/bin/pip install numpy torch torchvision
-    "$VENV"/bin/python make_backbone.py        # writes both files beside this one
+    "$VENV"/bin/python make_backbone.py        # writes the file beside this one
 
 backbone.json: torchvision's resnet18 (with 10 classes and non-trivial batch-norm statistics) and the
 feature part of squeezenet1_1, run in f64. No weight is stored: `tensor` below computes each from its name
@@ -10,12 +10,8 @@ and shape, and tests/backbone.rs does the same. Of each output there are:
   shape      [batch, channels, rows, columns]
   rms        root mean square of all its numbers
   samples    every step-th number of the flat array, from the first on
-
-state_dict.pth: a tiny state dict as torch.save writes it, with every kind of tensor that the reader knows.
-Its expected values stand in the test that reads it, in src/tensor_file/mod.rs.
 """
 
-import collections
 import json
 import math
 import pathlib
@@ -130,33 +126,12 @@ def cases():
             }
 
 
-def state_dict():
-    base = torch.arange(8, dtype=torch.float32) * 0.5
-    state = collections.OrderedDict(
-        plain=(torch.arange(6) - 2.5).reshape(2, 3),
-        transposed=torch.arange(6, dtype=torch.float64).reshape(2, 3).t(),
-        half=torch.tensor([0.5, -2.0, 65504.0], dtype=torch.float16),
-        brain=torch.tensor([1.0, -3.0, 2.0**100], dtype=torch.bfloat16),
-        view=base[2:6].reshape(2, 2),
-        same_storage=base[::3],
-        repeated=torch.tensor([[1.0], [2.0]]).expand(2, 3),
-        parameter=torch.nn.Parameter(torch.tensor([4.0, 5.0])),
-        scalar=torch.tensor(9.0),
-        empty=torch.zeros(0, 3),
-        counter=torch.tensor(7),
-    )
-    # As every Module's state dict has it.
-    state._metadata = collections.OrderedDict({"": {"version": 1}})
-    torch.save(state, HERE / "state_dict.pth")
-
-
 def main():
     versions = {"numpy": np.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
     with (HERE / "backbone.json").open("w") as file:
         file.write('{"made_by": "make_backbone.py", "versions": ' + json.dumps(versions) + ', "cases": [\n')
         file.write(",\n".join(json.dumps(case, separators=(",", ":")) for case in cases()))
         file.write("\n]}\n")
-    state_dict()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla_core::atomic_file;
 use pupilla_core::comparison::{Comparison, Figures};
+use pupilla_files::atomic_file;
 
 use crate::output;
 

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use pupilla_core::atomic_file::{self, WriteError};
-use pupilla_core::bounded_file::{self, BoundedFileError};
+use crate::atomic_file::{self, WriteError};
+use crate::bounded_file::{self, BoundedFileError};
 
 use crate::foreign_text::{shown, shown_up_to};
 
@@ -25,7 +25,7 @@ pub const FORMAT_VERSION: u32 = 2;
 const MANIFEST_KEY: &str = "pupilla";
 
 /// Larger files are refused before they are read; three scales of large ensembles stay far below.
-pub(crate) const MAX_FILE_BYTES: u64 = 1 << 30;
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// More are counted, not named: a file may hold millions of arrays that do not belong there.
 const MAX_PROBLEMS: usize = 1000;
@@ -108,7 +108,7 @@ pub enum WeightFileError {
 /// What every manifest begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileHeader {
-    /// What the file holds: `"teacher"`, or the name of a detector ([`crate::detector_kind::DetectorKind`]).
+    /// What the file holds: `"teacher"`, or the name of a detector.
     pub kind: String,
     /// [`FORMAT_VERSION`] of the program that wrote it.
     pub format_version: u32,
@@ -118,7 +118,7 @@ pub struct FileHeader {
 
 impl FileHeader {
     /// The header of a file written now.
-    pub(crate) fn new(kind: &str) -> Self {
+    pub fn new(kind: &str) -> Self {
         Self {
             kind: kind.to_string(),
             format_version: FORMAT_VERSION,
@@ -160,7 +160,7 @@ const MAX_HEADER_BYTES: u64 = 1 << 26;
 
 /// How numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
+pub enum Precision {
     /// As they are.
     Full,
     /// Rounded to 16 bits: half the size, for shipped teachers.
@@ -168,16 +168,22 @@ pub(crate) enum Precision {
 }
 
 /// A named array on its way into a file.
-pub(crate) struct NamedTensor {
+pub struct NamedTensor {
+    /// Its name, which no other entry of the file has.
     pub name: String,
+    /// Its shape; the product is the number of values.
     pub shape: Vec<usize>,
+    /// Its numbers, the last dimension fastest.
     pub values: Vec<f32>,
+    /// How they are stored.
     pub precision: Precision,
 }
 
 /// Named bytes that only their owner can read, on their way into a file.
-pub(crate) struct NamedBytes {
+pub struct NamedBytes {
+    /// Its name, which no other entry of the file has.
     pub name: String,
+    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -185,7 +191,7 @@ pub(crate) struct NamedBytes {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub(crate) fn write(
+pub fn write(
     path: &Path,
     manifest: &impl Serialize,
     tensors: Vec<NamedTensor>,
@@ -194,7 +200,7 @@ pub(crate) fn write(
 }
 
 /// [`write`] with bytes beside the tensors.
-pub(crate) fn write_with_bytes(
+pub fn write_with_bytes(
     path: &Path,
     manifest: &impl Serialize,
     tensors: Vec<NamedTensor>,
@@ -300,10 +306,10 @@ impl Part<'_> {
 }
 
 /// Numbers and bytes in the order in which they were asked for.
-pub(crate) type Arrays = (Vec<Vec<f32>>, Vec<Vec<u8>>);
+pub type Arrays = (Vec<Vec<f32>>, Vec<Vec<u8>>);
 
 /// An opened file: its manifest, and tensors to be taken by name and shape.
-pub(crate) struct WeightFile {
+pub struct WeightFile {
     path: PathBuf,
     bytes: Vec<u8>,
     manifest: String,

@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use pupilla_core::bounded_file::{self, BoundedFileError};
+use crate::bounded_file::{self, BoundedFileError};
 
 use crate::foreign_text::{shown, shown_up_to};
 
@@ -185,7 +185,7 @@ fn contiguous(shape: &[usize]) -> Vec<usize> {
 
 /// An opened file: which tensors it has, and their numbers when asked for.
 #[derive(Debug)]
-pub(crate) struct TensorFile {
+pub struct TensorFile {
     path: PathBuf,
     bytes: Vec<u8>,
     tensors: BTreeMap<String, StoredTensor>,
@@ -352,7 +352,7 @@ fn safetensors(
 mod tests {
     use super::*;
 
-    /// Written by `torch.save` (`tests/oracle/make_backbone.py`).
+    /// Written by `torch.save` (`tests/oracle/make_state_dict.py`).
     const STATE_DICT: &[u8] = include_bytes!("../../tests/oracle/state_dict.pth");
 
     fn parse(bytes: &[u8]) -> Result<TensorFile, TensorFileError> {

@@ -6,11 +6,10 @@ use std::path::Path;
 
 /// Decoded bytes that a byte of a file of pixels may stand for: a header that promises more lies. Deflate and LZW reach 1400, one
 /// bit of a black-and-white PNG becomes eight, or 24 with a palette.
-pub(crate) const MOST_DECODED: u64 = 1 << 15;
+pub const MOST_DECODED: u64 = 1 << 15;
 
 /// A file was not opened.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum BoundedFileError {
     /// What the system said.
     #[error(transparent)]

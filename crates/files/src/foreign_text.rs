@@ -1,12 +1,12 @@
 //! Text out of files that nobody vouches for, made fit for a message: short, on one line, and without a word for the terminal.
 
 /// The first hundred characters, control characters and the like escaped.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     shown_up_to(text, 100)
 }
 
 /// The same with a length of its own.
-pub(crate) fn shown_up_to(text: &str, most: usize) -> String {
+pub fn shown_up_to(text: &str, most: usize) -> String {
     let mut shown = String::new();
     for (index, character) in text.chars().enumerate() {
         if index == most {
