@@ -3,8 +3,8 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use pupilla_core::dataset::{Dataset, categories, images_in, survey};
-use pupilla_core::map_set;
+use pupilla_core::data::{Dataset, categories, images_in, survey};
+use pupilla_core::map::map_set;
 
 #[derive(Arbitrary, Debug)]
 enum Part {

@@ -13,8 +13,8 @@ use pupilla::feature_detectors::Gamma;
 use pupilla::input::Border;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::score::Scoring;
-use pupilla_core::calibration::RejectRate;
 use pupilla_core::image::resize::Resize;
+use pupilla_core::verdict::calibration::RejectRate;
 
 /// Finds defects in images of manufactured parts after seeing good parts only.
 ///

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::bail;
-use pupilla_core::mask::Mask;
+use pupilla_core::data::mask::Mask;
 
 /// What is brighter than half grey is looked at.
 const ABOVE: u8 = 127;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla_core::attribution::Why;
 use pupilla_core::verdict::Verdict;
+use pupilla_core::verdict::attribution::Why;
 use pupilla_files::atomic_file;
 
 /// The columns. An image without regions has one line, its region's fields empty; `score` to `variance_share` are

@@ -5,11 +5,11 @@ use std::path::Path;
 use pupilla::manifest::Manifest;
 use pupilla::model::{About as AboutModel, Model};
 use pupilla::student_teacher::{ModelManifest, ScaleManifest};
-use pupilla_core::dataset::{Dataset, file_fingerprint, fingerprint};
-use pupilla_core::evaluation::Evaluation;
-use pupilla_core::heatmap::Heatmap;
+use pupilla_core::data::{Dataset, file_fingerprint, fingerprint};
+use pupilla_core::evaluate::Evaluation;
+use pupilla_core::evaluate::test_run::Tested;
+use pupilla_core::map::heatmap::Heatmap;
 use pupilla_core::report::{About, Facts, Report, ReportError, ReportImage};
-use pupilla_core::test_run::Tested;
 use pupilla_core::verdict::Rule;
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pupilla_core::map_file;
+use pupilla_core::map::map_file;
 
 use crate::data::{
     SHORT_ALONE, assert_failure, assert_success, dataset, good, listing, model, run, stderr,

@@ -10,7 +10,7 @@ use pupilla::detector_kind::DetectorKind;
 use pupilla::model::Model;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::read;
-use pupilla_core::map_file;
+use pupilla_core::map::map_file;
 use serde_json::Value;
 
 use crate::data::{assert_success, run, stderr, stdout, text};

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Output;
 
 use image::{GrayImage, Luma};
-use pupilla_core::anomaly_map::AnomalyMap;
-use pupilla_core::map_file;
+use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::map::map_file;
 use serde_json::Value;
 
 use crate::data::{

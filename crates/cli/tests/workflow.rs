@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Output;
 
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
-use pupilla_core::map_file;
+use pupilla_core::map::map_file;
 use serde_json::Value;
 
 use crate::backbone::weights;

@@ -2,11 +2,11 @@
 //!
 //! They are different types on purpose: an untrained `anomaly_map` cannot be written.
 
-use crate::anomaly_map::AnomalyMap;
-use crate::attribution::Explained;
+use crate::data::image_source::ImageSource;
 use crate::image::Image;
-use crate::image_source::ImageSource;
+use crate::map::anomaly_map::AnomalyMap;
 use crate::observer::Observer;
+use crate::verdict::attribution::Explained;
 
 /// A configuration that learns from anomaly-free images.
 pub trait Fit {

@@ -4,9 +4,9 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, GenericImageView, ImageEncoder, ImageFormat, RgbImage};
+use pupilla_core::data::mask::Mask;
 use pupilla_core::image::read::{self, ReadError};
-use pupilla_core::map_file;
-use pupilla_core::mask::Mask;
+use pupilla_core::map::map_file;
 
 struct Folder(tempfile::TempDir);
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pupilla_core::map_file;
+use pupilla_core::map::map_file;
 
 #[test]
 fn every_way_to_store_floats_gives_the_same_map() {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pupilla_core::anomaly_map::AnomalyMap;
-use pupilla_core::evaluation::{Evaluation, Evaluator};
-use pupilla_core::mask::Mask;
+use pupilla_core::data::mask::Mask;
+use pupilla_core::evaluate::{Evaluation, Evaluator};
+use pupilla_core::map::anomaly_map::AnomalyMap;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -199,7 +199,7 @@ pub fn write(
     write_with_bytes(path, manifest, tensors, &[])
 }
 
-/// [`write`] with bytes beside the tensors.
+/// [`write()`] with bytes beside the tensors.
 pub fn write_with_bytes(
     path: &Path,
     manifest: &impl Serialize,

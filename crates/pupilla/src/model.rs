@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use pupilla_core::anomaly_map::AnomalyMap;
-use pupilla_core::attribution::Explained;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
+use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::verdict::attribution::Explained;
 use pupilla_files::atomic_file::WriteError;
 
 use crate::detector_kind::DetectorKind;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use pupilla_core::dataset::{
+use pupilla_core::data::image_source::{ImageFiles, ImageFilesError};
+use pupilla_core::data::{
     Dataset, FingerprintError, SplitError, content_digits, fingerprint, split,
 };
 use pupilla_core::detector::Fit;
-use pupilla_core::image_source::{ImageFiles, ImageFilesError};
 use pupilla_core::observer::Observer;
 
 use crate::error::TrainError;

@@ -1,9 +1,9 @@
 //! What every trained detector's file says about its images and its thresholds, whatever the detector is.
 
-use pupilla_core::calibration::{Calibrator, Thresholds, WantedRates};
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Detector;
-use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
+use pupilla_core::verdict::calibration::{Calibrator, Thresholds, WantedRates};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ScoreError, TrainError};

@@ -3,10 +3,10 @@
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::record::{CalibrationData, CalibrationManifest};
 use pupilla::student_teacher::{Settings, StudentTeacher, StudentTeacherConfig};
-use pupilla_core::calibration::{Thresholds, WantedRates};
-use pupilla_core::calibration_run::calibrate;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::observer::{Observer, Silent};
+use pupilla_core::verdict::calibration::{Thresholds, WantedRates};
+use pupilla_core::verdict::calibration_run::calibrate;
 
 use crate::model_file::{edit_manifest, refusal};
 use crate::student_teacher::{config, fitted, images, striped, teacher, with_defect};

@@ -8,7 +8,7 @@ use pupilla::feature_detectors::one_class_svm::{OneClassSvm, Training, scale_gam
 use pupilla::feature_detectors::position_gaussians::Learning;
 use pupilla::feature_detectors::principal_components::PrincipalComponents;
 use pupilla::feature_detectors::smoothing::smooth;
-use pupilla_core::anomaly_map::AnomalyMap;
+use pupilla_core::map::anomaly_map::AnomalyMap;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -12,11 +12,11 @@ use pupilla::model::Model;
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::BackboneTeacher;
 use pupilla::teacher::Teacher;
-use pupilla_core::calibration::WantedRates;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::{Observer, Silent};
+use pupilla_core::verdict::calibration::WantedRates;
 use pupilla_files::weight_file::WeightFileError;
 
 use crate::backbone::{safetensors, state_dict};

@@ -20,10 +20,10 @@ use pupilla::student_teacher::{
     BackboneTeacher, Length, Quick, Settings, StudentTeacher, StudentTeacherConfig, Training,
 };
 use pupilla::teacher::Teacher;
-use pupilla_core::anomaly_map::AnomalyMap;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
+use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::observer::Silent;
 use pupilla_files::weight_file::WeightFileError;
 use serde::{Deserialize, Serialize};

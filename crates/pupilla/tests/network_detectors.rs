@@ -6,11 +6,11 @@ use pupilla::error::{ScoreError, TrainError};
 use pupilla::model::Model;
 use pupilla::network_detectors::{Method, NetworkDetector, NetworkDetectorConfig};
 use pupilla::student_teacher::Length;
-use pupilla_core::calibration::WantedRates;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::{Observer, Silent};
+use pupilla_core::verdict::calibration::WantedRates;
 use pupilla_files::weight_file::WeightFileError;
 
 use crate::model_file::edit_manifest;

@@ -7,10 +7,10 @@ use pupilla::error::{ScoreError, TrainError};
 use pupilla::receptive_field::ReceptiveField;
 use pupilla::student_teacher::{Length, StudentTeacher, StudentTeacherConfig, Training};
 use pupilla::teacher::Teacher;
-use pupilla_core::attribution::Explained;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::observer::Silent;
+use pupilla_core::verdict::attribution::Explained;
 use safetensors::SafeTensors;
 
 use crate::golden::{load, picture, stored_models};

@@ -13,11 +13,11 @@ use pupilla::student_teacher::{
     StudentTeacherConfig, Training,
 };
 use pupilla::teacher::{Provenance, Teacher, TeacherConfig};
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
 use pupilla_core::image::resize::Resize;
-use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::{Observer, Silent};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use pupilla::record::{CalibrationData, CalibrationManifest, DataManifest};
-use pupilla_core::calibration::{Threshold, WantedRates};
-use pupilla_core::calibration_run::calibrate;
-use pupilla_core::dataset::{Dataset, content_digits, file_fingerprint, fingerprint};
-use pupilla_core::image_source::ImageFiles;
+use pupilla_core::data::image_source::ImageFiles;
+use pupilla_core::data::{Dataset, content_digits, file_fingerprint, fingerprint};
 use pupilla_core::observer::Observer;
+use pupilla_core::verdict::calibration::{Threshold, WantedRates};
+use pupilla_core::verdict::calibration_run::calibrate;
 
 use crate::arguments::Calibrate;
 use crate::commands::inspect::load;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use pupilla_core::dataset::{DatasetError, categories};
-use pupilla_core::dataset_check::{DatasetCheck, Severity, check};
+use pupilla_core::data::check::{DatasetCheck, Severity, check};
+use pupilla_core::data::{DatasetError, categories};
 use serde::Serialize;
 
 use crate::arguments::Check;

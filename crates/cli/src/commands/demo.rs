@@ -9,11 +9,11 @@ use pupilla::student_teacher::{
     Length, Quick, Settings, StudentTeacherConfig, Training, fit_files,
 };
 use pupilla::teacher::Teacher;
-use pupilla_core::dataset::Dataset;
-use pupilla_core::evaluation::CategoryEvaluations;
-use pupilla_core::sheet::Sheet;
+use pupilla_core::data::Dataset;
+use pupilla_core::evaluate::CategoryEvaluations;
+use pupilla_core::evaluate::test_run::TestSettings;
+use pupilla_core::report::sheet::Sheet;
 use pupilla_core::synthetic::{self, Kind, SyntheticSettings};
-use pupilla_core::test_run::TestSettings;
 
 use crate::arguments::Demo;
 use crate::commands::eval::{Pictured, evaluate, write_pictures};

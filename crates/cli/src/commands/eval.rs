@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla_core::dataset::Dataset;
+use pupilla_core::data::Dataset;
 use pupilla_core::detector::Detector;
-use pupilla_core::evaluation::Evaluation;
-use pupilla_core::sheet::{Sheet, SheetRow};
-use pupilla_core::test_run::{self, TestError, TestSettings};
-use pupilla_core::{map_file, map_set};
+use pupilla_core::evaluate::Evaluation;
+use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
+use pupilla_core::map::{map_file, map_set};
+use pupilla_core::report::sheet::{Sheet, SheetRow};
 
 use crate::arguments::Eval;
 use crate::commands::inspect::{load, rule, scale};

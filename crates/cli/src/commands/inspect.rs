@@ -8,14 +8,14 @@ use pupilla::detector_kind::DetectorKind;
 use pupilla::model::Model;
 use pupilla::sampling::Sampling;
 use pupilla::student_teacher::bytes_beside;
-use pupilla_core::dataset::{file_fingerprint, images_below};
+use pupilla_core::data::{file_fingerprint, images_below};
 use pupilla_core::detector::Detector;
-use pupilla_core::heatmap::{self, Heatmap};
 use pupilla_core::image::read;
-use pupilla_core::map_file;
+use pupilla_core::map::heatmap::{self, Heatmap};
+use pupilla_core::map::map_file;
 use pupilla_core::observer::Observer;
 use pupilla_core::pipeline;
-use pupilla_core::region::{Region, draw_regions};
+use pupilla_core::verdict::region::{Region, draw_regions};
 use pupilla_core::verdict::{Rule, Verdict};
 use serde::Serialize;
 

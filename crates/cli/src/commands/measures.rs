@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pupilla_core::evaluation::{CategoryEvaluations, Evaluation};
+use pupilla_core::evaluate::{CategoryEvaluations, Evaluation};
 
 use crate::output;
 

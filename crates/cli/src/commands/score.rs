@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pupilla_core::dataset::{Dataset, categories};
-use pupilla_core::evaluation::CategoryEvaluations;
-use pupilla_core::map_run::{self, MapSettings};
-use pupilla_core::map_set;
+use pupilla_core::data::{Dataset, categories};
+use pupilla_core::evaluate::CategoryEvaluations;
+use pupilla_core::evaluate::map_run::{self, MapSettings};
+use pupilla_core::map::map_set;
 
 use crate::arguments::Score;
 use crate::commands::measures;

@@ -9,11 +9,11 @@ use pupilla::teacher::{
     self, Checkpoints, Compactness, Distillation, DistillationError, HeldOut, Provenance, Teacher,
     TeacherConfig, TeacherManifest,
 };
-use pupilla_core::dataset::{file_fingerprint, fingerprint, images_in};
-use pupilla_core::heatmap::write_png;
-use pupilla_core::image_source::{ImageFiles, ImageSource};
+use pupilla_core::data::image_source::{ImageFiles, ImageSource};
+use pupilla_core::data::{file_fingerprint, fingerprint, images_in};
+use pupilla_core::map::heatmap::write_png;
 use pupilla_core::observer::Observer;
-use pupilla_core::patch_sheet::{self, PatchSheet};
+use pupilla_core::report::patch_sheet::{self, PatchSheet};
 use serde::Serialize;
 
 use crate::arguments::{Form, TeacherReport, TeacherTrain};

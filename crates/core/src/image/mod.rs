@@ -1,5 +1,6 @@
 //! An image in memory: RGB, `f32`, `[0, 1]`. Reading is in [`read`], resizing in [`resize`].
 
+pub(crate) mod canvas;
 pub mod read;
 pub mod resize;
 

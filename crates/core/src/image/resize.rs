@@ -8,7 +8,7 @@ use fast_image_resize as fir;
 use serde::{Deserialize, Serialize};
 
 use super::Image;
-use crate::anomaly_map::AnomalyMap;
+use crate::map::anomaly_map::AnomalyMap;
 
 /// Smallest and largest side a [`Resize`] may ask for.
 pub const SIDES: std::ops::RangeInclusive<usize> = 8..=8192;

@@ -8,8 +8,8 @@
 use rdst::RadixSort;
 
 use super::key;
-use crate::anomaly_map::AnomalyMap;
-use crate::mask::Mask;
+use crate::data::mask::Mask;
+use crate::map::anomaly_map::AnomalyMap;
 
 /// A score that is NaN or infinite has no rank.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]

@@ -291,8 +291,8 @@ impl Won {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::anomaly_map::AnomalyMap;
-    use crate::mask::Mask;
+    use crate::data::mask::Mask;
+    use crate::map::anomaly_map::AnomalyMap;
     use crate::metrics::{CurvePoint, PixelScores, PrecisionRecallPoint};
     use proptest::prelude::*;
 

@@ -6,9 +6,9 @@ use ::image::{GrayImage, ImageFormat, Luma, RgbImage};
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 use super::{Outcome, ReportError, ReportImage};
-use crate::heatmap::{self, Heatmap};
-use crate::region::{Region, draw_regions};
+use crate::map::heatmap::{self, Heatmap};
 use crate::verdict::Verdict;
+use crate::verdict::region::{Region, draw_regions};
 
 /// The longer side of a thumbnail, in pixels.
 const THUMBNAIL: u32 = 256;

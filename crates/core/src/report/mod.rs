@@ -3,22 +3,25 @@
 //! A [`Report`] takes images as they are tested and keeps thumbnails of the most instructive ones; with the
 //! figures of the whole test it becomes a page of headline numbers, curves, histograms and a gallery.
 
+pub mod comparison;
 mod gallery;
 mod histogram;
 mod page;
+pub mod patch_sheet;
 mod plot;
 pub mod published;
+pub mod sheet;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::anomaly_map::AnomalyMap;
-use crate::calibration::Thresholds;
-use crate::evaluation::Evaluation;
-use crate::heatmap::{Heatmap, SizeMismatch};
+use crate::data::mask::Mask;
+use crate::evaluate::Evaluation;
 use crate::image::Image;
-use crate::mask::Mask;
+use crate::map::anomaly_map::AnomalyMap;
+use crate::map::heatmap::{Heatmap, SizeMismatch};
 use crate::verdict::Verdict;
+use crate::verdict::calibration::Thresholds;
 use pupilla_files::atomic_file::{self, WriteError};
 
 use gallery::Gallery;
@@ -199,9 +202,9 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attribution::{Explained, Part};
-    use crate::evaluation::Evaluator;
+    use crate::evaluate::Evaluator;
     use crate::verdict::Rule;
+    use crate::verdict::attribution::{Explained, Part};
 
     const SCALE: Heatmap = Heatmap {
         low: 0.0,

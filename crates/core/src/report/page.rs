@@ -7,10 +7,10 @@ use super::histogram::ScoreAxis;
 use super::plot::{self, FIRST, Line, SECOND};
 use super::published::{METHODS, Published};
 use super::{About, Outcome, Report, ReportError, Tally};
-use crate::attribution::Why;
-use crate::evaluation::{Curves, Evaluation};
-use crate::heatmap::Heatmap;
+use crate::evaluate::{Curves, Evaluation};
+use crate::map::heatmap::Heatmap;
 use crate::metrics::{CurvePoint, PrecisionRecallPoint};
+use crate::verdict::attribution::Why;
 
 /// The false-positive rate up to which figures were published.
 const PUBLISHED_LIMIT: f64 = 0.3;
@@ -134,17 +134,19 @@ fn why(why: Option<&Why>) -> String {
     let named = |prefix: &str, name: &str, share: f64| {
         format!("{prefix}{} {:.0} %", name.replace('_', " "), share * 100.0)
     };
-    let of =
-        |prefix: &str,
-         all: &std::collections::BTreeMap<String, crate::attribution::Contribution>| {
-            let shares = all
-                .iter()
-                .filter_map(|(name, one)| Some((name, one.share?)));
-            let texts: Vec<String> = shares
-                .map(|(name, share)| named(prefix, name, share))
-                .collect();
-            texts.join(", ")
-        };
+    let of = |prefix: &str,
+              all: &std::collections::BTreeMap<
+        String,
+        crate::verdict::attribution::Contribution,
+    >| {
+        let shares = all
+            .iter()
+            .filter_map(|(name, one)| Some((name, one.share?)));
+        let texts: Vec<String> = shares
+            .map(|(name, share)| named(prefix, name, share))
+            .collect();
+        texts.join(", ")
+    };
     let terms = of("", &why.terms);
     if why.scales.len() < 2 || terms.is_empty() {
         return terms;

@@ -419,7 +419,7 @@ fn write_png(path: &Path, bytes: &[u8], color: ExtendedColorType) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Dataset;
+    use crate::data::Dataset;
     use crate::observer::Silent;
 
     fn all_defective(each: usize) -> Vec<Shot> {

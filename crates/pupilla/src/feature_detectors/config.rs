@@ -1,7 +1,7 @@
 //! How to fit a detector on features: every setting, its default, and its range.
 
-use pupilla_core::calibration::WantedRates;
 use pupilla_core::image::resize::Resize;
+use pupilla_core::verdict::calibration::WantedRates;
 use serde::{Deserialize, Serialize};
 
 use super::describer::Describer;

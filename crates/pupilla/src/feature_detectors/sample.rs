@@ -1,6 +1,6 @@
 //! Features of the training images: all of them, or a random part.
 
-use pupilla_core::image_source::ImageSource;
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 use rand::SeedableRng;
 use rand::seq::index;

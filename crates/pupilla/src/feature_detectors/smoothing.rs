@@ -1,6 +1,6 @@
 //! Gaussian smoothing of a map.
 
-use pupilla_core::anomaly_map::AnomalyMap;
+use pupilla_core::map::anomaly_map::AnomalyMap;
 
 /// Pixels beyond so many deviations do not count.
 const TRUNCATION: f64 = 4.0;

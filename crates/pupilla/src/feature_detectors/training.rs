@@ -1,7 +1,7 @@
 //! Fitting: from the features of good images to what a detector keeps of them.
 
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Fit;
-use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

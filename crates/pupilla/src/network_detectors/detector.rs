@@ -1,9 +1,9 @@
 //! The trained detector: from an image to its anomaly map.
 
-use pupilla_core::anomaly_map::AnomalyMap;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
+use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_nn::Tensor;
 
 use super::config::Method;

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
-use pupilla_core::image_source::ImageSource;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;

@@ -1,6 +1,6 @@
 //! What training will take, found out by trying a few steps on copies that are thrown away.
 
-use pupilla_core::image_source::ImageSource;
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::observer::Silent;
 use pupilla_core::process_memory::peak_bytes;
 use serde::Serialize;

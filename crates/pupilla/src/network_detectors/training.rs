@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::{Detector, Fit};
-use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 use pupilla_nn::batch_norm::Statistics;
 

@@ -1,7 +1,7 @@
 //! How to train a student–teacher detector: every setting, its default, and its range.
 
-use pupilla_core::calibration::WantedRates;
 use pupilla_core::image::resize::Resize;
+use pupilla_core::verdict::calibration::WantedRates;
 use serde::{Deserialize, Serialize};
 
 use super::scale_teacher::{BackboneManifest, ScaleTeacher};

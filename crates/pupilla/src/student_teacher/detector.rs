@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use pupilla_core::anomaly_map::AnomalyMap;
-use pupilla_core::attribution::{Explained, Part};
-use pupilla_core::calibration::{Calibrator, WantedRates};
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::{Detector, Fit};
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
-use pupilla_core::image_source::ImageSource;
+use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::observer::Observer;
+use pupilla_core::verdict::attribution::{Explained, Part};
+use pupilla_core::verdict::calibration::{Calibrator, WantedRates};
 
 use super::checkpoint::Progress;
 use super::config::{Length, StudentTeacherConfig, Training};

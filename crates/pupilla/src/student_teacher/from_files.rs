@@ -1,6 +1,6 @@
 //! From a folder of good images to a trained detector, in one call.
 
-use pupilla_core::dataset::Dataset;
+use pupilla_core::data::Dataset;
 use pupilla_core::observer::Observer;
 
 use super::config::StudentTeacherConfig;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pupilla_core::image_source::ImageSource;
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::observer::Silent;
 use pupilla_core::process_memory::peak_bytes;
 use serde::Serialize;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pupilla_core::dataset::{FingerprintError, file_fingerprint};
+use pupilla_core::data::{FingerprintError, file_fingerprint};
 use pupilla_core::image::Image;
 use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};

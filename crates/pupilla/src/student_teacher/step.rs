@@ -40,7 +40,7 @@ pub struct StudentsInTraining {
 }
 
 impl StudentsInTraining {
-    /// One untrained student for each seed. With batch norm, [`observe`](Self::observe) must see some batches at the end.
+    /// One untrained student for each seed. With batch norm, `observe` must see some batches at the end.
     pub fn new(
         config: PatchNetworkConfig,
         seeds: impl IntoIterator<Item = u64>,

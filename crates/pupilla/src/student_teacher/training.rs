@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
-use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 use pupilla_nn::{Optimizer, Tensor};
 use rand::seq::SliceRandom;

@@ -4,9 +4,9 @@
 //! A loss that has not fallen for a while does not end a run at once: much of what a one-cycle run learns it learns while its rate
 //! falls. It goes back to where the loss was lowest, and lets the rate fall from there in few steps ([`Schedule::end_early`]).
 
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
-use pupilla_core::image_source::ImageSource;
 use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! A step's windows, cut from images drawn at random, as the numbers that the network reads.
 
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::read::ReadError;
-use pupilla_core::image_source::ImageSource;
 use pupilla_nn::Tensor;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;

@@ -1,6 +1,6 @@
 //! Figures of a teacher on images that it was not trained on.
 
-use pupilla_core::image_source::ImageSource;
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};

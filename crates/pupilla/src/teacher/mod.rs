@@ -1,10 +1,10 @@
 //! The teacher: a patch network whose descriptors tell patches of natural images apart. It is
 //! trained once and serves every product.
 //!
-//! The rooms: [`config`] (settings) → [`triplets`], [`batch`] (windows of images) → [`distillation`] (what a pretrained
-//! network says about them), [`decoder`] (descriptors → what it says), [`loss`] (all losses and their gradients), which shares
-//! [`correlation`] with the figures → [`training`] (the loop), with [`checkpoint`] and [`history`] → [`held_out`] (figures on other
-//! images) → [`report`](mod@report) (those and pictures, for people).
+//! The rooms: `config` (settings) → `triplets`, `batch` (windows of images) → `distillation` (what a pretrained
+//! network says about them), `decoder` (descriptors → what it says), `loss` (all losses and their gradients), which shares
+//! `correlation` with the figures → `training` (the loop), with `checkpoint` and `history` → `held_out` (figures on other
+//! images) → `report` (those and pictures, for people).
 
 mod batch;
 mod checkpoint;

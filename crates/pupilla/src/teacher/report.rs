@@ -1,8 +1,8 @@
 //! Whether a teacher is any good, for people: figures on images that it was not trained on, how its descriptor's
 //! dimensions correlate, and which patches it finds alike.
 
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::Image;
-use pupilla_core::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 use pupilla_nn::Tensor;
 use rand::seq::SliceRandom;

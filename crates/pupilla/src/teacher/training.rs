@@ -1,6 +1,6 @@
 //! The training loop of a teacher.
 
-use pupilla_core::image_source::ImageSource;
+use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::observer::Observer;
 use pupilla_nn::batch_norm::{Statistics, fold};
 use pupilla_nn::{Graph, OptimizerState, Parameters, Tensor, Wanted};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use pupilla::detector_kind::DetectorKind;
-use pupilla_core::comparison::{Figures, Tested};
-use pupilla_core::evaluation::Evaluation;
+use pupilla_core::evaluate::Evaluation;
+use pupilla_core::report::comparison::{Figures, Tested};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

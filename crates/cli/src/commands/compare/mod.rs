@@ -15,10 +15,10 @@ use pupilla::detector_kind::DetectorKind;
 use pupilla::device::DeviceChoice;
 use pupilla::network_detectors::{self, NetworkDetectorConfig};
 use pupilla::receptive_field::ReceptiveField;
-use pupilla_core::comparison::{self, Comparison, Failure, Tested};
-use pupilla_core::dataset::{Dataset, categories, file_fingerprint, fingerprint};
+use pupilla_core::data::{Dataset, categories, file_fingerprint, fingerprint};
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
+use pupilla_core::report::comparison::{self, Comparison, Failure, Tested};
 
 use crate::arguments::Compare;
 use crate::commands::train::usual_scales;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla_core::comparison::{Comparison, Figures};
+use pupilla_core::report::comparison::{Comparison, Figures};
 use pupilla_files::atomic_file;
 
 use crate::output;

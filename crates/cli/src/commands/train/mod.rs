@@ -17,8 +17,8 @@ use pupilla::model::Model;
 use pupilla::network_detectors::NetworkDetectorConfig;
 use pupilla::prepared_files::PreparedFiles;
 use pupilla::student_teacher::StudentTeacherConfig;
-use pupilla_core::calibration::WantedRates;
-use pupilla_core::dataset::Dataset;
+use pupilla_core::data::Dataset;
+use pupilla_core::verdict::calibration::WantedRates;
 use serde::Serialize;
 
 use crate::arguments::Train;

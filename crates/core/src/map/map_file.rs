@@ -11,7 +11,7 @@ use tiff::encoder::{TiffEncoder, colortype::Gray32Float};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use crate::anomaly_map::AnomalyMap;
+use crate::map::anomaly_map::AnomalyMap;
 use crate::metrics::NotFinite;
 use pupilla_files::atomic_file::{self, WriteError};
 use pupilla_files::bounded_file::{self, MOST_DECODED};

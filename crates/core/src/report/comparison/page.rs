@@ -85,7 +85,7 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
         labels: lines.iter().map(|line| line.label.clone()).collect(),
         lines,
         failed: &comparison.failed,
-        style: include_str!("../../templates/report.css"),
+        style: include_str!("../../../templates/report.css"),
     };
     atomic_file::write_bytes(path, page.render()?.as_bytes())?;
     Ok(())
@@ -144,7 +144,7 @@ fn share_or_nothing(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::comparison::Tested;
+    use crate::report::comparison::Tested;
 
     #[test]
     fn what_was_tested_stands_on_the_page_and_names_are_text() {

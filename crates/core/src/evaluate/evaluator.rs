@@ -8,8 +8,8 @@ use super::{
     Curves, DefectEvaluation, Evaluation, ImageEvaluation, RegionSize, RegionSizeEvaluation,
     SMALL_FPR_LIMIT,
 };
-use crate::anomaly_map::AnomalyMap;
-use crate::mask::Mask;
+use crate::data::mask::Mask;
+use crate::map::anomaly_map::AnomalyMap;
 use crate::metrics::{Measures, NotFinite, PixelScores, RankedPixels, Ranking};
 
 /// Why a test set could not be evaluated.

@@ -6,9 +6,9 @@ use std::path::Path;
 use ::image::codecs::png::PngEncoder;
 use ::image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 
-use crate::anomaly_map::AnomalyMap;
+use crate::data::mask::Mask;
 use crate::image::Image;
-use crate::mask::Mask;
+use crate::map::anomaly_map::AnomalyMap;
 use pupilla_files::atomic_file::{self, WriteError};
 
 /// How strongly the colours of the highest scores cover the image.

@@ -1,11 +1,16 @@
 //! One image judged: its score, whether it is defective, where, and why.
 
+pub mod attribution;
+pub mod calibration;
+pub mod calibration_run;
+pub mod region;
+
 use serde::Serialize;
 
-use crate::attribution::{Explained, Why};
-use crate::heatmap::SizeMismatch;
-use crate::mask::Mask;
-use crate::region::{Region, Regions};
+use crate::data::mask::Mask;
+use crate::map::heatmap::SizeMismatch;
+use crate::verdict::attribution::{Explained, Why};
+use crate::verdict::region::{Region, Regions};
 
 /// When an image is called defective, and what counts as a region.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,8 +105,8 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::anomaly_map::AnomalyMap;
-    use crate::attribution::Part;
+    use crate::map::anomaly_map::AnomalyMap;
+    use crate::verdict::attribution::Part;
 
     fn explained(scores: &[f32; 5]) -> Explained {
         let map = |share: f32| {

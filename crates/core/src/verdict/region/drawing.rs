@@ -6,7 +6,7 @@ use embedded_graphics::mono_font::iso_8859_1::FONT_7X13_BOLD;
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 
 use super::Region;
-use crate::canvas::Canvas;
+use crate::image::canvas::Canvas;
 
 /// The colour of an outline.
 const OUTLINE: [u8; 3] = [90, 240, 255];
@@ -88,8 +88,8 @@ fn fill(picture: &mut RgbImage, from: [i64; 2], to: [i64; 2], color: [u8; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::anomaly_map::AnomalyMap;
-    use crate::region::Regions;
+    use crate::map::anomaly_map::AnomalyMap;
+    use crate::verdict::region::Regions;
 
     #[test]
     fn a_region_is_outlined_and_what_lies_beyond_the_picture_is_left_out() {

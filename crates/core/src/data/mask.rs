@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ::image::DynamicImage;
 
-use crate::anomaly_map::AnomalyMap;
 use crate::image::read::{self, Limits, ReadError};
+use crate::map::anomaly_map::AnomalyMap;
 
 /// Why a mask could not be used.
 #[derive(Debug, thiserror::Error)]

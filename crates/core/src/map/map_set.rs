@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Dataset, TestImage};
+use crate::data::{Dataset, TestImage};
 
 /// Why the maps of a test part are not all there.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,9 @@
 //! The result of testing a detector on a data set ([`Evaluation`]), how it is gathered ([`Evaluator`]), and several
 //! categories together ([`CategoryEvaluations`]).
 
+pub mod map_run;
+pub mod test_run;
+
 mod categories;
 mod evaluator;
 

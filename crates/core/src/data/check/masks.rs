@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::looked::Looked;
 use super::{Finding, FindingKind, Labelled};
-use crate::dataset::{DatasetError, Survey};
-use crate::mask::{Mask, MaskError};
+use crate::data::mask::{Mask, MaskError};
+use crate::data::{DatasetError, Survey};
 
 /// What is wrong with the places of the masks.
 pub(super) fn misplaced(survey: &Survey) -> Vec<Finding> {

@@ -1,12 +1,12 @@
 //! Running a detector over good images to find its thresholds.
 
-use crate::calibration::{Calibrator, Thresholds, WantedRates};
+use crate::data::image_source::ImageSource;
+use crate::data::mask::Mask;
 use crate::detector::Detector;
-use crate::heatmap::SizeMismatch;
 use crate::image::read::ReadError;
-use crate::image_source::ImageSource;
-use crate::mask::Mask;
+use crate::map::heatmap::SizeMismatch;
 use crate::observer::Observer;
+use crate::verdict::calibration::{Calibrator, Thresholds, WantedRates};
 
 /// A detector could not be calibrated.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +91,8 @@ pub fn calibrate<D: Detector>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::anomaly_map::AnomalyMap;
     use crate::image::Image;
+    use crate::map::anomaly_map::AnomalyMap;
     use crate::observer::Silent;
 
     /// Scores are the red channel.

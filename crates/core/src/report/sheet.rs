@@ -17,12 +17,12 @@ use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_9X15_BOLD};
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 
-use crate::anomaly_map::AnomalyMap;
-use crate::canvas::Canvas;
-use crate::evaluation::Evaluation;
-use crate::heatmap::{self, Heatmap, SizeMismatch};
+use crate::data::mask::Mask;
+use crate::evaluate::Evaluation;
 use crate::image::Image;
-use crate::mask::Mask;
+use crate::image::canvas::Canvas;
+use crate::map::anomaly_map::AnomalyMap;
+use crate::map::heatmap::{self, Heatmap, SizeMismatch};
 use pupilla_files::atomic_file::{self, WriteError};
 
 /// The longer side of a thumbnail, in pixels.

@@ -6,9 +6,9 @@ use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_9X15_BOLD};
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 
-use crate::canvas::Canvas;
-use crate::heatmap::to_rgb8;
 use crate::image::Image;
+use crate::image::canvas::Canvas;
+use crate::map::heatmap::to_rgb8;
 
 /// What a [`patch sheet`](draw) shows.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{self, DatasetError};
+use crate::data::{self, DatasetError};
 use crate::observer::Observer;
 use looked::Looked;
 
@@ -134,7 +134,7 @@ pub enum DatasetCheckError {
 }
 
 /// Looks over the data set (or the plain folder of good images) at `path`. Masks are read with `mask_threshold`
-/// ([`Mask::read`](crate::mask::Mask::read)).
+/// ([`Mask::read`](crate::data::mask::Mask::read)).
 ///
 /// # Errors
 /// [`DatasetCheckError`]; a file that cannot be read is a finding, no error.
@@ -145,7 +145,7 @@ pub fn check(
 ) -> Result<DatasetCheck, DatasetCheckError> {
     /// Files between two looks at the observer.
     const PIECE: usize = 32;
-    let survey = dataset::survey(path)?;
+    let survey = data::survey(path)?;
     let dataset = &survey.dataset;
     let mut findings = Vec::new();
     let images: Vec<Labelled<'_>> = labelled(dataset).collect();
@@ -208,7 +208,7 @@ struct Labelled<'a> {
     mask: Option<&'a Path>,
 }
 
-fn labelled(dataset: &dataset::Dataset) -> impl Iterator<Item = Labelled<'_>> {
+fn labelled(dataset: &data::Dataset) -> impl Iterator<Item = Labelled<'_>> {
     let training = dataset.good.iter().map(|path| Labelled {
         path,
         training: true,

@@ -13,8 +13,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::anomaly_map::AnomalyMap;
-use crate::mask::Mask;
+use crate::data::mask::Mask;
+use crate::map::anomaly_map::AnomalyMap;
 
 /// A share of good images, or of good pixels, that may be called defective: above 0 and below 1.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]

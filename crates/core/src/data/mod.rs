@@ -15,6 +15,10 @@
 //! names (by bytes), links are followed; hidden files, files that are no images by their extension
 //! and folders where files are expected are passed over.
 
+pub mod check;
+pub mod image_source;
+pub mod mask;
+
 mod categories;
 mod fingerprint;
 mod split;

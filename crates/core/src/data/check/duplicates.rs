@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::looked::Looked;
 use super::{Finding, FindingKind, Labelled};
-use crate::dataset::file_digest;
+use crate::data::file_digest;
 
 pub(super) fn find(looked: &[(&Labelled<'_>, Looked)]) -> Vec<Finding> {
     let mut same: BTreeMap<[u8; 32], Vec<&Labelled<'_>>> = BTreeMap::new();

@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::anomaly_map::AnomalyMap;
-use crate::attribution::Explained;
-use crate::dataset::{Dataset, DatasetError, TestImage};
+use crate::data::mask::{Mask, MaskError};
+use crate::data::{Dataset, DatasetError, TestImage};
 use crate::detector::Detector;
-use crate::evaluation::{Evaluation, EvaluationError, Evaluator};
-use crate::heatmap::SizeMismatch;
+use crate::evaluate::{Evaluation, EvaluationError, Evaluator};
 use crate::image::Image;
 use crate::image::read::{self, ReadError};
-use crate::mask::{Mask, MaskError};
+use crate::map::anomaly_map::AnomalyMap;
+use crate::map::heatmap::SizeMismatch;
 use crate::observer::Observer;
 use crate::pipeline;
 use crate::report::ReportError;
+use crate::verdict::attribution::Explained;
 use pupilla_files::atomic_file::WriteError;
 
 /// How to test.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::anomaly_map::AnomalyMap;
+use crate::map::anomaly_map::AnomalyMap;
 
 /// A summand of an anomaly map: one term of the score at one scale. It is computed when it is asked for, so
 /// that not all parts of a large map stand in memory at once.

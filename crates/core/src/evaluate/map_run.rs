@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::dataset::{Dataset, DatasetError, TestImage};
-use crate::evaluation::{Evaluation, EvaluationError, Evaluator, ScoredImage};
+use crate::data::mask::{Mask, MaskError};
+use crate::data::{Dataset, DatasetError, TestImage};
+use crate::evaluate::{Evaluation, EvaluationError, Evaluator, ScoredImage};
 use crate::image::read::{self, ReadError};
-use crate::map_file::{self, MapFileError};
-use crate::map_set::{self, MapSetError};
-use crate::mask::{Mask, MaskError};
+use crate::map::map_file::{self, MapFileError};
+use crate::map::map_set::{self, MapSetError};
 use crate::observer::Observer;
 
 /// The most pixels that are read before the next look at the observer (one image at least): bounds what is held
@@ -72,7 +72,7 @@ pub enum MapRunError {
 
 /// Evaluates the maps in `folder` ([`map_set`] says where) against the test part of `dataset`.
 ///
-/// The same maps give the same evaluation as [`test_run::run`](crate::test_run::run) of the detector that made
+/// The same maps give the same evaluation as [`test_run::run`](crate::evaluate::test_run::run) of the detector that made
 /// them, times left out. Only the headers of the images are read.
 ///
 /// # Errors
@@ -171,7 +171,7 @@ fn piece(files: &[File<'_>]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::anomaly_map::AnomalyMap;
+    use crate::map::anomaly_map::AnomalyMap;
     use crate::observer::Silent;
     use ::image::{GrayImage, Luma};
     use std::fs;

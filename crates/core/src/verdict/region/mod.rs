@@ -7,8 +7,8 @@ use serde::Serialize;
 
 pub use drawing::draw_regions;
 
-use crate::anomaly_map::AnomalyMap;
-use crate::mask::Mask;
+use crate::data::mask::Mask;
+use crate::map::anomaly_map::AnomalyMap;
 
 /// A connected region of pixels that score above a threshold. Pixels that touch at a corner are
 /// connected (8-connectivity), as in ground-truth masks.
