@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pupilla_core::map::heatmap::Heatmap;
+
 /// A kind of detector. Its name is `kind` in a model file and the value of `train --detector`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DetectorKind {
@@ -53,6 +55,23 @@ impl DetectorKind {
         Self::MemoryBank,
         Self::Padim,
     ];
+
+    /// Colours that mean the same in every picture: none up to a quarter of the image threshold, strongest from one and a half of the
+    /// threshold on.
+    ///
+    /// Scores of a student–teacher are deviations of good parts' scores, and its threshold counts as 1 if it is below 1. Scores of other
+    /// detectors have units of their own, and 0.2 may be a large threshold. A threshold of 0 has no size, and counts as 1.
+    pub fn heatmap(self, threshold: f32) -> Heatmap {
+        let unit = match self {
+            Self::StudentTeacher => threshold.abs().max(1.0),
+            _ if threshold == 0.0 => 1.0,
+            _ => threshold.abs(),
+        };
+        Heatmap {
+            low: threshold - 0.75 * unit,
+            high: threshold + 0.5 * unit,
+        }
+    }
 
     /// Whether it is a network that is trained step by step, and so for as many steps or as long as is wanted.
     pub const fn is_trained_in_steps(self) -> bool {
@@ -119,5 +138,23 @@ mod tests {
         }
         let error = "2-nn".parse::<DetectorKind>().unwrap_err().to_string();
         assert!(error.contains("2-nn") && error.contains("memory-bank"));
+    }
+
+    #[test]
+    fn good_pixels_of_any_detector_have_no_colour() {
+        // An autoencoder's squared errors: of good pixels a thousandth, the threshold 0.2.
+        let errors = DetectorKind::SquaredErrorAutoencoder.heatmap(0.2);
+        assert_eq!(errors.level(0.04), 0.0);
+        assert!((errors.level(0.2) - 0.6).abs() < 1e-5);
+        assert_eq!(errors.level(0.31), 1.0);
+        // Deviations: what flat images leave is far below one.
+        let deviations = DetectorKind::StudentTeacher.heatmap(0.01);
+        assert_eq!(deviations.level(-0.8), 0.0);
+        assert!(deviations.level(0.5) < 1.0);
+        // A one-class SVM's decision values may all be negative, or 0.
+        let svm = DetectorKind::OneClassSvm;
+        let decisions = svm.heatmap(-4.0);
+        assert_eq!((decisions.level(-7.5), decisions.level(-1.5)), (0.0, 1.0));
+        assert!(svm.heatmap(0.0).level(0.25) < 1.0);
     }
 }

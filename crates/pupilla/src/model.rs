@@ -7,6 +7,8 @@ use std::path::Path;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::map::heatmap::Heatmap;
+use pupilla_core::verdict::Rule;
 use pupilla_core::verdict::attribution::Explained;
 use pupilla_files::atomic_file::WriteError;
 
@@ -21,6 +23,16 @@ use crate::student_teacher::StudentTeacher;
 use pupilla_files::weight_file::{FileHeader, WeightFile, WeightFileError};
 
 /// A trained detector.
+///
+/// ```no_run
+/// use pupilla::{Detector, Image, Model};
+///
+/// let model = Model::load("part.pupilla")?;
+/// let image = Image::open("new_part.png")?;
+/// let verdict = model.rule().judge(&model.explain(&image)?)?;
+/// println!("{:.3} {} regions", verdict.score, verdict.regions.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Model {
     /// Students that predict a teacher.
@@ -81,8 +93,8 @@ impl Model {
     ///
     /// # Errors
     /// If the file is not a whole, valid model of this format version.
-    pub fn load(path: &Path) -> Result<Self, WeightFileError> {
-        Self::from_file(&WeightFile::open(path)?)
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, WeightFileError> {
+        Self::from_file(&WeightFile::open(path.as_ref())?)
     }
 
     /// The same for the bytes of a file that are in memory; `path` names them in errors.
@@ -120,7 +132,8 @@ impl Model {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), WriteError> {
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
+        let path = path.as_ref();
         match self {
             Self::StudentTeacher(detector) => detector.save(path),
             Self::Features(detector) => detector.save(path),
@@ -191,6 +204,22 @@ impl Model {
                 kind: self.kind(),
             }),
         }
+    }
+
+    /// What the model calls defective: its own thresholds, regions of any size, anywhere in the image.
+    pub fn rule(&self) -> Rule {
+        let thresholds = self.about().calibration.thresholds;
+        Rule {
+            image_threshold: thresholds.image.value,
+            pixel_threshold: thresholds.pixel.value,
+            min_area: 1,
+            inspected: None,
+        }
+    }
+
+    /// The colours of the model's maps: those of its kind around its image threshold ([`DetectorKind::heatmap`]).
+    pub fn heatmap(&self) -> Heatmap {
+        self.kind().heatmap(self.rule().image_threshold)
     }
 
     /// The same detector with other thresholds.

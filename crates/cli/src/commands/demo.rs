@@ -17,7 +17,6 @@ use pupilla_core::synthetic::{self, Kind, SyntheticSettings};
 
 use crate::arguments::Demo;
 use crate::commands::eval::{Pictured, evaluate, write_pictures};
-use crate::commands::inspect::scale;
 use crate::commands::measures;
 use crate::output;
 use crate::progress::Progress;
@@ -64,7 +63,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
         .iter()
         .map(|(_, model)| model.manifest().calibration().thresholds.image.value)
         .fold(f32::NEG_INFINITY, f32::max);
-    let mut sheet = Sheet::new(scale(DetectorKind::StudentTeacher, threshold));
+    let mut sheet = Sheet::new(DetectorKind::StudentTeacher.heatmap(threshold));
     let mut categories = BTreeMap::new();
     for (dataset, model) in &trained {
         let settings = TestSettings::default();

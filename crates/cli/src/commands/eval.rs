@@ -11,7 +11,7 @@ use pupilla_core::map::{map_file, map_set};
 use pupilla_core::report::sheet::{Sheet, SheetRow};
 
 use crate::arguments::Eval;
-use crate::commands::inspect::{load, rule, scale};
+use crate::commands::inspect::{load, rule};
 use crate::commands::measures;
 use crate::output;
 use crate::progress::Progress;
@@ -56,7 +56,9 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         skip_unreadable: eval.skip_unreadable,
     };
     let of_model = model.about().calibration.thresholds.image.value;
-    let heatmap = scale(model.kind(), eval.thresholds.threshold.unwrap_or(of_model));
+    let heatmap = model
+        .kind()
+        .heatmap(eval.thresholds.threshold.unwrap_or(of_model));
     let mut report = eval.report.as_ref().map(|_| {
         let rule = rule(&model, &eval.thresholds, progress);
         ReportRun::new(rule, heatmap, eval.report_images)

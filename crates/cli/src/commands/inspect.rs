@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::detector_kind::DetectorKind;
 use pupilla::model::Model;
 use pupilla::sampling::Sampling;
 use pupilla::student_teacher::bytes_beside;
 use pupilla_core::data::{file_fingerprint, images_below};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::read;
-use pupilla_core::map::heatmap::{self, Heatmap};
+use pupilla_core::map::heatmap;
 use pupilla_core::map::map_file;
 use pupilla_core::observer::Observer;
 use pupilla_core::pipeline;
@@ -85,7 +84,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         images: Vec::new(),
         skipped: Vec::new(),
     };
-    let heatmap = scale(model.kind(), inspection.threshold);
+    let heatmap = model.kind().heatmap(inspection.threshold);
     let model = announce_memory(model, inspect, &images, progress);
     progress.start("inspecting", images.len() as u64);
     let (found, skipped) = (&mut inspection.images, &mut inspection.skipped);
@@ -201,15 +200,15 @@ pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule 
             "the model's threshold was found {place} may differ: set --threshold, or use `pupilla calibrate`"
         ));
     }
-    let of_model = calibration.thresholds;
+    let of_model = model.rule();
     Rule {
-        image_threshold: given.threshold.unwrap_or(of_model.image.value),
+        image_threshold: given.threshold.unwrap_or(of_model.image_threshold),
         pixel_threshold: given
             .pixel_threshold
             .or(given.threshold)
-            .unwrap_or(of_model.pixel.value),
+            .unwrap_or(of_model.pixel_threshold),
         min_area: given.min_area,
-        inspected: None,
+        ..of_model
     }
 }
 
@@ -294,22 +293,6 @@ fn check_apart(out: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Colours that mean the same in every picture: none up to a quarter of the threshold, strongest from one and a half of it on.
-///
-/// A student–teacher's threshold below 1 counts as 1 here, since its scores are deviations of good parts' scores; other detectors' scores
-/// have units of their own, in which a threshold of 0.2 may be a large one. One of 0 has no size to count in, and counts as 1.
-pub fn scale(kind: DetectorKind, threshold: f32) -> Heatmap {
-    let unit = match kind {
-        DetectorKind::StudentTeacher => threshold.abs().max(1.0),
-        _ if threshold == 0.0 => 1.0,
-        _ => threshold.abs(),
-    };
-    Heatmap {
-        low: threshold - 0.75 * unit,
-        high: threshold + 0.5 * unit,
-    }
-}
-
 /// An image, and what its results are called.
 struct Named {
     path: PathBuf,
@@ -368,26 +351,4 @@ fn names(images: &[Named]) -> anyhow::Result<Vec<PathBuf>> {
         names.push(name);
     }
     Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn good_pixels_of_any_detector_have_no_colour() {
-        // An autoencoder's squared errors: of good pixels a thousandth, the threshold 0.2.
-        let errors = scale(DetectorKind::SquaredErrorAutoencoder, 0.2);
-        assert_eq!(errors.level(0.04), 0.0);
-        assert!((errors.level(0.2) - 0.6).abs() < 1e-5);
-        assert_eq!(errors.level(0.31), 1.0);
-        // Deviations: what flat images leave is far below one.
-        let deviations = scale(DetectorKind::StudentTeacher, 0.01);
-        assert_eq!(deviations.level(-0.8), 0.0);
-        assert!(deviations.level(0.5) < 1.0);
-        // A one-class SVM's decision values may all be negative, or 0.
-        let decisions = scale(DetectorKind::OneClassSvm, -4.0);
-        assert_eq!((decisions.level(-7.5), decisions.level(-1.5)), (0.0, 1.0));
-        assert!(scale(DetectorKind::OneClassSvm, 0.0).level(0.25) < 1.0);
-    }
 }

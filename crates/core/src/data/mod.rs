@@ -179,7 +179,8 @@ impl Dataset {
     ///
     /// # Errors
     /// [`DatasetError`], one variant for each thing that can be wrong with the folder.
-    pub fn open(path: &Path) -> Result<Self, DatasetError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
+        let path = path.as_ref();
         let mut dataset = Self::open_good(path)?;
         // Without `train`, `test` has been refused.
         if path.join("test").is_dir() {
@@ -598,7 +599,7 @@ mod tests {
         assert!(missing.to_string().contains("no/such/folder"));
 
         let root = folder(&["a.png"]);
-        let file = Dataset::open(&root.path().join("a.png")).unwrap_err();
+        let file = Dataset::open(root.path().join("a.png")).unwrap_err();
         assert!(matches!(file, E::NotAFolder { .. }));
 
         assert!(matches!(error(&[]), E::NoImages { .. }));

@@ -15,6 +15,14 @@ pub struct Image {
 }
 
 impl Image {
+    /// Reads an image file within the default limits ([`read::Limits`]).
+    ///
+    /// # Errors
+    /// [`ReadError`](read::ReadError), which names the file: it cannot be opened, is no image, is damaged or is too large.
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, read::ReadError> {
+        read::read(path.as_ref())
+    }
+
     /// Wraps `pixels`, `[height, width, 3]` in row-major order.
     ///
     /// # Panics

@@ -165,8 +165,8 @@ pub fn draw_outline(
 ///
 /// # Errors
 /// [`WriteError`] as in [`atomic_file::write`].
-pub fn write_png(path: &Path, picture: &RgbImage) -> Result<(), WriteError> {
-    atomic_file::write(path, |file| {
+pub fn write_png(path: impl AsRef<Path>, picture: &RgbImage) -> Result<(), WriteError> {
+    atomic_file::write(path.as_ref(), |file| {
         PngEncoder::new(file)
             .write_image(
                 picture.as_raw(),

@@ -10,10 +10,22 @@ use crate::input::Border;
 use crate::receptive_field::ReceptiveField;
 use crate::sampling::Sampling;
 use crate::score::Scoring;
-use crate::teacher::check_rules;
+use crate::teacher::{Teacher, check_rules};
+use pupilla_files::weight_file::WeightFileError;
 use pupilla_nn::Optimizer;
 
 /// A student–teacher detector to be fitted.
+///
+/// ```
+/// use pupilla::StudentTeacherConfig;
+///
+/// let mut config = StudentTeacherConfig::built_in()?;
+/// config.settings.students = 2;
+/// config.check()?;
+/// config.settings.students = 0;
+/// assert!(config.check().unwrap_err().to_string().contains("students"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct StudentTeacherConfig {
     /// One teacher a scale; the scales' scores are averaged (the paper's §3.4). Scales that have a
@@ -213,6 +225,19 @@ impl Quick {
 }
 
 impl StudentTeacherConfig {
+    /// The patch sizes of [`built_in`](Self::built_in). Two find more than one on both real sets (`docs/notes/students.md`); the third takes
+    /// longer than both and adds little.
+    pub const SCALES: [ReceptiveField; 2] = [ReceptiveField::P33, ReceptiveField::P65];
+
+    /// The default: the built-in teachers of [`SCALES`](Self::SCALES) and the default settings.
+    ///
+    /// # Errors
+    /// If a built-in file is damaged, which a test rules out.
+    pub fn built_in() -> Result<Self, WeightFileError> {
+        let teachers = Self::SCALES.map(|field| Teacher::built_in(field).map(ScaleTeacher::from));
+        Ok(Self::new(teachers.into_iter().collect::<Result<_, _>>()?))
+    }
+
     /// The default settings with the given teachers.
     pub fn new(teachers: Vec<ScaleTeacher>) -> Self {
         Self {

@@ -174,12 +174,11 @@ fn training(train: &Train) -> anyhow::Result<Training> {
 /// its steps. Two minutes do not suffice for two scales on two cores (`docs/notes/performance.md`).
 const LEAST_FOR_TWO_SCALES: u64 = 300;
 
-/// Patch sizes of built-in teachers unless others are asked for. Two find more than one on both real sets (`docs/notes/students.md`);
-/// the third takes longer than both and adds little.
+/// Patch sizes of built-in teachers unless others are asked for.
 pub fn usual_scales(budget: Option<Budget>) -> Vec<ReceptiveField> {
     match budget {
         Some(Budget(seconds)) if seconds < LEAST_FOR_TWO_SCALES => vec![ReceptiveField::P33],
-        _ => vec![ReceptiveField::P33, ReceptiveField::P65],
+        _ => StudentTeacherConfig::SCALES.to_vec(),
     }
 }
 
