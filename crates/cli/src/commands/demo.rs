@@ -22,7 +22,7 @@ use crate::output;
 use crate::progress::Progress;
 
 /// Steps for each of the two models: enough for clean data, and done in a minute or so.
-const STEPS: usize = 240;
+const STEPS: usize = 160;
 
 /// Two students instead of the usual three, for the same reason.
 const STUDENTS: usize = 2;
