@@ -133,10 +133,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
                     path.push(ending);
                     PathBuf::from(path)
                 };
-                if let Some(folder) = name.parent() {
-                    std::fs::create_dir_all(folder)
-                        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-                }
+                let _folder = name.parent().map(output::folder).transpose()?;
                 let picture = beside("_heatmap.png");
                 let mut drawn = heatmap.overlay(&image, &map)?;
                 draw_regions(&mut drawn, &regions(&inspected.verdict), 1.0);
