@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use pupilla::Border;
+use pupilla::DetectorKind;
 use pupilla::Optimizer;
-use pupilla::detector_kind::DetectorKind;
+use pupilla::ReceptiveField;
+use pupilla::Scoring;
 use pupilla::device::DeviceChoice;
-use pupilla::feature_detectors::Gamma;
-use pupilla::input::Border;
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::score::Scoring;
+use pupilla::embedding::Gamma;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::verdict::calibration::RejectRate;
 

@@ -15,7 +15,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use pupilla::device::{self, DeviceChoice};
+use pupilla::device;
+use pupilla::device::DeviceChoice;
 
 use arguments::{Arguments, Command, TeacherCommand};
 use progress::Progress;
@@ -125,9 +126,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// A setting out of its range is a matter of usage, like an unknown option, or one that the model's kind does not have.
 fn is_usage(error: &anyhow::Error) -> bool {
-    use pupilla::error::TrainError;
-    use pupilla::model::DoesNotApply;
-    use pupilla::prepared_files::FitFilesError;
+    use pupilla::DoesNotApply;
+    use pupilla::FitFilesError;
+    use pupilla::TrainError;
     let train = error.downcast_ref::<TrainError>().or_else(|| {
         match error.downcast_ref::<FitFilesError>() {
             Some(FitFilesError::Train(error)) => Some(error),

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pupilla::detector_kind::DetectorKind;
+use pupilla::DetectorKind;
 use pupilla::teacher;
 use pupilla_files::{atomic_file, weight_file};
 use serde::Serialize;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use pupilla::manifest::Manifest;
-use pupilla::model::{About as AboutModel, Model};
-use pupilla::student_teacher::{ModelManifest, ScaleManifest};
+use pupilla::FileManifest;
+use pupilla::student_teacher::{ScaleManifest, StudentTeacherTraining};
+use pupilla::{About as AboutModel, Model};
 use pupilla_core::data::{Dataset, file_fingerprint, fingerprint};
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::Tested;
@@ -92,8 +92,8 @@ impl ReportRun {
                 format!("pupilla {}", env!("CARGO_PKG_VERSION")),
             ),
         ];
-        if let Manifest::StudentTeacher(manifest) = model.manifest() {
-            facts.push(("scales", scales(&manifest)));
+        if let FileManifest::StudentTeacher(manifest) = model.manifest() {
+            facts.push(("scales", scales(&manifest.training)));
         }
         if let Some(sampling) = model.sampling() {
             facts.push(("looks at", plain(&serde_json::to_value(sampling)?)));
@@ -104,7 +104,7 @@ impl ReportRun {
     }
 }
 
-fn scales(manifest: &ModelManifest) -> String {
+fn scales(manifest: &StudentTeacherTraining) -> String {
     let scale = |scale: &ScaleManifest| {
         format!(
             "p = {} ({} steps)",
@@ -117,15 +117,15 @@ fn scales(manifest: &ModelManifest) -> String {
 
 /// The scales of a model whose figures may stand beside the published ones of the student–teacher method: a pretrained network as
 /// teacher sees the whole image, which the published teachers do not.
-fn published_scales(manifest: &Manifest) -> Vec<usize> {
-    let Manifest::StudentTeacher(manifest) = manifest else {
+fn published_scales(manifest: &FileManifest) -> Vec<usize> {
+    let FileManifest::StudentTeacher(manifest) = manifest else {
         return Vec::new();
     };
     let own = |scale: &ScaleManifest| {
         let teacher = scale.teacher.patch_network();
         teacher.map(|_| scale.network.receptive_field.side())
     };
-    let scales: Option<Vec<usize>> = manifest.scales.iter().map(own).collect();
+    let scales: Option<Vec<usize>> = manifest.training.scales.iter().map(own).collect();
     let mut scales = scales.unwrap_or_default();
     scales.sort_unstable();
     scales
@@ -156,12 +156,12 @@ fn data(
 }
 
 /// Every setting of the training run, the seed among them.
-fn settings(manifest: &Manifest) -> anyhow::Result<Facts> {
+fn settings(manifest: &FileManifest) -> anyhow::Result<Facts> {
     let settings = match manifest {
-        Manifest::StudentTeacher(manifest) => serde_json::to_value(&manifest.settings)?,
-        Manifest::Features(manifest) => serde_json::to_value(&manifest.settings)?,
-        Manifest::Network(manifest) => serde_json::to_value(&manifest.settings)?,
-        Manifest::Teacher(manifest) => serde_json::to_value(&manifest.config)?,
+        FileManifest::StudentTeacher(manifest) => serde_json::to_value(&manifest.method.settings)?,
+        FileManifest::Embedding(manifest) => serde_json::to_value(&manifest.method.settings)?,
+        FileManifest::Reconstruction(manifest) => serde_json::to_value(&manifest.method.settings)?,
+        FileManifest::Teacher(manifest) => serde_json::to_value(&manifest.config)?,
     };
     let mut facts = Vec::new();
     flatten("", &settings, &mut facts);

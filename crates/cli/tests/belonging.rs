@@ -1,7 +1,8 @@
 //! Every option of `train` with every detector: what does not apply is refused before any work, what applies is not.
 
-use pupilla::detector_kind::DetectorKind::{
-    self, AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
+use pupilla::DetectorKind;
+use pupilla::DetectorKind::{
+    AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
     SimilarityAutoencoder, SquaredErrorAutoencoder, StudentTeacher, VariationalAutoencoder,
 };
 

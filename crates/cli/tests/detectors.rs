@@ -1,7 +1,7 @@
 //! Detectors of every kind through every command, and options that do not apply.
 
+use pupilla::DetectorKind;
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
-use pupilla::detector_kind::DetectorKind;
 use serde_json::Value;
 
 use crate::backbone::weights;
@@ -39,7 +39,7 @@ fn small(kind: DetectorKind) -> &'static [&'static str] {
 fn every_detector_goes_through_every_command() {
     let (folder, parts) = dataset();
     let at = |name: &str| folder.path().join(name);
-    for kind in DetectorKind::ALL {
+    for &kind in DetectorKind::ALL {
         let (file, results, report) = (at("part.pupilla"), at("results.json"), at("report"));
         let name = kind.name();
         let mut train = vec![

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
-use pupilla::detector_kind::DetectorKind;
-use pupilla::model::Model;
+use pupilla::DetectorKind;
+use pupilla::Model;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::read;
 use pupilla_core::map::map_file;

@@ -4,18 +4,18 @@
 //! Reads lines `RECEPTIVE_FIELD SIDE grid|dense REPETITIONS` from standard input and answers each with one line of times in
 //! milliseconds.
 
+use pupilla::Config;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use pupilla::ReceptiveField;
+use pupilla::Sampling;
+use pupilla::Teacher;
 use pupilla::device;
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::sampling::Sampling;
-use pupilla::student_teacher::{
-    Length, Quick, Settings, StudentTeacher, StudentTeacherConfig, Training,
-};
-use pupilla::teacher::Teacher;
-use pupilla_core::detector::{Detector, Fit};
+use pupilla::student_teacher::{Quick, Settings, Training};
+use pupilla::{Length, StudentTeacher, StudentTeacherConfig};
+use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Silent;

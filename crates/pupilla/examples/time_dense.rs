@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
+use pupilla::PatchNetworkConfig;
+use pupilla::ReceptiveField;
 use pupilla::nn::Tensor;
-use pupilla::patch_network::PatchNetworkConfig;
-use pupilla::receptive_field::ReceptiveField;
 
 fn main() {
     pupilla_conv::keep_freed_memory();

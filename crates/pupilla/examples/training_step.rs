@@ -9,11 +9,12 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use pupilla::Optimizer;
+use pupilla::PatchNetworkConfig;
+use pupilla::ReceptiveField;
 use pupilla::device;
+use pupilla::internals::DESCRIPTOR_CHANNELS;
+use pupilla::internals::{Learning, StudentsInTraining};
 use pupilla::nn::Tensor;
-use pupilla::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig};
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::step::{Learning, StudentsInTraining};
 
 fn main() {
     pupilla_conv::keep_freed_memory();

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use pupilla_core::image::read::ReadError;
 use pupilla_files::atomic_file::WriteError;
 
-use crate::backbone::BackboneError;
-use crate::detector_kind::DetectorKind;
-use crate::receptive_field::ReceptiveField;
-use crate::residual_metric::NoMetric;
 use pupilla_files::weight_file::WeightFileError;
+
+use crate::backbone::BackboneError;
+use crate::detectors::kind::DetectorKind;
+use crate::detectors::student_teacher::scoring::residual_metric::NoMetric;
+use crate::patch_network::ReceptiveField;
 
 /// Training could not begin or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +153,21 @@ impl From<WeightFileError> for TrainError {
     fn from(error: WeightFileError) -> Self {
         Self::Checkpoint(Box::new(error))
     }
+}
+
+/// The first rule that does not hold, as an error.
+pub(crate) fn check_rules<const N: usize>(
+    rules: [(&'static str, bool, String); N],
+) -> Result<(), TrainError> {
+    for (setting, holds, reason) in rules {
+        if !holds {
+            return Err(TrainError::Setting {
+                setting,
+                reason: format!("must be {reason}"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// An image could not be scored.

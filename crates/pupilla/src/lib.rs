@@ -20,57 +20,116 @@
 //!
 //! # The data path
 //!
-//! [`input`] (image → numbers) → [`patch_network`] (patch → descriptor, dense or on a grid) → [`teacher`] → [`student_teacher`]
-//! (students, detector, model file) → [`score`]. [`feature_detectors`] compare features with those of good images,
-//! [`network_detectors`] compare images with their reconstructions. [`model`] is a trained detector of any kind.
+//! A [`Dataset`] of images → an [`Extractor`] turns an image into features: a [`Teacher`]'s patch network, or a pretrained network
+//! ([`backbone`]) → a detector of one of three families learns from the features of good images → its [`AnomalyMap`] of a new image →
+//! a [`Verdict`] by a [`Rule`].
 //!
-//! [`tensor_file`](pupilla_files::tensor_file) (other programs' weights) → [`backbone`] (pretrained networks). Networks are graphs of
-//! [`nn`], which also chooses the [`device`] that computes them. Every detector is a [`Detector`]: it speaks in images and maps.
+//! | family | configuration | trained detector | settings |
+//! |---|---|---|---|
+//! | student–teacher: the method of the paper | [`StudentTeacherConfig`] | [`StudentTeacher`] | [`student_teacher`] |
+//! | embedding: features, compared with those of good images | [`EmbeddingConfig`] | [`EmbeddingDetector`] | [`embedding`] |
+//! | reconstruction: images, compared with what networks make of them | [`ReconstructionConfig`] | [`ReconstructionDetector`] | [`reconstruction`] |
+//!
+//! A configuration is [checked](Config::check) before it can be [fitted](Fit); [`fit_files`] does both for a folder of images. A
+//! [`Model`] is a trained detector of any family: what is saved, loaded and inspected with. [`teacher`] trains teachers. What a file
+//! says about itself is its [`manifest`].
+//!
+//! Networks are graphs of [`nn`], which also chooses the [`device`] that computes them. Every detector is a [`Detector`]: it speaks in
+//! images and maps.
 #![forbid(unsafe_code)]
 
 pub mod backbone;
-pub mod checkpoints;
-pub mod detector_kind;
-pub mod error;
-pub mod feature_detectors;
-pub mod input;
+mod detectors;
+mod error;
+mod features;
 pub mod manifest;
-pub mod model;
-pub mod network_detectors;
-mod network_weights;
-pub mod patch_network;
-pub mod prepared_files;
+mod model;
+mod patch_network;
 mod random;
-pub mod receptive_field;
-pub mod record;
-pub mod residual_metric;
-pub mod sampling;
-mod schedule;
-pub mod score;
-pub mod statistics;
-pub mod student_teacher;
+mod statistics;
 pub mod teacher;
+mod training;
 
 pub use pupilla_nn as nn;
+pub use pupilla_nn::Optimizer;
 pub use pupilla_nn::device;
-pub use pupilla_nn::{Optimizer, UnknownOptimizer};
 
-pub use detector_kind::DetectorKind;
+pub use detectors::embedding::{EmbeddingConfig, EmbeddingDetector};
+pub use detectors::kind::{DetectorKind, Family};
+pub use detectors::reconstruction::{ReconstructionConfig, ReconstructionDetector};
+pub use detectors::student_teacher::scoring::Scoring;
+pub use detectors::student_teacher::{ScaleTeacher, StudentTeacher, StudentTeacherConfig};
 pub use error::{ScoreError, TrainError};
-pub use model::Model;
-pub use prepared_files::FitFilesError;
-pub use receptive_field::ReceptiveField;
-pub use sampling::Sampling;
-pub use student_teacher::{StudentTeacher, StudentTeacherConfig, fit_files};
-pub use teacher::Teacher;
+pub use features::input::Border;
+pub use features::{BackboneExtractor, Extractor, ExtractorError, Sampling, Teacher};
+pub use manifest::{Manifest, Trained};
+pub use model::{About, DoesNotApply, FileManifest, Model};
+pub use patch_network::{PatchNetworkConfig, ReceptiveField};
+pub use training::prepared_files::{FitFilesError, PreparedFiles, fit_files};
+pub use training::{Checked, Checkpoints, Config, Length};
 
 pub use pupilla_core::data::Dataset;
 pub use pupilla_core::detector::{Detector, Fit};
 pub use pupilla_core::image::Image;
+pub use pupilla_core::image::resize::Resize;
 pub use pupilla_core::map::anomaly_map::AnomalyMap;
 pub use pupilla_core::map::heatmap::{Heatmap, write_png};
 pub use pupilla_core::observer::{Observer, Silent};
 pub use pupilla_core::verdict::{Rule, Verdict};
+
+/// Settings of the student–teacher detector, what its training will take, and what its file says.
+pub mod student_teacher {
+    pub use crate::detectors::student_teacher::{
+        Paper, Plan, QUICK_STEPS, Quick, ScaleManifest, ScalePlan, Settings,
+        StudentTeacherManifest, StudentTeacherTraining, Training, bytes_beside,
+    };
+}
+
+/// Settings of the embedding detectors, and what their files say.
+pub mod embedding {
+    pub use crate::detectors::embedding::dictionary::CnnDictionary;
+    pub use crate::detectors::embedding::k_means::KMeans;
+    pub use crate::detectors::embedding::knn::NearestNeighbour;
+    pub use crate::detectors::embedding::memory_bank::MemoryBank;
+    pub use crate::detectors::embedding::one_class_svm::{Gamma, OneClassSvm};
+    pub use crate::detectors::embedding::padim::Padim;
+    pub use crate::detectors::embedding::{EmbeddingManifest, FittedManifest, Method, Settings};
+}
+
+/// Settings of the reconstruction detectors, what their training will take, and what their files say.
+pub mod reconstruction {
+    pub use crate::detectors::reconstruction::anogan::AnoGan;
+    pub use crate::detectors::reconstruction::autoencoder::{
+        SimilarityAutoencoder, SquaredErrorAutoencoder,
+    };
+    pub use crate::detectors::reconstruction::vae::VariationalAutoencoder;
+    pub use crate::detectors::reconstruction::{
+        Method, ReconstructionManifest, ReconstructionPlan, Settings, Training, fits,
+    };
+}
+
+/// What the tests and benchmarks of this repository reach; no part of the library's interface.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::detectors::embedding::coreset::greedy;
+    pub use crate::detectors::embedding::k_means::{MOST_PASSES, settle};
+    pub use crate::detectors::embedding::matrix::Matrix;
+    pub use crate::detectors::embedding::nearest::nearest;
+    pub use crate::detectors::embedding::padim::Learning as GaussiansInTraining;
+    pub use crate::detectors::embedding::principal_components::PrincipalComponents;
+    pub use crate::detectors::embedding::smoothing::smooth;
+    pub use crate::detectors::embedding::support_vectors::{
+        Machine, Training as MachineTraining, scale_gamma,
+    };
+    pub use crate::detectors::student_teacher::scoring::residual_metric::{
+        NoMetric, ResidualMetric, ResidualProducts,
+    };
+    pub use crate::detectors::student_teacher::scoring::{Normalisation, Terms, Whitening};
+    pub use crate::detectors::student_teacher::students::{Learning, StudentsInTraining};
+    pub use crate::features::ExtractorManifest;
+    pub use crate::patch_network::{DESCRIPTOR_CHANNELS, LEAKY_SLOPE, PatchNetwork};
+    pub use crate::statistics::Moments;
+}
 
 /// The README's program is compiled too.
 #[cfg(doctest)]

@@ -1,57 +1,190 @@
-//! What a file says about itself, whatever it holds.
+//! What a model's file says about itself beside its numbers.
 
-use std::path::Path;
+use pupilla_core::verdict::calibration::Thresholds;
+use pupilla_files::weight_file::FileHeader;
+use serde::{Deserialize, Serialize};
 
-use serde::Serialize;
+use crate::features::Sampling;
 
-use crate::feature_detectors::FeatureManifest;
-use crate::model::Model;
-use crate::network_detectors::NetworkManifest;
-use crate::student_teacher::ModelManifest;
-use crate::teacher::{self, Teacher, TeacherManifest};
-use pupilla_files::weight_file::{WeightFile, WeightFileError};
-
-/// The manifest of a teacher or of a trained model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Manifest {
-    /// Of a teacher.
-    Teacher(Box<TeacherManifest>),
-    /// Of a student–teacher model.
-    StudentTeacher(Box<ModelManifest>),
-    /// Of a detector that compares features.
-    Features(Box<FeatureManifest>),
-    /// Of a detector that is a network trained to make images again.
-    Network(Box<NetworkManifest>),
+/// Everything about a trained detector but its numbers: what every family says, what one family adds about its method, `M`, and about
+/// its training, `R`. A file has all of them side by side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest<M, R = Nothing> {
+    /// Kind (the detector's name), format version, program.
+    #[serde(flatten)]
+    pub header: FileHeader,
+    /// What this family adds about its method: its settings, and more.
+    #[serde(flatten)]
+    pub method: M,
+    /// Number of threads of the training run: with the same, it repeats to the byte.
+    pub threads: usize,
+    /// The positions at which the validation images were scored; `None` for a detector that has no choice of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+    /// Where the images came from, if they were files.
+    pub data: Option<DataManifest>,
+    /// Number of training images (without the validation images, and those that were watched to end a run early).
+    pub training_images: usize,
+    /// What this family adds about its training.
+    #[serde(flatten)]
+    pub training: R,
+    /// What the detector says about good images that it has not learned from.
+    pub validation: ValidationManifest,
+    /// The thresholds where they are not the highest score of a validation image; see
+    /// [`calibration()`](Self::calibration()).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationManifest>,
 }
 
-impl Manifest {
-    /// The teachers that it holds, or was trained with.
-    pub fn teachers(&self) -> Vec<&TeacherManifest> {
-        match self {
-            Self::Teacher(teacher) => vec![teacher],
-            Self::StudentTeacher(model) => {
-                let scales = model.scales.iter();
-                scales
-                    .filter_map(|scale| scale.teacher.patch_network())
-                    .collect()
-            }
-            Self::Features(model) => model.features.patch_network().into_iter().collect(),
-            Self::Network(_) => Vec::new(),
+/// What a family adds that adds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nothing {}
+
+impl<M, R> Manifest<M, R> {
+    /// Of a detector of this kind that has learned from so many images, and is not validated yet.
+    pub(crate) fn new(kind: &'static str, method: M, training_images: usize, training: R) -> Self {
+        Self {
+            header: FileHeader::new(kind),
+            method,
+            threads: rayon::current_num_threads(),
+            sampling: None,
+            data: None,
+            training_images,
+            training,
+            validation: ValidationManifest::new(Vec::new()),
+            calibration: None,
         }
+    }
+
+    /// The thresholds: those stored, or the highest score of a validation image for both.
+    pub fn calibration(&self) -> CalibrationManifest {
+        let highest = || CalibrationManifest {
+            thresholds: Thresholds::highest(&self.validation.scores),
+            sampling: self.sampling,
+            data: None,
+        };
+        self.calibration.clone().unwrap_or_else(highest)
+    }
+
+    /// What the scores and thresholds of an untrusted file must satisfy.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        self.validation.check()?;
+        self.calibration
+            .as_ref()
+            .map_or(Ok(()), CalibrationManifest::check)
     }
 }
 
-/// Reads the manifest of a file, after checking all of the file.
-///
-/// # Errors
-/// If it is not a whole, valid teacher or model of this format version.
-pub fn read(path: &Path) -> Result<Manifest, WeightFileError> {
-    let file = WeightFile::open(path)?;
-    if file.kind() == teacher::KIND {
-        let teacher = Teacher::from_file(&file)?;
-        Ok(Manifest::Teacher(Box::new(teacher.manifest)))
-    } else {
-        Ok(Model::from_file(&file)?.manifest())
+/// A trained detector, which keeps where its images and its thresholds came from.
+pub trait Trained: Sized {
+    /// What its family adds to the manifest about its method.
+    type Method;
+
+    /// What its family adds to the manifest about its training.
+    type Training;
+
+    /// Everything about it but its numbers.
+    fn manifest(&self) -> &Manifest<Self::Method, Self::Training>;
+
+    /// The same, to be changed.
+    #[doc(hidden)]
+    fn manifest_mut(&mut self) -> &mut Manifest<Self::Method, Self::Training>;
+
+    /// Records where the training images came from.
+    #[must_use]
+    fn with_data(mut self, data: DataManifest) -> Self {
+        self.manifest_mut().data = Some(data);
+        self
+    }
+
+    /// The same detector with other thresholds.
+    #[must_use]
+    fn with_calibration(mut self, calibration: CalibrationManifest) -> Self {
+        self.manifest_mut().calibration = Some(calibration);
+        self
+    }
+}
+
+/// Where a model's images came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataManifest {
+    /// Name of the data set or folder.
+    pub name: String,
+    /// SHA-256 over names and contents of the good images.
+    pub fingerprint: String,
+    /// The images that were kept back for validation, by name.
+    pub validation: Vec<String>,
+    /// The first 16 digits of the SHA-256 of each image that was learned or watched, sorted: whatever they are called and wherever
+    /// they lie, no threshold is taken from them. Empty in files that are older than this.
+    #[serde(default)]
+    pub learned: Vec<String>,
+}
+
+/// What a model says about the validation images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationManifest {
+    /// The score of each validation image.
+    pub scores: Vec<f32>,
+    /// The largest of them: an image above it is more anomalous than any good image seen so far.
+    pub threshold: f32,
+}
+
+/// Thresholds, and what they come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationManifest {
+    /// The thresholds with their wanted rates and bounds, and the number of good images behind them.
+    #[serde(flatten)]
+    pub thresholds: Thresholds,
+    /// The positions at which those images were scored; `None` for a detector that has no choice of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+    /// The images; `None`: the validation images of the training run.
+    pub data: Option<CalibrationData>,
+}
+
+/// The good images that a model was calibrated on after its training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalibrationData {
+    /// Name of their folder.
+    pub name: String,
+    /// SHA-256 over their names and contents.
+    pub fingerprint: String,
+    /// SHA-256 of the mask image of the pixels to look at, if there was one.
+    pub roi: Option<String>,
+}
+
+impl ValidationManifest {
+    /// From the scores of the validation images.
+    pub(crate) fn new(scores: Vec<f32>) -> Self {
+        let threshold = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        Self { scores, threshold }
+    }
+
+    /// What an untrusted file must satisfy.
+    fn check(&self) -> Result<(), &'static str> {
+        let mut scores = self.scores.iter().chain([&self.threshold]);
+        if self.scores.is_empty() || scores.any(|score| !score.is_finite()) {
+            return Err("the validation scores are not usable");
+        }
+        Ok(())
+    }
+}
+
+impl CalibrationManifest {
+    /// What the thresholds of an untrusted file must satisfy.
+    fn check(&self) -> Result<(), &'static str> {
+        let Thresholds {
+            image,
+            pixel,
+            images,
+        } = &self.thresholds;
+        let usable = [image, pixel]
+            .into_iter()
+            .all(|threshold| threshold.value.is_finite() && (0.0..=1.0).contains(&threshold.bound));
+        if usable && *images > 0 {
+            Ok(())
+        } else {
+            Err("the thresholds are not usable: calibrate the model again")
+        }
     }
 }

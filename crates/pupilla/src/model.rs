@@ -1,6 +1,6 @@
 //! A trained detector of any kind, and its file: what `inspect`, `eval`, `calibrate` and `info` work with.
 //!
-//! Another kind is another variant here, a name in [`DetectorKind`], and an arm in each function that the compiler then asks for.
+//! Another family is another variant here, and an arm in each function that the compiler then asks for.
 
 use std::path::Path;
 
@@ -11,16 +11,24 @@ use pupilla_core::map::heatmap::Heatmap;
 use pupilla_core::verdict::Rule;
 use pupilla_core::verdict::attribution::Explained;
 use pupilla_files::atomic_file::WriteError;
+use serde::Serialize;
 
-use crate::detector_kind::DetectorKind;
-use crate::error::ScoreError;
-use crate::feature_detectors::FeatureDetector;
-use crate::manifest::Manifest;
-use crate::network_detectors::NetworkDetector;
-use crate::record::{CalibrationManifest, DataManifest, ValidationManifest};
-use crate::sampling::Sampling;
-use crate::student_teacher::StudentTeacher;
 use pupilla_files::weight_file::{FileHeader, WeightFile, WeightFileError};
+
+use crate::detectors::embedding::inspect::EmbeddingDetector;
+use crate::detectors::embedding::model_file::EmbeddingManifest;
+use crate::detectors::kind::{DetectorKind, Family};
+use crate::detectors::reconstruction::inspect::ReconstructionDetector;
+use crate::detectors::reconstruction::model_file::ReconstructionManifest;
+use crate::detectors::student_teacher::inspect::StudentTeacher;
+use crate::detectors::student_teacher::model_file::{
+    StudentTeacherManifest, StudentTeacherTraining,
+};
+use crate::error::ScoreError;
+use crate::features::teacher::TeacherManifest;
+use crate::features::teacher::{self};
+use crate::features::{Sampling, Teacher};
+use crate::manifest::{CalibrationManifest, DataManifest, Manifest, Trained, ValidationManifest};
 
 /// A trained detector.
 ///
@@ -38,9 +46,9 @@ pub enum Model {
     /// Students that predict a teacher.
     StudentTeacher(Box<StudentTeacher>),
     /// One that compares features with those of good images.
-    Features(Box<FeatureDetector>),
+    Embedding(Box<EmbeddingDetector>),
     /// One that compares images with what networks make of them.
-    Network(Box<NetworkDetector>),
+    Reconstruction(Box<ReconstructionDetector>),
 }
 
 /// What every kind of detector says about itself.
@@ -60,6 +68,64 @@ pub struct About<'a> {
     pub threads: usize,
 }
 
+impl<'a, M, R> From<&'a Manifest<M, R>> for About<'a> {
+    fn from(manifest: &'a Manifest<M, R>) -> Self {
+        Self {
+            header: &manifest.header,
+            data: manifest.data.as_ref(),
+            training_images: manifest.training_images,
+            validation: &manifest.validation,
+            calibration: manifest.calibration(),
+            threads: manifest.threads,
+        }
+    }
+}
+
+/// The manifest of a teacher's or a model's file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum FileManifest {
+    /// Of a teacher.
+    Teacher(Box<TeacherManifest>),
+    /// Of a student–teacher detector.
+    StudentTeacher(Box<Manifest<StudentTeacherManifest, StudentTeacherTraining>>),
+    /// Of a detector that compares features.
+    Embedding(Box<Manifest<EmbeddingManifest>>),
+    /// Of a detector that reconstructs images.
+    Reconstruction(Box<Manifest<ReconstructionManifest>>),
+}
+
+impl FileManifest {
+    /// Reads the manifest of a file, after checking all of the file.
+    ///
+    /// # Errors
+    /// If it is not a whole, valid teacher or model of this format version.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, WeightFileError> {
+        let file = WeightFile::open(path.as_ref())?;
+        if file.kind() == teacher::KIND {
+            let teacher = Teacher::from_file(&file)?;
+            Ok(Self::Teacher(Box::new(teacher.manifest().clone())))
+        } else {
+            Ok(Model::from_file(&file)?.manifest())
+        }
+    }
+
+    /// The teachers that it holds, or was trained with.
+    pub fn teachers(&self) -> Vec<&TeacherManifest> {
+        match self {
+            Self::Teacher(teacher) => vec![teacher],
+            Self::StudentTeacher(model) => {
+                let scales = model.training.scales.iter();
+                scales
+                    .filter_map(|scale| scale.teacher.patch_network())
+                    .collect()
+            }
+            Self::Embedding(model) => model.method.features.patch_network().into_iter().collect(),
+            Self::Reconstruction(_) => Vec::new(),
+        }
+    }
+}
+
 /// An option that this kind of detector does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option} belongs to student-teacher models, and this is a {kind}: leave it out")]
@@ -76,15 +142,15 @@ impl From<StudentTeacher> for Model {
     }
 }
 
-impl From<FeatureDetector> for Model {
-    fn from(detector: FeatureDetector) -> Self {
-        Self::Features(Box::new(detector))
+impl From<EmbeddingDetector> for Model {
+    fn from(detector: EmbeddingDetector) -> Self {
+        Self::Embedding(Box::new(detector))
     }
 }
 
-impl From<NetworkDetector> for Model {
-    fn from(detector: NetworkDetector) -> Self {
-        Self::Network(Box::new(detector))
+impl From<ReconstructionDetector> for Model {
+    fn from(detector: ReconstructionDetector) -> Self {
+        Self::Reconstruction(Box::new(detector))
     }
 }
 
@@ -106,25 +172,12 @@ impl Model {
     }
 
     pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
-        match file.kind().parse() {
-            // A file of no known kind is refused by the default's reader, which names what it holds.
-            Ok(DetectorKind::StudentTeacher) | Err(_) => {
-                StudentTeacher::from_file(file).map(Self::from)
-            }
-            Ok(
-                DetectorKind::NearestNeighbour
-                | DetectorKind::OneClassSvm
-                | DetectorKind::KMeans
-                | DetectorKind::CnnDictionary
-                | DetectorKind::MemoryBank
-                | DetectorKind::Padim,
-            ) => FeatureDetector::from_file(file).map(Self::from),
-            Ok(
-                DetectorKind::SquaredErrorAutoencoder
-                | DetectorKind::SimilarityAutoencoder
-                | DetectorKind::VariationalAutoencoder
-                | DetectorKind::AnoGan,
-            ) => NetworkDetector::from_file(file).map(Self::from),
+        // A file of no known kind is refused by the default's reader, which names what it holds.
+        let kind = file.kind().parse::<DetectorKind>().unwrap_or_default();
+        match kind.family() {
+            Family::StudentTeacher => StudentTeacher::from_file(file).map(Self::from),
+            Family::Embedding => EmbeddingDetector::from_file(file).map(Self::from),
+            Family::Reconstruction => ReconstructionDetector::from_file(file).map(Self::from),
         }
     }
 
@@ -136,8 +189,8 @@ impl Model {
         let path = path.as_ref();
         match self {
             Self::StudentTeacher(detector) => detector.save(path),
-            Self::Features(detector) => detector.save(path),
-            Self::Network(detector) => detector.save(path),
+            Self::Embedding(detector) => detector.save(path),
+            Self::Reconstruction(detector) => detector.save(path),
         }
     }
 
@@ -145,42 +198,32 @@ impl Model {
     pub fn kind(&self) -> DetectorKind {
         match self {
             Self::StudentTeacher(_) => DetectorKind::StudentTeacher,
-            Self::Features(detector) => detector.manifest().settings.method.kind(),
-            Self::Network(detector) => detector.manifest().settings.method.kind(),
+            Self::Embedding(detector) => detector.manifest().method.settings.method.kind(),
+            Self::Reconstruction(detector) => detector.manifest().method.settings.method.kind(),
         }
     }
 
     /// What every kind of detector says about itself.
     pub fn about(&self) -> About<'_> {
-        // Manifests of different types that have these by the same names.
-        macro_rules! about {
-            ($detector:expr) => {{
-                let manifest = $detector.manifest();
-                About {
-                    header: &manifest.header,
-                    data: manifest.data.as_ref(),
-                    training_images: manifest.training_images,
-                    validation: &manifest.validation,
-                    calibration: manifest.calibration(),
-                    threads: manifest.threads,
-                }
-            }};
-        }
         match self {
-            Self::StudentTeacher(detector) => about!(detector),
-            Self::Features(detector) => about!(detector),
-            Self::Network(detector) => about!(detector),
+            Self::StudentTeacher(detector) => detector.manifest().into(),
+            Self::Embedding(detector) => detector.manifest().into(),
+            Self::Reconstruction(detector) => detector.manifest().into(),
         }
     }
 
     /// Everything about it but its numbers.
-    pub fn manifest(&self) -> Manifest {
+    pub fn manifest(&self) -> FileManifest {
         match self {
             Self::StudentTeacher(detector) => {
-                Manifest::StudentTeacher(Box::new(detector.manifest().clone()))
+                FileManifest::StudentTeacher(Box::new(detector.manifest().clone()))
             }
-            Self::Features(detector) => Manifest::Features(Box::new(detector.manifest().clone())),
-            Self::Network(detector) => Manifest::Network(Box::new(detector.manifest().clone())),
+            Self::Embedding(detector) => {
+                FileManifest::Embedding(Box::new(detector.manifest().clone()))
+            }
+            Self::Reconstruction(detector) => {
+                FileManifest::Reconstruction(Box::new(detector.manifest().clone()))
+            }
         }
     }
 
@@ -188,7 +231,7 @@ impl Model {
     pub fn sampling(&self) -> Option<Sampling> {
         match self {
             Self::StudentTeacher(detector) => Some(detector.sampling()),
-            Self::Features(_) | Self::Network(_) => None,
+            Self::Embedding(_) | Self::Reconstruction(_) => None,
         }
     }
 
@@ -199,7 +242,7 @@ impl Model {
     pub fn student_teacher(self, option: &'static str) -> Result<StudentTeacher, DoesNotApply> {
         match self {
             Self::StudentTeacher(detector) => Ok(*detector),
-            Self::Features(_) | Self::Network(_) => Err(DoesNotApply {
+            Self::Embedding(_) | Self::Reconstruction(_) => Err(DoesNotApply {
                 option,
                 kind: self.kind(),
             }),
@@ -227,8 +270,8 @@ impl Model {
     pub fn with_calibration(self, calibration: CalibrationManifest) -> Self {
         match self {
             Self::StudentTeacher(detector) => detector.with_calibration(calibration).into(),
-            Self::Features(detector) => detector.with_calibration(calibration).into(),
-            Self::Network(detector) => detector.with_calibration(calibration).into(),
+            Self::Embedding(detector) => detector.with_calibration(calibration).into(),
+            Self::Reconstruction(detector) => detector.with_calibration(calibration).into(),
         }
     }
 }
@@ -239,16 +282,16 @@ impl Detector for Model {
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
         match self {
             Self::StudentTeacher(detector) => detector.anomaly_map(image),
-            Self::Features(detector) => detector.anomaly_map(image),
-            Self::Network(detector) => detector.anomaly_map(image),
+            Self::Embedding(detector) => detector.anomaly_map(image),
+            Self::Reconstruction(detector) => detector.anomaly_map(image),
         }
     }
 
     fn explain(&self, image: &Image) -> Result<Explained, ScoreError> {
         match self {
             Self::StudentTeacher(detector) => detector.explain(image),
-            Self::Features(detector) => detector.explain(image),
-            Self::Network(detector) => detector.explain(image),
+            Self::Embedding(detector) => detector.explain(image),
+            Self::Reconstruction(detector) => detector.explain(image),
         }
     }
 }

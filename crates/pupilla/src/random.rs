@@ -1,6 +1,7 @@
 //! Random numbers from a seed: the same on every machine, and independent of the framework's own.
 
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// A standard normal number (Box and Muller 1958).
 pub(crate) fn normal(random: &mut impl Rng) -> f32 {
@@ -8,6 +9,12 @@ pub(crate) fn normal(random: &mut impl Rng) -> f32 {
     let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
     let angle = std::f64::consts::TAU * random.random::<f64>();
     (radius * angle.cos()) as f32
+}
+
+/// Standard normal numbers.
+pub(crate) fn normals(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| normal(&mut random)).collect()
 }
 
 /// A seed for one purpose: equal `(seed, purpose, index)` give equal seeds, others unrelated ones

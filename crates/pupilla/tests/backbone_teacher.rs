@@ -1,15 +1,16 @@
 //! Students that predict a pretrained network's features: the whole way, on small images.
 
+use pupilla::Config;
+use pupilla::ReceptiveField;
+use pupilla::Sampling;
+use pupilla::Scoring;
+use pupilla::Trained;
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
-use pupilla::error::{ScoreError, TrainError};
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::sampling::Sampling;
-use pupilla::score::Scoring;
-use pupilla::student_teacher::{
-    BackboneTeacher, Length, Paper, Quick, ScaleTeacher, ScaleTeacherManifest, Settings,
-    StudentTeacher, StudentTeacherConfig, Training,
-};
-use pupilla_core::detector::{Detector, Fit};
+use pupilla::internals::ExtractorManifest;
+use pupilla::student_teacher::{Paper, Quick, Settings, Training};
+use pupilla::{BackboneExtractor, Length, ScaleTeacher, StudentTeacher, StudentTeacherConfig};
+use pupilla::{ScoreError, TrainError};
+use pupilla_core::detector::Detector;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Silent;
 use safetensors::SafeTensors;
@@ -27,20 +28,17 @@ fn tensors() -> Vec<Named> {
 }
 
 /// `layer1` and `layer2` of such a file: 192 channels.
-fn loaded(tensors: &[Named], zoom: usize) -> BackboneTeacher {
+fn loaded(tensors: &[Named], zoom: usize) -> BackboneExtractor {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resnet18.safetensors");
     std::fs::write(&path, safetensors(tensors)).unwrap();
     let outputs = ["layer1", "layer2"].map(str::to_string).to_vec();
-    BackboneTeacher::load(&path, Some(outputs), zoom).unwrap()
+    BackboneExtractor::load(&path, Some(outputs), zoom).unwrap()
 }
 
 fn config(fields: &[ReceptiveField], steps: usize, zoom: usize) -> StudentTeacherConfig {
     let teacher = loaded(&tensors(), zoom);
-    let of_scale = |&field| ScaleTeacher::Backbone {
-        field,
-        teacher: teacher.clone(),
-    };
+    let of_scale = |&field| ScaleTeacher::backbone(field, teacher.clone());
     let largest = fields.iter().max().unwrap();
     StudentTeacherConfig {
         teachers: fields.iter().map(of_scale).collect(),
@@ -117,12 +115,15 @@ fn a_saved_model_scores_as_before_and_holds_the_network_once() {
     model.save(&path).unwrap();
     let again = StudentTeacher::load(&path).unwrap();
     assert_eq!(again.manifest(), model.manifest());
-    let ScaleTeacherManifest::Backbone(teacher) = &model.manifest().scales[1].teacher else {
+    let ExtractorManifest::Backbone(teacher) = &model.manifest().training.scales[1].teacher else {
         panic!("a pretrained network was given");
     };
     assert_eq!(teacher.file, "resnet18.safetensors");
     assert_eq!(teacher.fingerprint.len(), 64);
-    assert_eq!(model.manifest().scales[1].network.output_channels, 192);
+    assert_eq!(
+        model.manifest().training.scales[1].network.output_channels,
+        192
+    );
     let image = striped(57, 41, 4);
     for sampling in [Sampling::Grid, Sampling::Dense] {
         let [before, after] = [&model, &again].map(|model| {
@@ -177,8 +178,8 @@ fn the_paper_preset_trains_on_whole_images() {
         ..Paper::default()
     });
     let model = fitted(&config, 36, 34);
-    assert_eq!(model.manifest().scales[0].steps, 4);
-    assert_eq!(model.manifest().sampling, Sampling::Dense);
+    assert_eq!(model.manifest().training.scales[0].steps, 4);
+    assert_eq!(model.manifest().sampling, Some(Sampling::Dense));
     model.anomaly_map(&striped(36, 34, 8)).unwrap();
 }
 
@@ -220,10 +221,10 @@ fn features_that_are_no_numbers_are_named() {
         }
     }
     let mut config = config(&P33, 2, 1);
-    config.teachers = vec![ScaleTeacher::Backbone {
-        field: ReceptiveField::P33,
-        teacher: loaded(&tensors, 1),
-    }];
+    config.teachers = vec![ScaleTeacher::backbone(
+        ReceptiveField::P33,
+        loaded(&tensors, 1),
+    )];
     let all = images(3, 40, 40);
     let error = config.fit(&all, &all, &mut Silent).unwrap_err();
     assert!(matches!(
@@ -254,10 +255,10 @@ fn two_pretrained_networks_are_refused() {
     let mut config = config(&P33, 1, 1);
     let mut tensors = tensors();
     tensors[0].2[0] += 1.0;
-    config.teachers.push(ScaleTeacher::Backbone {
-        field: ReceptiveField::P17,
-        teacher: loaded(&tensors, 1),
-    });
+    config.teachers.push(ScaleTeacher::backbone(
+        ReceptiveField::P17,
+        loaded(&tensors, 1),
+    ));
     match config.check() {
         Err(TrainError::Setting { setting, .. }) => assert_eq!(setting, "teachers"),
         other => panic!("{other:?}"),
@@ -348,7 +349,7 @@ fn weights_that_cannot_be_a_teacher_are_named() {
     let load = |tensors: &[Named], outputs: Option<&str>, zoom: usize| {
         std::fs::write(&path, safetensors(tensors)).unwrap();
         let outputs = outputs.map(|name| vec![name.to_string()]);
-        BackboneTeacher::load(&path, outputs, zoom)
+        BackboneExtractor::load(&path, outputs, zoom)
             .map(|teacher| teacher.manifest().features.outputs.clone())
             .map_err(|error| error.to_string())
     };

@@ -7,20 +7,22 @@
 //! A change that is wanted: a failing test writes what it found to a folder and names it; copy the files from there to `golden/`, and
 //! say in the change log that scores change.
 
+use pupilla::Config;
+use pupilla::Trained;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pupilla::DetectorKind;
+use pupilla::Model;
+use pupilla::ReceptiveField;
+use pupilla::Teacher;
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
-use pupilla::detector_kind::DetectorKind;
-use pupilla::feature_detectors::{Describer, FeatureDetectorConfig, Method};
-use pupilla::model::Model;
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::{
-    BackboneTeacher, Length, Quick, Settings, StudentTeacher, StudentTeacherConfig, Training,
-};
-use pupilla::teacher::Teacher;
-use pupilla_core::detector::{Detector, Fit};
+use pupilla::embedding::Method;
+use pupilla::student_teacher::{Quick, Settings, Training};
+use pupilla::{BackboneExtractor, Length, StudentTeacher, StudentTeacherConfig};
+use pupilla::{EmbeddingConfig, Extractor};
+use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::map::anomaly_map::AnomalyMap;
@@ -201,7 +203,7 @@ fn assembled(manifest: &Value) -> Vec<u8> {
         let config = serde_json::from_value(scale["network"].clone()).unwrap();
         let field: ReceptiveField =
             serde_json::from_value(scale["network"]["receptive_field"].clone()).unwrap();
-        let shapes = pupilla::patch_network::PatchNetworkConfig::weight_shapes(&config);
+        let shapes = pupilla::PatchNetworkConfig::weight_shapes(&config);
         let networks = std::iter::once("teacher".to_string())
             .chain((1..=students).map(|student| format!("student{student}")));
         for network in networks {
@@ -251,7 +253,7 @@ pub fn load(bytes: Vec<u8>) -> Result<Model, WeightFileError> {
 }
 
 /// The stem of a ResNet-18, with numbers that follow from their names.
-fn stem() -> Describer {
+fn stem() -> Extractor {
     let tensors = state_dict(BackboneConfig::ResNet18(ResNet18Config {
         stages: 0,
         classes: None,
@@ -259,25 +261,21 @@ fn stem() -> Describer {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stem.safetensors");
     fs::write(&path, safetensors(&tensors)).unwrap();
-    Describer::Backbone(BackboneTeacher::load(&path, Some(vec!["stem".to_string()]), 1).unwrap())
+    Extractor::Backbone(BackboneExtractor::load(&path, Some(vec!["stem".to_string()]), 1).unwrap())
 }
 
 /// How the stored models were made.
 fn made(kind: DetectorKind) -> Model {
-    let mut config = FeatureDetectorConfig::new(kind, stem()).unwrap();
+    let mut config = EmbeddingConfig::new(kind, stem()).unwrap();
     config.settings.resize = Resize::Square(48);
     config.settings.smoothing = config.settings.smoothing.min(1.0);
     match &mut config.settings.method {
-        Method::NearestNeighbour { dictionary, .. } => *dictionary = 60,
-        Method::OneClassSvm { sample, .. } => *sample = 80,
-        Method::KMeans { dictionary, .. } => *dictionary = 6,
-        Method::CnnDictionary {
-            dictionary,
-            neighbours,
-            ..
-        } => (*dictionary, *neighbours) = (30, 3),
-        Method::MemoryBank { coreset, .. } => *coreset = 0.1,
-        Method::Padim { channels, .. } => *channels = 4,
+        Method::NearestNeighbour(of) => of.dictionary = 60,
+        Method::OneClassSvm(of) => of.sample = 80,
+        Method::KMeans(of) => of.dictionary = 6,
+        Method::CnnDictionary(of) => (of.dictionary, of.neighbours) = (30, 3),
+        Method::MemoryBank(of) => of.coreset = 0.1,
+        Method::Padim(of) => of.channels = 4,
     }
     let all: Vec<Image> = (0..6).map(|seed| picture(seed, 57, 52)).collect();
     let detector = config.fit(&all[..4].to_vec(), &all[4..].to_vec(), &mut Silent);

@@ -4,24 +4,29 @@
 //! Any adapter of Vulkan, Metal or DirectX 12 will do, software too (Debian's `mesa-vulkan-drivers`). Without one this says why it is
 //! skipped, and succeeds. Numbers differ in the order of their sums: the tolerance is a share of the largest number.
 
+use pupilla::Config;
+use pupilla::Trained;
 use std::path::Path;
 
-use pupilla::backbone::{self, BackboneConfig, ResNet18Config, SqueezeNetConfig};
-use pupilla::checkpoints::Checkpoints;
-use pupilla::detector_kind::DetectorKind;
-use pupilla::device::{self, DeviceChoice, DeviceError};
-use pupilla::error::TrainError;
-use pupilla::model::Model;
-use pupilla::network_detectors::{Method, NetworkDetectorConfig};
+use pupilla::Checkpoints;
+use pupilla::DetectorKind;
+use pupilla::Model;
+use pupilla::PatchNetworkConfig;
+use pupilla::ReceptiveField;
+use pupilla::ReconstructionConfig;
+use pupilla::Sampling;
+use pupilla::Teacher;
+use pupilla::TrainError;
+use pupilla::backbone;
+use pupilla::backbone::{BackboneConfig, ResNet18Config, SqueezeNetConfig};
+use pupilla::device;
+use pupilla::device::{DeviceChoice, DeviceError};
 use pupilla::nn::Tensor;
-use pupilla::patch_network::PatchNetworkConfig;
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::sampling::Sampling;
-use pupilla::student_teacher::{
-    BackboneTeacher, Length, Paper, Quick, Settings, StudentTeacher, StudentTeacherConfig, Training,
-};
-use pupilla::teacher::{Distillation, Provenance, Teacher, TeacherConfig};
-use pupilla_core::detector::{Detector, Fit};
+use pupilla::reconstruction::Method;
+use pupilla::student_teacher::{Paper, Quick, Settings, Training};
+use pupilla::teacher::{Distillation, Provenance, TeacherConfig};
+use pupilla::{BackboneExtractor, Length, StudentTeacher, StudentTeacherConfig};
+use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::{Observer, Silent};
@@ -243,7 +248,9 @@ fn fit(config: &StudentTeacherConfig, side: usize) -> StudentTeacher {
 
 /// Training and validation losses of models from either device.
 fn assert_losses_agree(models: &[StudentTeacher; 2], what: &str) {
-    let scales = models.each_ref().map(|model| &model.manifest().scales[0]);
+    let scales = models
+        .each_ref()
+        .map(|model| &model.manifest().training.scales[0]);
     let losses = scales.map(|scale| [scale.training_loss, scale.validation_loss]);
     for (expected, found) in losses[0].iter().zip(losses[1]) {
         assert_share(found, *expected, 0.01, what);
@@ -285,10 +292,8 @@ fn models_are_handed_over_without_loss() {
     let path = folder.path().join("resnet18.safetensors");
     weights(RESNET, &path);
     let models = on_both(|| {
-        let teacher = pupilla::student_teacher::ScaleTeacher::Backbone {
-            field,
-            teacher: BackboneTeacher::load(&path, None, 1).unwrap(),
-        };
+        let backbone = BackboneExtractor::load(&path, None, 1).unwrap();
+        let teacher = pupilla::ScaleTeacher::backbone(field, backbone);
         let config = StudentTeacherConfig {
             teachers: vec![teacher],
             ..config(field, quick(field, 2))
@@ -333,13 +338,10 @@ fn a_run_goes_on_on_the_other_device() {
     let field = ReceptiveField::P33;
     let [learned, kept] = [images(3, 40), images(4, 40)[3..].to_vec()];
     let run = |checkpoints: Option<&Checkpoints>, observer: &mut dyn Observer| {
-        config(field, quick(field, 4)).fit_with_checkpoints(
-            &learned,
-            &kept,
-            "",
-            checkpoints,
-            observer,
-        )
+        config(field, quick(field, 4))
+            .check()
+            .unwrap()
+            .fit_with_checkpoints(&learned, &kept, "", checkpoints, observer)
     };
     device::choose(CPU).unwrap();
     let whole = run(None, &mut Silent).unwrap();
@@ -395,6 +397,7 @@ fn teachers_are_trained_alike() {
             &mut Silent,
         )
         .unwrap()
+        .teacher
     });
     let manifests = [&expected, &found].map(Teacher::manifest);
     assert_share(
@@ -423,7 +426,7 @@ fn networks_that_make_images_agree() {
         DetectorKind::VariationalAutoencoder,
         DetectorKind::AnoGan,
     ] {
-        let mut config = NetworkDetectorConfig::new(kind).unwrap();
+        let mut config = ReconstructionConfig::new(kind).unwrap();
         config.settings.resize = Resize::Square(32);
         config.settings.training.length = Length::Steps(3);
         config.settings.training.batch = 2;
@@ -436,7 +439,9 @@ fn networks_that_make_images_agree() {
                 .fit(&images(3, 32), &validation, &mut Silent)
                 .unwrap()
         });
-        let losses = models.each_ref().map(|model| &model.manifest().losses);
+        let losses = models
+            .each_ref()
+            .map(|model| &model.manifest().method.losses);
         for (name, expected) in losses[0] {
             let what = format!("{kind}, {name}");
             assert_share(losses[1][name], *expected, 0.01, &what);

@@ -1,9 +1,10 @@
 //! The model file: what is saved is what is loaded, and a damaged file is an error that says why.
 
+use pupilla::Trained;
 use std::path::Path;
 
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::StudentTeacher;
+use pupilla::ReceptiveField;
+use pupilla::StudentTeacher;
 use pupilla_core::detector::Detector;
 use pupilla_files::weight_file::WeightFileError;
 

@@ -2,8 +2,9 @@
 //! numbers or says why not. Thousands of changes, all from memory.
 
 use proptest::prelude::*;
-use pupilla::backbone::{self, BackboneConfig, ResNet18Config};
-use pupilla::error::ScoreError;
+use pupilla::ScoreError;
+use pupilla::backbone;
+use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use rand::{RngExt, SeedableRng};

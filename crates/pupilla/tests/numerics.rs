@@ -1,13 +1,16 @@
 //! Numbers at their edges: images without variance, components that never vary, scores without deviation, numbers too large and too
 //! small. Nothing becomes NaN unseen, and what does is named where it arises.
 
+use pupilla::Config;
+use pupilla::Trained;
 use std::path::Path;
 
-use pupilla::error::{ScoreError, TrainError};
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::{Length, StudentTeacher, StudentTeacherConfig, Training};
-use pupilla::teacher::Teacher;
-use pupilla_core::detector::{Detector, Fit};
+use pupilla::ReceptiveField;
+use pupilla::Teacher;
+use pupilla::student_teacher::Training;
+use pupilla::{Length, StudentTeacher, StudentTeacherConfig};
+use pupilla::{ScoreError, TrainError};
+use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::observer::Silent;
 use pupilla_core::verdict::attribution::Explained;
@@ -41,8 +44,8 @@ fn flat_black_white_and_saturated_images_are_learned_and_inspected() {
         let all = vec![learned.clone(); 3];
         let model = config.fit(&all, &all[..1].to_vec(), &mut Silent).unwrap();
         let manifest = model.manifest();
-        assert!(manifest.scales[0].training_loss.is_finite());
-        assert!(manifest.scales[0].validation_loss.is_finite());
+        assert!(manifest.training.scales[0].training_loss.is_finite());
+        assert!(manifest.training.scales[0].validation_loss.is_finite());
         assert!(manifest.validation.threshold.is_finite());
         for image in extremes.iter().chain([&striped(40, 40, 1)]) {
             assert!(is_finite(&model, image));

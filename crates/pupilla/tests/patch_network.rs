@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use proptest::prelude::*;
+use pupilla::PatchNetworkConfig;
+use pupilla::ReceptiveField;
+use pupilla::internals::{LEAKY_SLOPE, PatchNetwork};
 use pupilla::nn::Tensor;
-use pupilla::patch_network::{LEAKY_SLOPE, PatchNetwork, PatchNetworkConfig};
-use pupilla::receptive_field::ReceptiveField;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

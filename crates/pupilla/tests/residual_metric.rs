@@ -1,11 +1,11 @@
 //! Errors in the metric of good parts' residuals against NumPy (`oracle/make_residual_metric.py`), and against slow loops.
 
 use proptest::prelude::*;
-use pupilla::residual_metric::{NoMetric, ResidualMetric, ResidualProducts};
-use pupilla::score::Terms;
+use pupilla::internals::Terms;
+use pupilla::internals::{NoMetric, ResidualMetric, ResidualProducts};
 use serde::Deserialize;
 
-use crate::feature_detector_parts::all_close;
+use crate::embedding_parts::all_close;
 
 #[derive(Deserialize)]
 struct Oracle {

@@ -1,7 +1,7 @@
 //! Whitening, e, v and the score against NumPy (`oracle/make_score.py`).
 
-use pupilla::score::{Normalisation, Terms, Whitening};
-use pupilla::statistics::Moments;
+use pupilla::internals::Moments;
+use pupilla::internals::{Normalisation, Terms, Whitening};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

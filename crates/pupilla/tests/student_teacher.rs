@@ -1,20 +1,21 @@
 //! Fitting and using a whole detector, on small images that train in seconds.
 
+use pupilla::Config;
+use pupilla::Trained;
 use std::sync::{Mutex, OnceLock};
 
+use pupilla::Checkpoints;
 use pupilla::Optimizer;
-use pupilla::checkpoints::Checkpoints;
-use pupilla::error::{ScoreError, TrainError};
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::sampling::Sampling;
-use pupilla::score::Scoring;
-use pupilla::student_teacher::{
-    Length, Paper, QUICK_STEPS, Quick, ScaleTeacher, Settings, StudentTeacher,
-    StudentTeacherConfig, Training,
-};
-use pupilla::teacher::{Provenance, Teacher, TeacherConfig};
+use pupilla::ReceptiveField;
+use pupilla::Sampling;
+use pupilla::Scoring;
+use pupilla::Teacher;
+use pupilla::student_teacher::{Paper, QUICK_STEPS, Quick, Settings, Training};
+use pupilla::teacher::{Provenance, TeacherConfig};
+use pupilla::{Length, ScaleTeacher, StudentTeacher, StudentTeacherConfig};
+use pupilla::{ScoreError, TrainError};
 use pupilla_core::data::image_source::ImageSource;
-use pupilla_core::detector::{Detector, Fit};
+use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
 use pupilla_core::image::resize::Resize;
@@ -90,6 +91,7 @@ fn trained_teacher(field: ReceptiveField) -> Teacher {
         &mut Silent,
     )
     .unwrap()
+    .teacher
 }
 
 pub fn config(field: ReceptiveField, steps: usize) -> StudentTeacherConfig {
@@ -224,9 +226,9 @@ fn a_run_whose_loss_does_not_fall_ends_early() {
         let model = config.fit(&all, &all[..2].to_vec(), &mut Silent).unwrap();
         let manifest = model.manifest();
         (
-            manifest.scales[0].steps,
+            manifest.training.scales[0].steps,
             manifest.training_images,
-            manifest.watched_images,
+            manifest.training.watched_images,
         )
     };
     // Ten looks; the first is the best, six more are waited for, then a tenth of the steps follows.
@@ -280,7 +282,13 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
     let all = images(4, 66, 67);
     let run = |checkpoints: &Checkpoints, observer: &mut dyn Observer| {
         let validation = all[..2].to_vec();
-        config.fit_with_checkpoints(&all, &validation, "stripes", Some(checkpoints), observer)
+        config.check().unwrap().fit_with_checkpoints(
+            &all,
+            &validation,
+            "stripes",
+            Some(checkpoints),
+            observer,
+        )
     };
     let bytes = |model: &StudentTeacher| {
         let path = folder.path().join("model");
@@ -334,7 +342,13 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
     let refusal = |config: &StudentTeacherConfig, data: &str| {
         let validation = all[..2].to_vec();
         let kept = Some(&killed);
-        let result = config.fit_with_checkpoints(&all, &validation, data, kept, &mut Silent);
+        let result = config.check().unwrap().fit_with_checkpoints(
+            &all,
+            &validation,
+            data,
+            kept,
+            &mut Silent,
+        );
         result.unwrap_err().to_string()
     };
     let other = StudentTeacherConfig {
@@ -381,7 +395,13 @@ fn a_run_that_ends_early_ends_with_the_same_bytes() {
             resume: true,
         };
         let validation = all[..2].to_vec();
-        config.fit_with_checkpoints(&all, &validation, "stripes", Some(&kept), observer)
+        config.check().unwrap().fit_with_checkpoints(
+            &all,
+            &validation,
+            "stripes",
+            Some(&kept),
+            observer,
+        )
     };
     let bytes = |model: &StudentTeacher| {
         let path = folder.path().join("model");
@@ -391,7 +411,7 @@ fn a_run_that_ends_early_ends_with_the_same_bytes() {
     let model = run("straight", &mut Silent).unwrap();
     let expected = bytes(&model);
     // Seven looks, 26 steps apart, and a tenth of the steps.
-    let steps = model.manifest().scales[0].steps;
+    let steps = model.manifest().training.scales[0].steps;
     assert_eq!(steps, 7 * 26 + 30);
     run("stopped", &mut stops_after(60)).unwrap_err();
     let mut observer = stops_after(190 - 60);
@@ -408,7 +428,11 @@ fn a_plan_says_what_will_be_done_and_changes_nothing() {
     let config = config(ReceptiveField::P33, 7);
     let all = images(6, 50, 44);
     let (training, validation) = (all[..4].to_vec(), all[4..].to_vec());
-    let plan = config.plan(&training, &validation).unwrap();
+    let plan = config
+        .check()
+        .unwrap()
+        .plan(&training, &validation)
+        .unwrap();
     assert_eq!((plan.training_images, plan.watched_images), (4, 0));
     assert_eq!(plan.validation_images, 2);
     let scale = plan.scales[0];
@@ -424,7 +448,7 @@ fn a_plan_says_what_will_be_done_and_changes_nothing() {
     };
     quick.length = Length::Budget(0);
     assert!(matches!(
-        short.plan(&training, &validation),
+        short.check().unwrap().plan(&training, &validation),
         Err(TrainError::BudgetBelowSmallest { .. })
     ));
     let mut paper = config;
@@ -433,7 +457,13 @@ fn a_plan_says_what_will_be_done_and_changes_nothing() {
         ..Paper::default()
     });
     assert_eq!(
-        paper.plan(&training, &validation).unwrap().scales[0].steps,
+        paper
+            .check()
+            .unwrap()
+            .plan(&training, &validation)
+            .unwrap()
+            .scales[0]
+            .steps,
         12
     );
 }
@@ -466,8 +496,8 @@ fn the_paper_preset_trains_on_whole_images() {
         ..Paper::default()
     });
     let model = fitted(&config, 36, 34);
-    assert_eq!(model.manifest().scales[0].steps, 8);
-    assert_eq!(model.manifest().sampling, Sampling::Dense);
+    assert_eq!(model.manifest().training.scales[0].steps, 8);
+    assert_eq!(model.manifest().sampling, Some(Sampling::Dense));
     let map = model.anomaly_map(&striped(36, 34, 8)).unwrap();
     assert_eq!((map.width(), map.height()), (36, 34));
 }
@@ -543,7 +573,7 @@ fn several_scales_are_the_mean_of_each() {
     for (field, alone) in fields.iter().zip(&alone) {
         let one = model.clone().with_scales(&[*field]).unwrap();
         assert!(map(&one) == *alone, "p = {field}");
-        assert_eq!(one.manifest().scales.len(), 1);
+        assert_eq!(one.manifest().training.scales.len(), 1);
     }
     let error = model
         .clone()
@@ -586,7 +616,7 @@ fn of_a_long_budget_only_what_helps_is_spent() {
         };
         quick.length = Length::Budget(1_000_000);
         quick.optimizer = optimizer;
-        let plan = config.plan(&all, &all).unwrap();
+        let plan = config.check().unwrap().plan(&all, &all).unwrap();
         (plan.scales[0].steps, plan.budget_suffices)
     };
     assert_eq!(steps(Optimizer::Muon), (QUICK_STEPS, true));
@@ -661,7 +691,11 @@ fn a_wild_learning_rate_is_named_and_not_saved() {
     // Either it diverges and says so, or it survives with a finite loss; never a NaN in a model.
     match config.fit(&all, &all, &mut Silent) {
         Err(error) => assert!(matches!(error, TrainError::Diverged { .. }), "{error}"),
-        Ok(model) => assert!(model.manifest().scales[0].validation_loss.is_finite()),
+        Ok(model) => assert!(
+            model.manifest().training.scales[0]
+                .validation_loss
+                .is_finite()
+        ),
     }
 }
 

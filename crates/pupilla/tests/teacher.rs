@@ -1,12 +1,14 @@
 //! Training and keeping a teacher.
 
-use pupilla::backbone::{self, Backbone, BackboneConfig, DenseFeatures, ResNet18Config};
-use pupilla::error::TrainError;
-use pupilla::receptive_field::ReceptiveField;
+use pupilla::ReceptiveField;
+use pupilla::TrainError;
+use pupilla::backbone;
+use pupilla::backbone::{Backbone, BackboneConfig, DenseFeatures, ResNet18Config};
 use pupilla::teacher::{
-    Checkpoints, Distillation, DistillationError, Provenance, StepLosses, Teacher, TeacherConfig,
-    report, train,
+    Distillation, DistillationError, Provenance, StepLosses, TeacherConfig, TrainedTeacher, report,
+    train,
 };
+use pupilla::{Checkpoints, Teacher};
 use pupilla_core::image::Image;
 use pupilla_core::observer::{Observer, Silent};
 use pupilla_files::weight_file::WeightFileError;
@@ -95,6 +97,14 @@ fn trained(
     backbone: Option<&dyn Backbone>,
     observer: &mut dyn Observer,
 ) -> Result<Teacher, TrainError> {
+    with_history(config, backbone, observer).map(|trained| trained.teacher)
+}
+
+fn with_history(
+    config: &TeacherConfig,
+    backbone: Option<&dyn Backbone>,
+    observer: &mut dyn Observer,
+) -> Result<TrainedTeacher, TrainError> {
     train(
         config,
         &patterns(10),
@@ -154,8 +164,8 @@ fn every_form_of_distillation_is_learned() {
             ..short(field, Some(form.clone()))
         };
         let mut observer = Losses::default();
-        let teacher = trained(&config, Some(&**backbone), &mut observer).unwrap();
-        let history = teacher.history();
+        let trained = with_history(&config, Some(&**backbone), &mut observer).unwrap();
+        let (teacher, history) = (trained.teacher, trained.history);
         assert_eq!(history.len(), 24);
         let mean = |part: &[StepLosses]| {
             let terms = part.iter().map(|losses| losses.distillation.unwrap());
@@ -194,8 +204,8 @@ fn all_losses_together_at_every_scale() {
             images_per_step: 2,
             ..short(field, Some(dense(2)))
         };
-        let teacher = trained(&config, Some(&*backbone), &mut Silent).unwrap();
-        for losses in teacher.history() {
+        let trained = with_history(&config, Some(&*backbone), &mut Silent).unwrap();
+        for losses in trained.history {
             let weighted = losses.distillation.unwrap()
                 + 0.5 * losses.triplet.unwrap()
                 + config.compactness_weight * losses.compactness.unwrap();
@@ -266,7 +276,7 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
         resume,
     };
     let straight = run(&checkpoints("straight", false), &mut Silent).unwrap();
-    let expected = saved(&straight, "straight.safetensors");
+    let expected = saved(&straight.teacher, "straight.safetensors");
 
     // Asked to stop after a step, it leaves a checkpoint of that step; after the last one, while what was learned is being measured.
     let first = checkpoints("stopped", true);
@@ -281,15 +291,15 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
         let mut observer = Resumed::default();
         let resumed = run(&first, &mut observer).unwrap();
         assert_eq!(observer.0, Some(after));
-        assert_eq!(resumed.history(), straight.history());
-        assert!(saved(&resumed, "resumed.safetensors") == expected);
+        assert_eq!(resumed.history, straight.history);
+        assert!(saved(&resumed.teacher, "resumed.safetensors") == expected);
     }
 
     // The last checkpoint is of the last step: a run killed while it was being measured goes on from there.
     let mut observer = Resumed::default();
     let again = run(&first, &mut observer).unwrap();
     assert_eq!(observer.0, Some(7));
-    assert!(saved(&again, "again.safetensors") == expected);
+    assert!(saved(&again.teacher, "again.safetensors") == expected);
 
     // Without a checkpoint a run begins, and says so.
     let mut observer = Resumed::default();

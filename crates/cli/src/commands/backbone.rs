@@ -1,7 +1,8 @@
 //! `pupilla backbone`: a pretrained network's file and an image in; what the network gives, out.
 
 use anyhow::{Context, anyhow};
-use pupilla::backbone::{self, OutputSummary};
+use pupilla::backbone;
+use pupilla::backbone::OutputSummary;
 use pupilla_core::image::read;
 use serde::Serialize;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::record::{CalibrationData, CalibrationManifest, DataManifest};
+use pupilla::manifest::{CalibrationData, CalibrationManifest, DataManifest};
 use pupilla_core::data::image_source::ImageFiles;
 use pupilla_core::data::{Dataset, content_digits, file_fingerprint, fingerprint};
 use pupilla_core::observer::Observer;

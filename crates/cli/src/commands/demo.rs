@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use pupilla::detector_kind::DetectorKind;
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::{
-    Length, Quick, Settings, StudentTeacherConfig, Training, fit_files,
-};
-use pupilla::teacher::Teacher;
+use pupilla::DetectorKind;
+use pupilla::ReceptiveField;
+use pupilla::Teacher;
+use pupilla::Trained;
+use pupilla::student_teacher::{Quick, Settings, Training};
+use pupilla::{Length, StudentTeacherConfig, fit_files};
 use pupilla_core::data::Dataset;
 use pupilla_core::evaluate::CategoryEvaluations;
 use pupilla_core::evaluate::test_run::TestSettings;

@@ -1,9 +1,10 @@
 //! `pupilla info`: what a file, or the program's own teachers, say about themselves.
 
 use anyhow::Context;
-use pupilla::manifest;
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::teacher::{Teacher, TeacherManifest};
+use pupilla::FileManifest;
+use pupilla::ReceptiveField;
+use pupilla::Teacher;
+use pupilla::teacher::TeacherManifest;
 use serde_json::Value;
 
 use crate::arguments::Info;
@@ -14,7 +15,7 @@ pub fn run(info: &Info) -> anyhow::Result<()> {
     let Some(file) = &info.file else {
         return built_in(info);
     };
-    let manifest = manifest::read(file)?;
+    let manifest = FileManifest::read(file)?;
     if let Some(target) = info.json.as_deref() {
         return output::json(target, &manifest);
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::model::Model;
-use pupilla::sampling::Sampling;
+use pupilla::Model;
+use pupilla::Sampling;
 use pupilla::student_teacher::bytes_beside;
 use pupilla_core::data::{file_fingerprint, images_below};
 use pupilla_core::detector::Detector;

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pupilla::backbone::{self, Backbone, DenseFeatures};
-use pupilla::receptive_field::ReceptiveField;
+use pupilla::ReceptiveField;
+use pupilla::backbone;
+use pupilla::backbone::{Backbone, DenseFeatures};
 use pupilla::teacher::{
-    self, Checkpoints, Compactness, Distillation, DistillationError, HeldOut, Provenance, Teacher,
-    TeacherConfig, TeacherManifest,
+    Compactness, Distillation, DistillationError, HeldOut, Provenance, TeacherConfig,
+    TeacherManifest, TrainedTeacher,
 };
+use pupilla::{Checkpoints, Teacher, teacher};
 use pupilla_core::data::image_source::{ImageFiles, ImageSource};
 use pupilla_core::data::{file_fingerprint, fingerprint, images_in};
 use pupilla_core::map::heatmap::write_png;
@@ -73,11 +75,11 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     let json = train.json.as_deref();
 
     let mut log = TrainingLog::new(progress, train.log.as_deref());
-    let mut best: Option<Teacher> = None;
+    let mut best: Option<TrainedTeacher> = None;
     let mut finished = Vec::new();
     for config in &configs {
         let checkpoints = checkpoints(train, config, configs.len());
-        let teacher = teacher::train(
+        let trained = teacher::train(
             config,
             &files,
             backbone.as_deref(),
@@ -86,20 +88,18 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
             &mut log,
         )?;
         log.restart();
-        describe(&teacher, json)?;
+        describe(&trained.teacher, json)?;
         finished.push(checkpoints);
-        if best
-            .as_ref()
-            .is_none_or(|best| agrees_better(&teacher, best))
-        {
-            best = Some(teacher);
+        let best_so_far = best.as_ref().map(|best| &best.teacher);
+        if best_so_far.is_none_or(|best| agrees_better(&trained.teacher, best)) {
+            best = Some(trained);
         }
     }
-    let Some(teacher) = best else {
+    let Some(best) = best else {
         unreachable!("there is always a configuration")
     };
-    teacher.save(&train.out)?;
-    log.replace(teacher.history())?;
+    best.teacher.save(&train.out)?;
+    log.replace(&best.history)?;
     for checkpoints in finished {
         let path = checkpoints.path.display();
         checkpoints
@@ -108,7 +108,7 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     }
     output::line(json, format_args!("wrote {}", train.out.display()))?;
     if let Some(target) = json {
-        output::json(target, teacher.manifest())?;
+        output::json(target, best.teacher.manifest())?;
     }
     Ok(())
 }

@@ -47,6 +47,16 @@ pub struct Positions {
     pub size: [usize; 2],
 }
 
+impl Positions {
+    /// The same positions in the image with `margin` pixels more on every side.
+    pub(crate) fn moved(&self, margin: usize) -> Self {
+        Self {
+            first: self.first.map(|at| at + margin as f32),
+            ..*self
+        }
+    }
+}
+
 impl DenseFeatures {
     /// Layer 2 and layer 3 of ResNet-18 (its fire5 and fire9 for SqueezeNet), or what there is of them
     /// in a network that was cut off before.

@@ -5,7 +5,7 @@ use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::BackboneError;
-use crate::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
+use crate::features::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 
 /// What an image in `[0, 1]` goes through before it is an input.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

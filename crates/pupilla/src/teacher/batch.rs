@@ -8,9 +8,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::TeacherConfig;
 use super::distillation::Cut;
 use super::triplets;
+use crate::features::teacher::TeacherConfig;
 use crate::random::derive_seed;
 
 /// Windows of several images, and their positives.

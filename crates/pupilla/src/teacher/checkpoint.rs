@@ -5,14 +5,15 @@ use pupilla_core::observer::Observer;
 use pupilla_nn::Parameters;
 use serde::{Deserialize, Serialize};
 
-use super::decoder::Decoding;
-use super::history;
-use super::training::{State, fresh_optimizers};
-use super::{Provenance, TeacherConfig};
-use crate::checkpoints::Checkpoints;
-use crate::error::TrainError;
-use crate::network_weights;
 use pupilla_files::weight_file::{NamedBytes, Precision};
+
+use super::training::{State, fresh_optimizers};
+use super::{Provenance, history};
+use crate::error::TrainError;
+use crate::features::teacher::{Decoding, TeacherConfig};
+use crate::patch_network::arrays;
+use crate::training::checkpoints;
+use crate::training::checkpoints::Checkpoints;
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "teacher-checkpoint";
@@ -42,11 +43,11 @@ impl Checkpoints {
         identity: &str,
     ) -> Result<(), TrainError> {
         let network = config.network.with_parameters(state.network.clone());
-        let mut tensors = network_weights::export(PREFIXES[0], &network, Precision::Full);
+        let mut tensors = arrays::export(PREFIXES[0], &network, Precision::Full);
         let decoding = state.decoding.as_ref();
         tensors.extend(decoding.map_or_else(Vec::new, |of| of.export(Precision::Full)));
         for (prefix, optimizer) in PREFIXES.iter().zip(&state.optimizers) {
-            tensors.extend(network_weights::optimizer_export(prefix, optimizer));
+            tensors.extend(checkpoints::optimizer_export(prefix, optimizer));
         }
         let history = NamedBytes {
             name: HISTORY.to_string(),
@@ -75,14 +76,14 @@ impl Checkpoints {
                 .invalid("the number of targets does not fit the losses")
                 .into());
         }
-        let mut wanted = network_weights::layout(PREFIXES[0], &config.network);
+        let mut wanted = arrays::layout(PREFIXES[0], &config.network);
         let of_network = wanted.len();
         if targets > 0 {
             wanted.extend(Decoding::layout(file, targets)?);
         }
         let optimizers = fresh_optimizers(config, targets);
         for (prefix, optimizer) in PREFIXES.iter().zip(&optimizers) {
-            wanted.extend(network_weights::optimizer_layout(prefix, optimizer));
+            wanted.extend(checkpoints::optimizer_layout(prefix, optimizer));
         }
         let (tensors, blobs) = kept.contents(&wanted, &[HISTORY])?;
         let history = blobs.first().and_then(|bytes| history::from_bytes(bytes));

@@ -3,12 +3,10 @@
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_image;
 use pupilla_nn::Tensor;
-use rayon::prelude::*;
 
-use super::config::Distillation;
 use crate::backbone::{Backbone, BackboneError, FEATURES, LOGITS, Positions};
-use crate::receptive_field::ReceptiveField;
-use crate::statistics::{Moments, reciprocal};
+use crate::features::teacher::Distillation;
+use crate::patch_network::ReceptiveField;
 
 /// A window of an image with what surrounds it.
 pub(super) struct Cut {
@@ -123,81 +121,5 @@ impl Tutor<'_> {
             return Err(BackboneError::NotFinite { output });
         }
         Ok(map)
-    }
-}
-
-/// Mean and deviation of every target over the training images: targets are learned in units of their
-/// deviation, so that the loss is a share of the variance.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TargetScale {
-    /// `[targets]`
-    pub mean: Vec<f32>,
-    /// `[targets]`
-    pub deviation: Vec<f32>,
-}
-
-impl TargetScale {
-    /// Of some batches' targets, each `[windows, targets, rows, columns]`.
-    pub fn of(batches: &[Tensor]) -> Self {
-        let targets = batches.first().map_or(0, |batch| batch.shape()[1]);
-        let of_target = |target: usize| {
-            let planes = batches.iter().flat_map(|batch| {
-                let planes = batch.values().chunks_exact(batch.area());
-                planes.skip(target).step_by(targets)
-            });
-            planes.fold(Moments::default(), |all, plane| {
-                all.merge(Moments::of(plane))
-            })
-        };
-        let moments: Vec<Moments> = (0..targets).into_par_iter().map(of_target).collect();
-        Self {
-            mean: moments.iter().map(|of| of.mean() as f32).collect(),
-            deviation: moments.iter().map(|of| of.deviation() as f32).collect(),
-        }
-    }
-
-    /// Targets in units of their deviation, mean 0; one that never varied is 0.
-    pub fn apply(&self, mut targets: Tensor) -> Tensor {
-        let area = targets.area();
-        let scales = self.mean.iter().zip(&self.deviation);
-        let scales: Vec<[f32; 2]> = scales
-            .map(|(&mean, &deviation)| [mean, reciprocal(deviation.into(), mean.into()) as f32])
-            .collect();
-        let planes = targets.values_mut().par_chunks_exact_mut(area).enumerate();
-        planes.for_each(|(plane, values)| {
-            let [mean, factor] = scales[plane % scales.len()];
-            for value in values {
-                *value = (*value - mean) * factor;
-            }
-        });
-        targets
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_have_mean_0_and_deviation_1() {
-        // Two positions side by side, and another window in another batch.
-        let some = Tensor::new(vec![1.0, 3.0, 5.0, 5.0, 3.0, 7.0], [1, 3, 1, 2]);
-        let more = Tensor::new(vec![5.0; 6], [2, 3, 1, 1]);
-        let scale = TargetScale::of(&[some.clone(), more]);
-        assert_eq!(scale.mean, [3.5, 5.0, 5.0]);
-        let scaled = scale.apply(some);
-        assert_eq!(scaled.shape(), [1, 3, 1, 2]);
-        let units = [2.75f32, 2.0].map(|variance| variance.sqrt().recip());
-        let expected = [
-            -2.5 * units[0],
-            -0.5 * units[0],
-            0.0,
-            0.0,
-            -2.0 * units[1],
-            2.0 * units[1],
-        ];
-        for (found, expected) in scaled.values().iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{scaled:?}");
-        }
     }
 }

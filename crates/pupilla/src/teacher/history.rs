@@ -64,12 +64,6 @@ impl StepLosses {
     }
 }
 
-/// Mean loss over the last tenth of the steps.
-pub(super) fn mean_of_last_tenth(history: &[StepLosses]) -> f64 {
-    let last = &history[history.len() - history.len().div_ceil(10)..];
-    last.iter().map(|losses| losses.total).sum::<f64>() / last.len() as f64
-}
-
 /// A history as bytes; a missing term is NaN, which no finished step has.
 pub(super) fn to_bytes(history: &[StepLosses]) -> Vec<u8> {
     history

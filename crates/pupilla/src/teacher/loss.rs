@@ -4,6 +4,7 @@ use pupilla_nn::{Convolution, Graph, Operation, Parameters, Tensor};
 use rayon::prelude::*;
 
 use super::correlation::Products;
+use crate::features::teacher::Compactness;
 
 /// A loss of a map.
 pub(super) struct Loss {
@@ -196,17 +197,6 @@ pub(super) fn triplet(map: &Tensor, margin: f64, scale: f64) -> Loss {
         value: total / count,
         gradient,
     }
-}
-
-/// How the compactness loss counts a correlation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compactness {
-    /// `Σ_{i≠j} c_ij²`, as in L2-Net (Tian et al., CVPR 2017): every correlation is unwanted.
-    #[default]
-    Squared,
-    /// `Σ_{i≠j} c_ij`, as printed in the paper; it rewards anti-correlation.
-    Signed,
 }
 
 /// Added to the squared length of a dimension: one that does not vary would divide by zero.

@@ -12,11 +12,11 @@ use serde::{Serialize, Serializer};
 
 use super::correlation::Products;
 use super::distillation::Tutor;
-use super::held_out::{HeldOut, measure};
-use super::{Teacher, TeacherConfig};
+use super::measure::measure;
 use crate::backbone::Backbone;
 use crate::error::TrainError;
-use crate::input::{Border, Window};
+use crate::features::input::{Border, Window};
+use crate::features::teacher::{HeldOut, Teacher, TeacherConfig};
 use crate::patch_network::DESCRIPTOR_CHANNELS;
 use crate::random::derive_seed;
 
@@ -57,7 +57,7 @@ pub fn report(
     [rows, columns]: [usize; 2],
     observer: &mut dyn Observer,
 ) -> Result<TeacherReport, TrainError> {
-    let config = &teacher.manifest.config;
+    let config = &teacher.manifest().config;
     if chosen.is_empty() {
         return Err(TrainError::TooFewImages {
             purpose: "report",
@@ -65,7 +65,7 @@ pub fn report(
             needed: 1,
         });
     }
-    let tutor = match (backbone, &config.distillation, &teacher.decoding) {
+    let tutor = match (backbone, &config.distillation, teacher.decoding()) {
         (None, ..) => None,
         (Some(backbone), Some(form), Some(decoding)) => {
             let tutor = Tutor {
@@ -75,12 +75,12 @@ pub fn report(
                 window: config.window,
             };
             let found = tutor.targets()?;
-            if found != teacher.manifest.targets {
+            if found != teacher.manifest().targets {
                 return Err(TrainError::Setting {
                     setting: "backbone",
                     reason: format!(
                         "must be the network that the teacher learned from, which gave {} numbers a patch, not {found}",
-                        teacher.manifest.targets
+                        teacher.manifest().targets
                     ),
                 });
             }
@@ -94,7 +94,7 @@ pub fn report(
         }
     };
     let measured = measure(
-        &teacher.network,
+        teacher.network(),
         tutor.as_ref().map(|(tutor, decoding)| (tutor, *decoding)),
         config,
         images,
@@ -170,7 +170,7 @@ impl Patches {
         }
         let input = Tensor::new(planes, [PATCHES, 3, side, side]);
         let stride = config.network.receptive_field.pooling_stride();
-        let descriptors = teacher.network.grid(&input, stride);
+        let descriptors = teacher.network().grid(&input, stride);
         self.descriptors.extend(descriptors.values());
         true
     }

@@ -8,23 +8,26 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use pupilla_files::weight_file::FileHeader;
+
+use super::Provenance;
 use super::batch::Batch;
 use super::checkpoint::identity;
-use super::config::Distillation;
-use super::decoder::{Decoder, Decoding};
-use super::distillation::{TargetScale, Tutor};
-use super::held_out::measure;
-use super::history::{StepLosses, mean_of_last_tenth};
+use super::distillation::Tutor;
+use super::history::StepLosses;
 use super::loss::{Loss, compactness, divergence, squared_error, triplet};
-use super::{KIND, Provenance, Teacher, TeacherConfig, TeacherManifest, TutorManifest};
+use super::measure::measure;
 use crate::backbone::Backbone;
-use crate::checkpoints::Checkpoints;
-use crate::device;
 use crate::error::TrainError;
+use crate::features::teacher::{
+    Decoder, Decoding, Distillation, KIND, TargetScale, Teacher, TeacherConfig, TeacherManifest,
+    TutorManifest,
+};
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetwork};
 use crate::random::derive_seed;
-use crate::schedule::one_cycle;
-use pupilla_files::weight_file::FileHeader;
+use crate::training::checkpoints::Checkpoints;
+use crate::training::schedule::one_cycle;
+use crate::training::{Trainee, mean_of_last_tenth, stopped};
 
 /// Batches behind the mean and deviation of the distillation's targets.
 const TARGET_BATCHES: u64 = 16;
@@ -72,6 +75,15 @@ fn training_graph(config: &TeacherConfig) -> Graph {
     config.network.graph(stride, config.batch_norm)
 }
 
+/// What [`train`] gives: the teacher, and the losses of every step.
+#[derive(Clone, Debug)]
+pub struct TrainedTeacher {
+    /// The teacher.
+    pub teacher: Teacher,
+    /// One entry a step.
+    pub history: Vec<StepLosses>,
+}
+
 /// Trains a teacher on any images, towards a pretrained network if the configuration has a distillation.
 ///
 /// With `checkpoints` the run can be killed at any time and go on later; it ends with the same bytes.
@@ -87,11 +99,10 @@ pub fn train(
     provenance: &Provenance,
     checkpoints: Option<&Checkpoints>,
     observer: &mut dyn Observer,
-) -> Result<Teacher, TrainError> {
+) -> Result<TrainedTeacher, TrainError> {
     config.check()?;
     let tutor = tutor(config, backbone)?;
     let (held_out, training) = held_out_images(config, images.len());
-    let [held_out, training] = [&held_out[..], &training[..]];
     if training.len() < 2 {
         return Err(TrainError::TooFewImages {
             purpose: "training",
@@ -104,59 +115,33 @@ pub fn train(
         Some(checkpoints) => checkpoints.resume(config, &identity, observer)?,
         None => None,
     };
-    let run = Run {
+    let lesson = Lesson {
         config,
         images,
-        training,
+        training: &training,
         tutor: tutor.as_ref(),
         graph: training_graph(config),
     };
-    let mut state = match resumed {
+    let state = match resumed {
         Some(state) => state,
-        None => run.begin(observer)?,
+        None => lesson.begin(observer)?,
     };
-
-    let stage = format!("training the teacher p={}", config.network.receptive_field);
-    observer.start(&stage, config.steps as u64);
-    // The batch of the next step, read while this one is computed.
-    let mut ahead = None;
-    while state.history.len() < config.steps {
-        if observer.stop_requested() {
-            let Some(checkpoints) = checkpoints else {
-                return Err(TrainError::Stopped);
-            };
-            checkpoints.write(config, &state, &identity)?;
-            return Err(TrainError::StoppedWithCheckpoint {
-                step: state.history.len(),
-                path: checkpoints.path.clone(),
-            });
-        }
-        let step = state.history.len();
-        let batch = match ahead.take() {
-            Some(batch) => batch?,
-            None => run.batch_of(step)?,
-        };
-        let next = (step + 1 < config.steps).then_some(step + 1);
-        let (stepped, read) = device::work_beside(
-            || run.step(&mut state, &batch),
-            || next.map(|step| run.batch_of(step)),
-        );
-        stepped?;
-        ahead = read;
-        let step = state.history.len();
-        if let Some(losses) = state.history.last() {
-            observer.losses(step as u64, &losses.named());
-            observer.advance(step as u64, Some(losses.total));
-        }
-        if let Some(checkpoints) = checkpoints
-            && (step.is_multiple_of(checkpoints.every) || step == config.steps)
-        {
-            checkpoints.write(config, &state, &identity)?;
-        }
+    let mut run = Run {
+        lesson: &lesson,
+        state,
+        identity,
+        checkpoints,
+    };
+    crate::training::train(&mut run, &|step| lesson.batch_of(step), observer)?;
+    // The last step, too, is safe before the teacher is measured.
+    if let Some(checkpoints) = checkpoints
+        && !config.steps.is_multiple_of(checkpoints.every)
+    {
+        run.save(checkpoints)?;
     }
-    observer.finish();
-    let last = mean_of_last_tenth(&state.history);
-    if let Some(first) = state.history.first()
+    let history = &run.state.history;
+    let last = mean_of_last_tenth(history.iter().map(|losses| losses.total));
+    if let Some(first) = history.first()
         && last > GONE_ASTRAY * first.total.abs()
     {
         observer.warn(&format!(
@@ -164,10 +149,9 @@ pub fn train(
             first.total, config.learning_rate
         ));
     }
-    let steps = state.history.len();
-    let finished = run.finish(state, backbone, provenance, held_out, observer);
-    if let Ok(teacher) = &finished
-        && let Some(held_out) = &teacher.manifest.held_out
+    let finished = lesson.finish(&run.state, backbone, provenance, &held_out, observer);
+    let teacher = finished.map_err(|error| stopped(error, &run))?;
+    if let Some(held_out) = &teacher.manifest().held_out
         && held_out.mean_correlation > COLLAPSED
     {
         observer.warn(&format!(
@@ -175,13 +159,9 @@ pub fn train(
             held_out.mean_correlation
         ));
     }
-    finished.map_err(|error| match (error, checkpoints) {
-        // The checkpoint of the last step has been written.
-        (TrainError::Stopped, Some(checkpoints)) => TrainError::StoppedWithCheckpoint {
-            step: steps,
-            path: checkpoints.path.clone(),
-        },
-        (error, _) => error,
+    Ok(TrainedTeacher {
+        teacher,
+        history: run.state.history,
     })
 }
 
@@ -222,7 +202,58 @@ fn tutor<'a>(
     }
 }
 
+/// A run and where it is kept.
 struct Run<'a> {
+    lesson: &'a Lesson<'a>,
+    state: State,
+    identity: String,
+    checkpoints: Option<&'a Checkpoints>,
+}
+
+impl Trainee for Run<'_> {
+    type Batch = Batch;
+
+    fn stage(&self) -> String {
+        let field = self.lesson.config.network.receptive_field;
+        format!("training the teacher p={field}")
+    }
+
+    fn steps(&self) -> usize {
+        self.lesson.config.steps
+    }
+
+    fn taken(&self) -> usize {
+        self.state.history.len()
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<Vec<f64>, TrainError> {
+        let total = self.lesson.step(&mut self.state, batch)?;
+        Ok(vec![total])
+    }
+
+    fn record(&mut self, losses: Vec<f64>, observer: &mut dyn Observer) -> Result<f64, TrainError> {
+        let step = self.taken();
+        if let Some(losses) = self.state.history.last() {
+            observer.losses(step as u64, &losses.named());
+        }
+        Ok(losses[0])
+    }
+
+    fn blame(&self, _: usize) -> (String, f64) {
+        self.lesson.blame()
+    }
+
+    fn checkpoints(&self) -> Option<&Checkpoints> {
+        self.checkpoints
+    }
+
+    fn save(&self, checkpoints: &Checkpoints) -> Result<(), TrainError> {
+        checkpoints.write(self.lesson.config, &self.state, &self.identity)
+    }
+}
+
+/// What is learned, and from what.
+struct Lesson<'a> {
     config: &'a TeacherConfig,
     images: &'a dyn ImageSource,
     training: &'a [usize],
@@ -230,7 +261,7 @@ struct Run<'a> {
     graph: Graph,
 }
 
-impl Run<'_> {
+impl Lesson<'_> {
     /// The seed of a step: batches depend on nothing that came before.
     fn seed(&self, purpose: &str, index: u64) -> u64 {
         derive_seed(self.config.seed, purpose, index)
@@ -300,8 +331,8 @@ impl Run<'_> {
         })
     }
 
-    /// One optimiser step.
-    fn step(&self, state: &mut State, batch: &Batch) -> Result<(), TrainError> {
+    /// One optimiser step; the loss before it.
+    fn step(&self, state: &mut State, batch: &Batch) -> Result<f64, TrainError> {
         let config = self.config;
         let step = state.history.len();
         let stride = config.network.receptive_field.pooling_stride();
@@ -311,10 +342,6 @@ impl Run<'_> {
         let positions = config.network.positions(&batch.input, stride);
         let map = tape.output().clone().resized(positions);
         let learned = self.learn(state.decoding.as_ref(), batch, &map)?;
-        let total = learned.losses.total;
-        if !total.is_finite() {
-            return Err(self.diverged(step, total));
-        }
         let of_map = learned.of_map.resized([rows, columns]);
         let of_network = tape.backward(of_map, Wanted::PARAMETERS).parameters;
         let rate = one_cycle(step, config.steps, config.learning_rate);
@@ -324,16 +351,12 @@ impl Run<'_> {
             decoder.step(rate, &mut decoding.decoder.parameters, &learned.of_decoder);
         }
         state.history.push(learned.losses);
-        Ok(())
+        Ok(learned.losses.total)
     }
 
-    fn diverged(&self, step: usize, loss: f64) -> TrainError {
-        TrainError::Diverged {
-            what: "the teacher".to_string(),
-            step,
-            loss,
-            learning_rate: self.config.learning_rate,
-        }
+    /// What diverges, and at which rate.
+    fn blame(&self) -> (String, f64) {
+        ("the teacher".to_string(), self.config.learning_rate)
     }
 
     /// The losses of a batch's descriptors, and the gradients of their weighted sum.
@@ -387,7 +410,7 @@ impl Run<'_> {
     /// Folds, rounds and measures what was learned.
     fn finish(
         &self,
-        state: State,
+        state: &State,
         backbone: Option<&dyn Backbone>,
         provenance: &Provenance,
         held_out: &[usize],
@@ -409,11 +432,17 @@ impl Run<'_> {
         let network = rounded_network(config, folded);
         let parameters = network.parameters().arrays();
         if !parameters.iter().flatten().all(|value| value.is_finite()) {
-            return Err(self.diverged(config.steps - 1, f64::NAN));
+            let (what, learning_rate) = self.blame();
+            return Err(TrainError::Diverged {
+                what,
+                step: config.steps - 1,
+                loss: f64::NAN,
+                learning_rate,
+            });
         }
-        let decoding = state.decoding.map(|Decoding { decoder, scale }| Decoding {
-            decoder: rounded_decoder(&decoder, descriptor_scale(config)),
-            scale,
+        let decoding = state.decoding.as_ref().map(|of| Decoding {
+            decoder: rounded_decoder(&of.decoder, descriptor_scale(config)),
+            scale: of.scale.clone(),
         });
         let measured = measure(
             &network,
@@ -423,25 +452,21 @@ impl Run<'_> {
             held_out,
             observer,
         )?;
-        Ok(Teacher {
-            network,
-            manifest: TeacherManifest {
-                header: FileHeader::new(KIND),
-                config: config.clone(),
-                images: self.training.len(),
-                data: provenance.data.clone(),
-                fingerprint: provenance.fingerprint.clone(),
-                tutor: backbone.map(|backbone| TutorManifest {
-                    network: backbone.config(),
-                    fingerprint: provenance.backbone_fingerprint.clone(),
-                }),
-                targets: decoding.as_ref().map_or(0, Decoding::targets),
-                final_loss: mean_of_last_tenth(&state.history),
-                held_out: measured.map(|(held_out, _)| held_out),
-            },
-            decoding,
-            history: state.history,
-        })
+        let manifest = TeacherManifest {
+            header: FileHeader::new(KIND),
+            config: config.clone(),
+            images: self.training.len(),
+            data: provenance.data.clone(),
+            fingerprint: provenance.fingerprint.clone(),
+            tutor: backbone.map(|backbone| TutorManifest {
+                network: backbone.config(),
+                fingerprint: provenance.backbone_fingerprint.clone(),
+            }),
+            targets: decoding.as_ref().map_or(0, Decoding::targets),
+            final_loss: mean_of_last_tenth(state.history.iter().map(|losses| losses.total)),
+            held_out: measured.map(|(held_out, _)| held_out),
+        };
+        Ok(Teacher::new(network, manifest, decoding))
     }
 }
 

@@ -9,10 +9,10 @@ use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
 use rand::{Rng, RngExt};
 
-use crate::input::{Border, Window};
+use super::distillation::Cut;
+use crate::features::input::{Border, Window};
+use crate::features::teacher::{Distillation, TeacherConfig};
 use crate::random::normal;
-use crate::teacher::distillation::Cut;
-use crate::teacher::{Distillation, TeacherConfig};
 
 /// One image's part of a batch.
 pub(super) struct Triplet {

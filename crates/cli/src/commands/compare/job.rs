@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use pupilla::detector_kind::DetectorKind;
+use pupilla::DetectorKind;
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::report::comparison::{Figures, Tested};
 use serde::de::DeserializeOwned;

@@ -11,10 +11,10 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::detector_kind::DetectorKind;
+use pupilla::DetectorKind;
+use pupilla::ReceptiveField;
 use pupilla::device::DeviceChoice;
-use pupilla::network_detectors::{self, NetworkDetectorConfig};
-use pupilla::receptive_field::ReceptiveField;
+use pupilla::{ReconstructionConfig, reconstruction};
 use pupilla_core::data::{Dataset, categories, file_fingerprint, fingerprint};
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
@@ -302,8 +302,8 @@ fn check_belonging(compare: &Compare, detectors: &[DetectorKind]) -> Result<(), 
 /// asked for.
 fn own_size(compare: &Compare, detector: DetectorKind) -> Option<Resize> {
     let wanted: Resize = compare.resize.as_ref()?.parse().ok()?;
-    let own = NetworkDetectorConfig::new(detector)?.settings.resize;
-    (!network_detectors::config::fits(wanted)).then_some(own)
+    let own = ReconstructionConfig::new(detector)?.settings.resize;
+    (!reconstruction::fits(wanted)).then_some(own)
 }
 
 /// Where the processes' networks run, if that is not the processor.

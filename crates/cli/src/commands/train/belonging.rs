@@ -1,7 +1,8 @@
 //! Which options belong to which detectors: what does not apply is refused, never ignored.
 
-use pupilla::detector_kind::DetectorKind::{
-    self, AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
+use pupilla::DetectorKind;
+use pupilla::DetectorKind::{
+    AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
     SimilarityAutoencoder, SquaredErrorAutoencoder, StudentTeacher, VariationalAutoencoder,
 };
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use pupilla::feature_detectors::{
-    Describer, FeatureDetectorConfig, FeatureManifest, FittedManifest, Method,
-};
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::BackboneTeacher;
-use pupilla::teacher::Teacher;
+use pupilla::BackboneExtractor;
+use pupilla::ReceptiveField;
+use pupilla::Teacher;
+use pupilla::embedding::{EmbeddingManifest, Method};
+use pupilla::{Config, Manifest};
+use pupilla::{EmbeddingConfig, Extractor};
 
 use crate::arguments::{FeatureOptions, Train};
 use crate::output::{self, Usage};
@@ -16,8 +16,8 @@ use crate::output::{self, Usage};
 use super::{take, wanted_rates};
 
 /// The detector to be fitted, its settings checked.
-pub fn config(train: &Train) -> anyhow::Result<FeatureDetectorConfig> {
-    let config = FeatureDetectorConfig::new(train.detector, describer(train)?);
+pub fn config(train: &Train) -> anyhow::Result<EmbeddingConfig> {
+    let config = EmbeddingConfig::new(train.detector, describer(train)?);
     let mut config = config.context("a detector that does not compare features")?;
     let settings = &mut config.settings;
     take(&mut settings.resize, train.resize);
@@ -32,67 +32,46 @@ pub fn config(train: &Train) -> anyhow::Result<FeatureDetectorConfig> {
 
 fn take_all(method: &mut Method, given: &FeatureOptions) {
     match method {
-        Method::NearestNeighbour {
-            sample,
-            variance,
-            dictionary,
+        Method::NearestNeighbour(of) => {
+            take(&mut of.sample, given.sample);
+            take(&mut of.variance, given.variance);
+            take(&mut of.dictionary, given.dictionary);
         }
-        | Method::KMeans {
-            sample,
-            variance,
-            dictionary,
-        } => {
-            take(sample, given.sample);
-            take(variance, given.variance);
-            take(dictionary, given.dictionary);
+        Method::KMeans(of) => {
+            take(&mut of.sample, given.sample);
+            take(&mut of.variance, given.variance);
+            take(&mut of.dictionary, given.dictionary);
         }
-        Method::OneClassSvm {
-            sample,
-            variance,
-            nu,
-            gamma,
-        } => {
-            take(sample, given.sample);
-            take(variance, given.variance);
-            take(nu, given.nu);
-            take(gamma, given.gamma);
+        Method::OneClassSvm(of) => {
+            take(&mut of.sample, given.sample);
+            take(&mut of.variance, given.variance);
+            take(&mut of.nu, given.nu);
+            take(&mut of.gamma, given.gamma);
         }
-        Method::CnnDictionary {
-            sample,
-            variance,
-            dictionary,
-            neighbours,
-        } => {
-            take(sample, given.sample);
-            take(variance, given.variance);
-            take(dictionary, given.dictionary);
-            take(neighbours, given.neighbours);
+        Method::CnnDictionary(of) => {
+            take(&mut of.sample, given.sample);
+            take(&mut of.variance, given.variance);
+            take(&mut of.dictionary, given.dictionary);
+            take(&mut of.neighbours, given.neighbours);
         }
-        Method::MemoryBank {
-            sample,
-            coreset,
-            projection,
-        } => {
-            take(sample, given.sample);
-            take(coreset, given.coreset);
-            take(projection, given.projection);
+        Method::MemoryBank(of) => {
+            take(&mut of.sample, given.sample);
+            take(&mut of.coreset, given.coreset);
+            take(&mut of.projection, given.projection);
         }
-        Method::Padim {
-            channels,
-            regularisation,
-        } => {
-            take(channels, given.channels);
-            take(regularisation, given.regularisation);
+        Method::Padim(of) => {
+            take(&mut of.channels, given.channels);
+            take(&mut of.regularisation, given.regularisation);
         }
     }
 }
 
 /// The pretrained network, the teacher of a file, or the built-in one.
-fn describer(train: &Train) -> anyhow::Result<Describer> {
+fn describer(train: &Train) -> anyhow::Result<Extractor> {
     if let Some(weights) = &train.features.backbone {
         let zoom = usize::from(train.backbone_zoom.unwrap_or(1));
-        let teacher = BackboneTeacher::load(weights, train.backbone_outputs.clone(), zoom)?;
-        return Ok(Describer::Backbone(teacher));
+        let teacher = BackboneExtractor::load(weights, train.backbone_outputs.clone(), zoom)?;
+        return Ok(teacher.into());
     }
     let given = train.scales.as_deref();
     let [field] = given.unwrap_or(&[ReceptiveField::P33])[..] else {
@@ -120,33 +99,15 @@ fn describer(train: &Train) -> anyhow::Result<Describer> {
             return Err(Usage(text).into());
         }
     };
-    Ok(Describer::PatchNetwork(Box::new(teacher)))
+    Ok(teacher.into())
 }
 
 /// What the detector keeps.
-pub fn print_fitted(manifest: &FeatureManifest, json: Option<&Path>) -> anyhow::Result<()> {
+pub fn print_fitted(
+    manifest: &Manifest<EmbeddingManifest>,
+    json: Option<&Path>,
+) -> anyhow::Result<()> {
     let name = &manifest.header.kind;
-    let text = match &manifest.fitted {
-        FittedManifest::Dictionary {
-            components: Some(components),
-            words,
-        } => {
-            format!("{words} entries of {components} components")
-        }
-        FittedManifest::Dictionary {
-            components: None,
-            words,
-        } => format!("{words} entries"),
-        FittedManifest::SupportVectors {
-            components,
-            vectors,
-            ..
-        } => {
-            format!("{vectors} support vectors of {components} components")
-        }
-        FittedManifest::Gaussians { channels } => {
-            format!("Gaussians of {} features", channels.len())
-        }
-    };
-    output::line(json, format_args!("{name}: {text}"))
+    let kept = manifest.method.kept_in_words().unwrap_or_default();
+    output::line(json, format_args!("{name}: {kept}"))
 }

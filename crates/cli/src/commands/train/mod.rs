@@ -8,15 +8,15 @@ mod student_teacher;
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla::checkpoints::Checkpoints;
-use pupilla::detector_kind::DetectorKind;
-use pupilla::error::TrainError;
-use pupilla::feature_detectors::FeatureDetectorConfig;
-use pupilla::manifest::Manifest;
-use pupilla::model::Model;
-use pupilla::network_detectors::NetworkDetectorConfig;
-use pupilla::prepared_files::PreparedFiles;
-use pupilla::student_teacher::StudentTeacherConfig;
+use pupilla::Checkpoints;
+use pupilla::DetectorKind;
+use pupilla::EmbeddingConfig;
+use pupilla::FileManifest;
+use pupilla::Model;
+use pupilla::PreparedFiles;
+use pupilla::ReconstructionConfig;
+use pupilla::StudentTeacherConfig;
+use pupilla::TrainError;
 use pupilla_core::data::Dataset;
 use pupilla_core::verdict::calibration::WantedRates;
 use serde::Serialize;
@@ -30,8 +30,8 @@ pub use student_teacher::usual_scales;
 /// A detector to be trained, its settings checked.
 enum Config {
     StudentTeacher(StudentTeacherConfig),
-    Features(Box<FeatureDetectorConfig>),
-    Network(NetworkDetectorConfig),
+    Features(Box<EmbeddingConfig>),
+    Network(ReconstructionConfig),
 }
 
 pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
@@ -103,10 +103,10 @@ fn fit(
 fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
     let manifest = model.manifest();
     match &manifest {
-        Manifest::StudentTeacher(manifest) => student_teacher::print_scales(manifest, json)?,
-        Manifest::Features(manifest) => features::print_fitted(manifest, json)?,
-        Manifest::Network(manifest) => networks::print_losses(manifest, json)?,
-        Manifest::Teacher(_) => {}
+        FileManifest::StudentTeacher(manifest) => student_teacher::print_scales(manifest, json)?,
+        FileManifest::Embedding(manifest) => features::print_fitted(manifest, json)?,
+        FileManifest::Reconstruction(manifest) => networks::print_losses(manifest, json)?,
+        FileManifest::Teacher(_) => {}
     }
     let about = model.about();
     output::line(

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla::network_detectors::{
-    Method, NetworkDetector, NetworkDetectorConfig, NetworkManifest, NetworkPlan,
-};
-use pupilla::prepared_files::PreparedFiles;
-use pupilla::record::Recorded;
-use pupilla::student_teacher::Length;
+use pupilla::Length;
+use pupilla::PreparedFiles;
+use pupilla::Trained;
+use pupilla::reconstruction::{Method, ReconstructionManifest, ReconstructionPlan};
+use pupilla::{Config, Manifest};
+use pupilla::{ReconstructionConfig, ReconstructionDetector};
 
 use crate::arguments::Train;
 use crate::output;
@@ -17,8 +17,8 @@ use crate::progress::Progress;
 use super::{begins, checkpoints, take, wanted_rates};
 
 /// The detector to be trained, its settings checked.
-pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
-    let config = NetworkDetectorConfig::new(train.detector);
+pub fn config(train: &Train) -> anyhow::Result<ReconstructionConfig> {
+    let config = ReconstructionConfig::new(train.detector);
     let mut config = config.context("a detector that is no network of this kind")?;
     let settings = &mut config.settings;
     take(&mut settings.resize, train.resize);
@@ -33,23 +33,17 @@ pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
     take(&mut settings.training.batch, given.batch);
     take(&mut settings.training.learning_rate, train.learning_rate);
     match &mut settings.method {
-        Method::SquaredError { latent } | Method::Similarity { latent } => {
-            take(latent, given.latent);
+        Method::SquaredErrorAutoencoder(of) => take(&mut of.latent, given.latent),
+        Method::SimilarityAutoencoder(of) => take(&mut of.latent, given.latent),
+        Method::VariationalAutoencoder(of) => {
+            take(&mut of.latent, given.latent);
+            take(&mut of.kl_weight, given.kl_weight);
         }
-        Method::Variational { latent, kl_weight } => {
-            take(latent, given.latent);
-            take(kl_weight, given.kl_weight);
-        }
-        Method::Adversarial {
-            latent,
-            search_steps,
-            search_rate,
-            feature_weight,
-        } => {
-            take(latent, given.latent);
-            take(search_steps, given.search_steps);
-            take(search_rate, given.search_rate);
-            take(feature_weight, given.feature_weight);
+        Method::AnoGan(of) => {
+            take(&mut of.latent, given.latent);
+            take(&mut of.search_steps, given.search_steps);
+            take(&mut of.search_rate, given.search_rate);
+            take(&mut of.feature_weight, given.feature_weight);
         }
     }
     config.check()?;
@@ -58,12 +52,13 @@ pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
 
 /// Says what training will take, and trains unless that was all; `None` then.
 pub fn fit(
-    config: &NetworkDetectorConfig,
+    config: &ReconstructionConfig,
     files: &PreparedFiles,
     train: &Train,
     progress: &mut Progress,
-) -> anyhow::Result<Option<NetworkDetector>> {
+) -> anyhow::Result<Option<ReconstructionDetector>> {
     let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
+    let config = config.check()?;
     let plan = || config.plan(files.training(), files.validation());
     if !begins(train, checkpoints.as_ref(), plan, print_plan)? {
         return Ok(None);
@@ -79,7 +74,7 @@ pub fn fit(
 }
 
 /// What is about to be done, and what it will take.
-fn print_plan(plan: &NetworkPlan, json: Option<&Path>) -> anyhow::Result<()> {
+fn print_plan(plan: &ReconstructionPlan, json: Option<&Path>) -> anyhow::Result<()> {
     let memory = plan.memory_bytes.map_or(String::new(), |bytes| {
         format!(" and {} MiB of memory", bytes.div_ceil(1 << 20))
     });
@@ -97,8 +92,12 @@ fn print_plan(plan: &NetworkPlan, json: Option<&Path>) -> anyhow::Result<()> {
 }
 
 /// What became of the networks.
-pub fn print_losses(manifest: &NetworkManifest, json: Option<&Path>) -> anyhow::Result<()> {
+pub fn print_losses(
+    manifest: &Manifest<ReconstructionManifest>,
+    json: Option<&Path>,
+) -> anyhow::Result<()> {
     let losses: Vec<_> = manifest
+        .method
         .losses
         .iter()
         .map(|(name, loss)| format!("{name} {loss:.5}"))
@@ -108,7 +107,7 @@ pub fn print_losses(manifest: &NetworkManifest, json: Option<&Path>) -> anyhow::
         format_args!(
             "{}: {} steps, {} at the end",
             manifest.header.kind,
-            manifest.steps,
+            manifest.method.steps,
             losses.join(", ")
         ),
     )

@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use anyhow::bail;
-use pupilla::prepared_files::PreparedFiles;
-use pupilla::receptive_field::ReceptiveField;
-use pupilla::record::Recorded;
-use pupilla::score::Scoring;
+use pupilla::PreparedFiles;
+use pupilla::ReceptiveField;
+use pupilla::Scoring;
+use pupilla::Teacher;
+use pupilla::Trained;
 use pupilla::student_teacher::{
-    BackboneTeacher, Length, ModelManifest, Paper, Plan, Quick, ScaleTeacher, Settings,
-    StudentTeacher, StudentTeacherConfig, Training,
+    Paper, Plan, Quick, Settings, StudentTeacherManifest, StudentTeacherTraining, Training,
 };
-use pupilla::teacher::Teacher;
+use pupilla::{BackboneExtractor, Length, ScaleTeacher, StudentTeacher, StudentTeacherConfig};
+use pupilla::{Config, Manifest};
 
 use crate::arguments::{Budget, Preset, Train};
 use crate::output::{self, Usage};
@@ -49,6 +50,7 @@ pub fn fit(
     progress: &mut Progress,
 ) -> anyhow::Result<Option<StudentTeacher>> {
     let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
+    let config = config.check()?;
     let plan = || config.plan(files.training(), files.validation());
     if !begins(train, checkpoints.as_ref(), plan, print_plan)? {
         return Ok(None);
@@ -64,8 +66,11 @@ pub fn fit(
 }
 
 /// What became of each scale.
-pub fn print_scales(manifest: &ModelManifest, json: Option<&Path>) -> anyhow::Result<()> {
-    for scale in &manifest.scales {
+pub fn print_scales(
+    manifest: &Manifest<StudentTeacherManifest, StudentTeacherTraining>,
+    json: Option<&Path>,
+) -> anyhow::Result<()> {
+    for scale in &manifest.training.scales {
         output::line(
             json,
             format_args!(
@@ -186,11 +191,8 @@ pub fn usual_scales(budget: Option<Budget>) -> Vec<ReceptiveField> {
 fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
     if let Some(weights) = &train.teacher_backbone {
         let zoom = usize::from(train.backbone_zoom.unwrap_or(1));
-        let teacher = BackboneTeacher::load(weights, train.backbone_outputs.clone(), zoom)?;
-        let of_scale = |&field| ScaleTeacher::Backbone {
-            field,
-            teacher: teacher.clone(),
-        };
+        let teacher = BackboneExtractor::load(weights, train.backbone_outputs.clone(), zoom)?;
+        let of_scale = |&field| ScaleTeacher::backbone(field, teacher.clone());
         // More were not measured with a pretrained network's features (`docs/notes/results.md`).
         let scales = train.scales.as_deref();
         let scales = scales.unwrap_or(&[ReceptiveField::P33]);

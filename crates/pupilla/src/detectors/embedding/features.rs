@@ -1,0 +1,161 @@
+//! Features of the training images: of all positions, or of a random part of them.
+
+use pupilla_core::data::image_source::ImageSource;
+use pupilla_core::image::Image;
+use pupilla_core::observer::Observer;
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::config::Settings;
+use super::matrix::Matrix;
+use super::principal_components::PrincipalComponents;
+use crate::error::{ScoreError, TrainError};
+use crate::features::Extractor;
+use crate::features::grid::Grid;
+use crate::features::input::Border;
+use crate::random::derive_seed;
+
+/// The features of an image (already resized) at the positions of a grid, `[positions, channels]`.
+///
+/// # Errors
+/// If the extractor cannot describe the image.
+pub(super) fn describe(
+    extractor: &Extractor,
+    image: &Image,
+    border: Border,
+    grid: Grid,
+) -> Result<Matrix, ScoreError> {
+    let channels = extractor.channels();
+    let mut all = vec![0.0; grid.rows * grid.columns * channels];
+    extractor.describe(image, border, grid, |[top, left, _, columns], planes| {
+        let tile = Matrix::transposed(&planes, channels);
+        all.par_chunks_mut(grid.columns * channels)
+            .skip(top)
+            .zip(tile.values().par_chunks(columns * channels))
+            .for_each(|(line, tile)| {
+                line[left * channels..][..tile.len()].copy_from_slice(tile);
+            });
+    })?;
+    Ok(Matrix::new(channels, all))
+}
+
+/// Images as an extractor describes them.
+pub(super) struct Features<'a> {
+    pub images: &'a dyn ImageSource,
+    pub extractor: &'a Extractor,
+    pub settings: &'a Settings,
+}
+
+impl Features<'_> {
+    /// Features at a position.
+    pub fn channels(&self) -> usize {
+        self.extractor.channels()
+    }
+
+    /// A seed for one purpose.
+    pub fn seed(&self, purpose: &str) -> u64 {
+        derive_seed(self.settings.seed, purpose, 0)
+    }
+
+    /// The positions of an image.
+    pub fn grid(&self, index: usize) -> Result<Grid, TrainError> {
+        let [width, height] = self.images.size(index)?;
+        let size = self.settings.resize.target_size(width, height);
+        let grid = self.extractor.grid(size.into());
+        grid.map_err(|source| self.wrong(index, source))
+    }
+
+    /// Positions of all images before each image, and of all at the end.
+    fn positions_before(&self) -> Result<Vec<usize>, TrainError> {
+        let mut before = vec![0];
+        for index in 0..self.images.len() {
+            let Grid { rows, columns, .. } = self.grid(index)?;
+            before.push(before[index] + rows * columns);
+        }
+        Ok(before)
+    }
+
+    /// Calls `each` with the features of every image, `[positions, channels]`.
+    pub fn for_each(
+        &self,
+        observer: &mut dyn Observer,
+        mut each: impl FnMut(usize, Matrix),
+    ) -> Result<(), TrainError> {
+        observer.start("features", self.images.len() as u64);
+        for index in 0..self.images.len() {
+            if observer.stop_requested() {
+                return Err(TrainError::Stopped);
+            }
+            let image = self.settings.resize.apply_owned(self.images.image(index)?);
+            let grid = self.grid(index)?;
+            let features = describe(self.extractor, &image, self.settings.border, grid);
+            each(index, features.map_err(|source| self.wrong(index, source))?);
+            observer.advance(index as u64 + 1, None);
+        }
+        observer.finish();
+        Ok(())
+    }
+
+    /// At most `most` of the features of all images, every position equally likely, in the order of the images.
+    pub fn sample(&self, most: usize, observer: &mut dyn Observer) -> Result<Matrix, TrainError> {
+        let first = self.positions_before()?;
+        let all = first[first.len() - 1];
+        let chosen = choose(all, most, self.seed("sampled positions"));
+        let channels = self.channels();
+        let mut values = Vec::with_capacity(chosen.len() * channels);
+        self.for_each(observer, |index, features| {
+            let [from, to] =
+                [first[index], first[index + 1]].map(|at| chosen.partition_point(|&one| one < at));
+            for &position in &chosen[from..to] {
+                values.extend_from_slice(features.row(position - first[index]));
+            }
+        })?;
+        Ok(Matrix::new(channels, values))
+    }
+
+    /// A sample, after the PCA that is found from it and keeps this share of its variance.
+    pub fn reduced(
+        &self,
+        most: usize,
+        variance: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<(PrincipalComponents, Matrix), TrainError> {
+        let rows = self.sample(most, observer)?;
+        let components = PrincipalComponents::fit(&rows, variance);
+        let reduced = components.apply(&rows);
+        Ok((components, reduced))
+    }
+
+    /// Fails if a dictionary of `wanted` entries cannot be made of a sample of at most `most` features.
+    pub fn check_entries(&self, wanted: usize, most: usize) -> Result<(), TrainError> {
+        let before = self.positions_before()?;
+        let found = most.min(before[before.len() - 1]);
+        if wanted > found {
+            return Err(TrainError::TooFewDescriptors {
+                setting: "dictionary",
+                wanted,
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, index: usize, source: ScoreError) -> TrainError {
+        TrainError::Image {
+            name: self.images.name(index),
+            source,
+        }
+    }
+}
+
+/// At most `most` of so many things, ascending.
+pub(super) fn choose(all: usize, most: usize, seed: u64) -> Vec<usize> {
+    if most >= all {
+        return (0..all).collect();
+    }
+    let mut chosen = index::sample(&mut ChaCha8Rng::seed_from_u64(seed), all, most).into_vec();
+    chosen.sort_unstable();
+    chosen
+}

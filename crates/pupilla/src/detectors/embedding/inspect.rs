@@ -1,0 +1,60 @@
+//! The fitted detector: from an image to its anomaly map.
+
+use std::sync::Arc;
+
+use pupilla_core::detector::Detector;
+use pupilla_core::image::Image;
+use pupilla_core::image::resize::resize_map;
+use pupilla_core::map::anomaly_map::AnomalyMap;
+
+use super::features::describe;
+use super::method::AnyKept;
+use super::model_file::EmbeddingManifest;
+use super::smoothing::smooth;
+use crate::error::ScoreError;
+use crate::features::Extractor;
+use crate::manifest::{Manifest, Nothing, Trained};
+
+/// A detector that compares an image's features with those of good images.
+#[derive(Clone, Debug)]
+pub struct EmbeddingDetector {
+    pub(super) extractor: Extractor,
+    pub(super) kept: Arc<dyn AnyKept>,
+    pub(super) manifest: Manifest<EmbeddingManifest>,
+}
+
+impl Trained for EmbeddingDetector {
+    type Method = EmbeddingManifest;
+    type Training = Nothing;
+
+    fn manifest(&self) -> &Manifest<EmbeddingManifest> {
+        &self.manifest
+    }
+
+    fn manifest_mut(&mut self) -> &mut Manifest<EmbeddingManifest> {
+        &mut self.manifest
+    }
+}
+
+impl Detector for EmbeddingDetector {
+    type Error = ScoreError;
+
+    /// Scores at the positions of the features, interpolated in between, smoothed, and brought to the size of the image.
+    fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
+        let settings = &self.manifest.method.settings;
+        let resized = settings.resize.apply(image);
+        let (width, height) = (resized.width(), resized.height());
+        let grid = self.extractor.grid([width, height])?;
+        let features = describe(&self.extractor, &resized, settings.border, grid)?;
+        let scores = self.kept.scores(&features);
+        if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
+            return Err(ScoreError::NotFinite {
+                row: at / grid.columns * grid.stride,
+                column: at % grid.columns * grid.stride,
+            });
+        }
+        let map = AnomalyMap::new(width, height, grid.spread(&scores, width, height));
+        let map = smooth(map, settings.smoothing);
+        Ok(resize_map(&map, image.width(), image.height()))
+    }
+}

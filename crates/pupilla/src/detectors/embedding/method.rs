@@ -1,0 +1,249 @@
+//! What a method is: its settings, and what it keeps of the features of good images.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use pupilla_core::image::resize::Resize;
+use pupilla_core::observer::Observer;
+use pupilla_files::weight_file::MAX_FILE_BYTES;
+
+use super::FittedManifest;
+use super::features::Features;
+use super::matrix::Matrix;
+use crate::error::TrainError;
+
+/// The settings of a method; the defaults are those of its publication where it states them.
+///
+/// "Embeddings" are the features of one position, as a row; "sample" is the most of them that are looked at, drawn at random from all
+/// training images.
+pub(super) trait EmbeddingMethod: Default + 'static {
+    /// What it keeps.
+    type Kept: Kept;
+
+    /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
+    const SMOOTHING: f64 = 0.0;
+
+    /// Checks every setting, for images that are resized so and so many features a position.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
+    fn check(&self, resize: Resize, channels: usize) -> Result<(), TrainError>;
+
+    /// Checks what the settings ask of the features, before they are computed.
+    ///
+    /// # Errors
+    /// A setting that asks for more than there is.
+    fn check_features(&self, _features: &Features<'_>) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// Learns from the features of good images.
+    ///
+    /// # Errors
+    /// If an image cannot be read or described, the model would be larger than a file may be, or the observer asks to stop.
+    fn fit(
+        &self,
+        features: &Features<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self::Kept, TrainError>;
+
+    /// Whether what a file says about itself fits these settings, and so many features a position.
+    fn fits(&self, sizes: &<Self::Kept as Kept>::Sizes, channels: usize) -> bool;
+
+    /// What a file keeps, from the arrays of its layout.
+    fn read(
+        &self,
+        sizes: &<Self::Kept as Kept>::Sizes,
+        channels: usize,
+        arrays: &mut dyn Iterator<Item = Vec<f32>>,
+    ) -> Self::Kept {
+        Self::Kept::read(sizes, channels, arrays)
+    }
+
+    /// What was kept, in words: "5000 entries of 65 components".
+    fn describe(&self, sizes: &<Self::Kept as Kept>::Sizes) -> String;
+}
+
+/// What a method keeps of the features of good images, and how it judges others.
+pub(super) trait Kept: Debug + Send + Sync + Sized + 'static {
+    /// Sizes of its arrays, and single numbers: what the manifest says, as one of its forms.
+    type Sizes: Into<FittedManifest>;
+
+    /// What the manifest says.
+    fn sizes(&self) -> Self::Sizes;
+
+    /// Names and shapes of its arrays, for so many features a position and so many positions of the resized image (0 if images have
+    /// several sizes).
+    fn layout(sizes: &Self::Sizes, channels: usize, positions: usize) -> Layout;
+
+    /// The arrays, in the order of the layout.
+    fn arrays(&self) -> Vec<&[f32]>;
+
+    /// From the arrays, in the order of the layout.
+    fn read(
+        sizes: &Self::Sizes,
+        channels: usize,
+        arrays: &mut dyn Iterator<Item = Vec<f32>>,
+    ) -> Self;
+
+    /// The score of each row of features, `[positions, channels]`; higher is more anomalous.
+    fn scores(&self, features: &Matrix) -> Vec<f32>;
+}
+
+/// A method of any kind. `sizes` is what a manifest says of what was kept; if that is of another form, it is an error.
+pub(super) trait AnyMethod {
+    fn smoothing(&self) -> f64;
+    fn check(&self, resize: Resize, channels: usize) -> Result<(), TrainError>;
+    fn check_features(&self, features: &Features<'_>) -> Result<(), TrainError>;
+    fn fit(
+        &self,
+        features: &Features<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Arc<dyn AnyKept>, TrainError>;
+    fn fits(&self, sizes: &FittedManifest, channels: usize) -> Result<bool, &'static str>;
+    fn layout(
+        &self,
+        sizes: &FittedManifest,
+        channels: usize,
+        positions: usize,
+    ) -> Result<Layout, &'static str>;
+    fn read(
+        &self,
+        sizes: &FittedManifest,
+        channels: usize,
+        arrays: &mut dyn Iterator<Item = Vec<f32>>,
+    ) -> Result<Arc<dyn AnyKept>, &'static str>;
+    fn describe(&self, sizes: &FittedManifest) -> Result<String, &'static str>;
+}
+
+/// What any method keeps.
+pub(super) trait AnyKept: Debug + Send + Sync {
+    fn sizes(&self) -> FittedManifest;
+    fn layout(&self, channels: usize, positions: usize) -> Layout;
+    fn arrays(&self) -> Vec<&[f32]>;
+    fn scores(&self, features: &Matrix) -> Vec<f32>;
+}
+
+/// Names and shapes of arrays.
+type Layout = Vec<(String, Vec<usize>)>;
+
+/// The sizes that a method's manifest has.
+type SizesOf<M> = <<M as EmbeddingMethod>::Kept as Kept>::Sizes;
+
+impl<M: EmbeddingMethod> AnyMethod for M
+where
+    for<'a> &'a SizesOf<M>: TryFrom<&'a FittedManifest, Error = &'static str>,
+{
+    fn smoothing(&self) -> f64 {
+        M::SMOOTHING
+    }
+
+    fn check(&self, resize: Resize, channels: usize) -> Result<(), TrainError> {
+        EmbeddingMethod::check(self, resize, channels)
+    }
+
+    fn check_features(&self, features: &Features<'_>) -> Result<(), TrainError> {
+        EmbeddingMethod::check_features(self, features)
+    }
+
+    fn fit(
+        &self,
+        features: &Features<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Arc<dyn AnyKept>, TrainError> {
+        Ok(Arc::new(EmbeddingMethod::fit(self, features, observer)?))
+    }
+
+    fn fits(&self, sizes: &FittedManifest, channels: usize) -> Result<bool, &'static str> {
+        let sizes = <&SizesOf<M>>::try_from(sizes)?;
+        Ok(EmbeddingMethod::fits(self, sizes, channels))
+    }
+
+    fn layout(
+        &self,
+        sizes: &FittedManifest,
+        channels: usize,
+        positions: usize,
+    ) -> Result<Layout, &'static str> {
+        let sizes = <&SizesOf<M>>::try_from(sizes)?;
+        Ok(<M::Kept as Kept>::layout(sizes, channels, positions))
+    }
+
+    fn read(
+        &self,
+        sizes: &FittedManifest,
+        channels: usize,
+        arrays: &mut dyn Iterator<Item = Vec<f32>>,
+    ) -> Result<Arc<dyn AnyKept>, &'static str> {
+        let sizes = <&SizesOf<M>>::try_from(sizes)?;
+        Ok(Arc::new(EmbeddingMethod::read(
+            self, sizes, channels, arrays,
+        )))
+    }
+
+    fn describe(&self, sizes: &FittedManifest) -> Result<String, &'static str> {
+        let sizes = <&SizesOf<M>>::try_from(sizes)?;
+        Ok(EmbeddingMethod::describe(self, sizes))
+    }
+}
+
+impl<K: Kept> AnyKept for K {
+    fn sizes(&self) -> FittedManifest {
+        Kept::sizes(self).into()
+    }
+
+    fn layout(&self, channels: usize, positions: usize) -> Layout {
+        <K as Kept>::layout(&Kept::sizes(self), channels, positions)
+    }
+
+    fn arrays(&self) -> Vec<&[f32]> {
+        Kept::arrays(self)
+    }
+
+    fn scores(&self, features: &Matrix) -> Vec<f32> {
+        Kept::scores(self, features)
+    }
+}
+
+/// The most embeddings that are held: of 384 numbers, 3 GB.
+const MOST_EMBEDDINGS: usize = 2_000_000;
+
+/// A rule of a setting: its name, whether it holds, and what would.
+pub(super) type Rule = (&'static str, bool, String);
+
+/// A number of embeddings.
+pub(super) fn count(name: &'static str, value: usize) -> Rule {
+    at_most(name, value, MOST_EMBEDDINGS)
+}
+
+/// A number from 1 to `most`.
+pub(super) fn at_most(name: &'static str, value: usize, most: usize) -> Rule {
+    (name, (1..=most).contains(&value), format!("1 to {most}"))
+}
+
+/// A share that is not 0.
+pub(super) fn share(name: &'static str, value: f64) -> Rule {
+    let inside = value > 0.0 && value <= 1.0;
+    (name, inside, "above 0, at most 1".to_string())
+}
+
+/// An array's name and shape in a layout.
+pub(super) fn named(name: &str, shape: &[usize]) -> (String, Vec<usize>) {
+    (name.to_string(), shape.to_vec())
+}
+
+/// What no model file may hold is found before the work of it.
+pub(super) fn fits_a_file(setting: &'static str, numbers: u64) -> Result<(), TrainError> {
+    let bytes = numbers.saturating_mul(size_of::<f32>() as u64);
+    if bytes > MAX_FILE_BYTES {
+        return Err(TrainError::Setting {
+            setting,
+            reason: format!(
+                "the model would have {} MiB, more than the {} MiB that a model file may have: choose less, or resize the images to fewer pixels",
+                bytes >> 20,
+                MAX_FILE_BYTES >> 20
+            ),
+        });
+    }
+    Ok(())
+}

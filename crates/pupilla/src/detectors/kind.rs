@@ -1,0 +1,193 @@
+//! The kinds of detectors, by the names that the command line and model files have for them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use pupilla_core::map::heatmap::Heatmap;
+
+/// Calls a macro with the list of all detectors, by family: the variant of [`DetectorKind`], its name, its
+/// module in the family's folder, and what it is. A new detector begins here; what else it needs, the compiler asks for.
+macro_rules! all_detectors {
+    ($define:ident) => {
+        $define! {
+            student_teacher: {
+                StudentTeacher, "student-teacher", "Students that predict a teacher.";
+            }
+            embedding: {
+                NearestNeighbour, "1-nn", knn, "Distance to the nearest of many embeddings of good images.";
+                OneClassSvm, "oc-svm", one_class_svm, "A one-class support vector machine over embeddings.";
+                KMeans, "k-means", k_means, "Distance to the nearest of a few centres of embeddings.";
+                CnnDictionary, "cnn-dictionary", dictionary, "Mean distance to the nearest words of a dictionary of a pretrained network's features.";
+                MemoryBank, "memory-bank", memory_bank, "Distance to the nearest of a coreset of features (PatchCore).";
+                Padim, "padim", padim, "A Gaussian of features at each position (PaDiM).";
+            }
+            reconstruction: {
+                SquaredErrorAutoencoder, "l2-ae", autoencoder, "Squared error of an autoencoder's reconstruction.";
+                SimilarityAutoencoder, "ssim-ae", autoencoder, "Structural dissimilarity of an autoencoder's reconstruction.";
+                VariationalAutoencoder, "vae", vae, "Squared error of a variational autoencoder's reconstruction.";
+                AnoGan, "anogan", anogan, "Residual of the nearest image that a generator makes.";
+            }
+        }
+    };
+}
+pub(crate) use all_detectors;
+
+/// A family of detectors: what they learn, and how they are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Students that predict a teacher ([`crate::detectors::student_teacher`]).
+    StudentTeacher,
+    /// Features of good images, compared with ([`crate::detectors::embedding`]).
+    Embedding,
+    /// Networks that reconstruct good images ([`crate::detectors::reconstruction`]).
+    Reconstruction,
+}
+
+/// Defines [`DetectorKind`].
+macro_rules! kinds {
+    (
+        student_teacher: { $student_teacher:ident, $student_teacher_name:literal, $student_teacher_doc:literal; }
+        embedding: { $($embedding:ident, $embedding_name:literal, $module:ident, $embedding_doc:literal;)* }
+        reconstruction: { $($reconstruction:ident, $reconstruction_name:literal, $reconstruction_module:ident, $reconstruction_doc:literal;)* }
+    ) => {
+        /// A kind of detector. Its name is `kind` in a model file.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum DetectorKind {
+            #[doc = $student_teacher_doc]
+            #[default]
+            $student_teacher,
+            $(#[doc = $embedding_doc] $embedding,)*
+            $(#[doc = $reconstruction_doc] $reconstruction,)*
+        }
+
+        impl DetectorKind {
+            /// All of them, the default first.
+            pub const ALL: &[Self] = &[
+                Self::$student_teacher,
+                $(Self::$embedding,)*
+                $(Self::$reconstruction,)*
+            ];
+
+            /// Its name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    Self::$student_teacher => $student_teacher_name,
+                    $(Self::$embedding => $embedding_name,)*
+                    $(Self::$reconstruction => $reconstruction_name,)*
+                }
+            }
+
+            /// What it is, in a sentence.
+            pub const fn description(self) -> &'static str {
+                match self {
+                    Self::$student_teacher => $student_teacher_doc,
+                    $(Self::$embedding => $embedding_doc,)*
+                    $(Self::$reconstruction => $reconstruction_doc,)*
+                }
+            }
+
+            /// Its family.
+            pub const fn family(self) -> Family {
+                match self {
+                    Self::$student_teacher => Family::StudentTeacher,
+                    $(Self::$embedding => Family::Embedding,)*
+                    $(Self::$reconstruction => Family::Reconstruction,)*
+                }
+            }
+        }
+    };
+}
+
+all_detectors!(kinds);
+
+/// A word that names no detector.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{name:?} is not a detector: choose {}", names())]
+pub struct UnknownDetector {
+    name: String,
+}
+
+impl DetectorKind {
+    /// Colours that mean the same in every picture: none up to a quarter of the image threshold, strongest from one and a half of the
+    /// threshold on.
+    ///
+    /// Scores of a student–teacher are deviations of good parts' scores, and its threshold counts as 1 if it is below 1. Scores of other
+    /// detectors have units of their own, and 0.2 may be a large threshold. A threshold of 0 has no size, and counts as 1.
+    pub fn heatmap(self, threshold: f32) -> Heatmap {
+        let unit = match self {
+            Self::StudentTeacher => threshold.abs().max(1.0),
+            _ if threshold == 0.0 => 1.0,
+            _ => threshold.abs(),
+        };
+        Heatmap {
+            low: threshold - 0.75 * unit,
+            high: threshold + 0.5 * unit,
+        }
+    }
+
+    /// Whether it is a network that is trained step by step, and so for as many steps or as long as is wanted.
+    pub const fn is_trained_in_steps(self) -> bool {
+        matches!(
+            self.family(),
+            Family::StudentTeacher | Family::Reconstruction
+        )
+    }
+}
+
+/// All names, in one line.
+fn names() -> String {
+    let names: Vec<_> = DetectorKind::ALL.iter().map(|kind| kind.name()).collect();
+    names.join(", ")
+}
+
+impl fmt::Display for DetectorKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for DetectorKind {
+    type Err = UnknownDetector;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| UnknownDetector {
+                name: text.to_string(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_their_kinds() {
+        for kind in DetectorKind::ALL {
+            assert_eq!(kind.name().parse::<DetectorKind>().unwrap(), *kind);
+        }
+        let error = "2-nn".parse::<DetectorKind>().unwrap_err().to_string();
+        assert!(error.contains("2-nn") && error.contains("memory-bank"));
+    }
+
+    #[test]
+    fn good_pixels_of_any_detector_have_no_colour() {
+        // An autoencoder's squared errors: of good pixels a thousandth, the threshold 0.2.
+        let errors = DetectorKind::SquaredErrorAutoencoder.heatmap(0.2);
+        assert_eq!(errors.level(0.04), 0.0);
+        assert!((errors.level(0.2) - 0.6).abs() < 1e-5);
+        assert_eq!(errors.level(0.31), 1.0);
+        // Deviations: what flat images leave is far below one.
+        let deviations = DetectorKind::StudentTeacher.heatmap(0.01);
+        assert_eq!(deviations.level(-0.8), 0.0);
+        assert!(deviations.level(0.5) < 1.0);
+        // A one-class SVM's decision values may all be negative, or 0.
+        let svm = DetectorKind::OneClassSvm;
+        let decisions = svm.heatmap(-4.0);
+        assert_eq!((decisions.level(-7.5), decisions.level(-1.5)), (0.0, 1.0));
+        assert!(svm.heatmap(0.0).level(0.25) < 1.0);
+    }
+}

@@ -1,0 +1,61 @@
+//! What training will take, found out by trying a few steps on copies that are thrown away.
+
+use pupilla_core::data::image_source::ImageSource;
+use pupilla_core::observer::Silent;
+use pupilla_core::process_memory::peak_bytes;
+use serde::Serialize;
+
+use super::checkpoint::State;
+use super::config::ReconstructionConfig;
+use super::pictures::Pictures;
+use crate::error::TrainError;
+use crate::training::{Checked, check_counts};
+
+/// What a training run will take on this machine, as it is busy now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReconstructionPlan {
+    /// Images that are learned.
+    pub training_images: usize,
+    /// Images on which scores are calibrated.
+    pub validation_images: usize,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Seconds of a step.
+    pub seconds_per_step: f64,
+    /// Seconds in all.
+    pub seconds: f64,
+    /// The most bytes that the process will hold: what it held in the trial, and what grows with the images. `None` (JSON `null`)
+    /// where the system does not tell.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Checked<'_, ReconstructionConfig> {
+    /// Tries out what [`fit`](pupilla_core::detector::Fit::fit) would take; nothing of it changes what `fit` does.
+    ///
+    /// # Errors
+    /// As `fit`, as far as it shows at once: settings, a budget that is too small.
+    pub fn plan(
+        &self,
+        training: &dyn ImageSource,
+        validation: &dyn ImageSource,
+    ) -> Result<ReconstructionPlan, TrainError> {
+        check_counts(training, validation)?;
+        let pictures = Pictures::new(training, &self.settings);
+        let state = State::begin(self, "", None, &mut Silent)?;
+        let trial = self.trial(&state, &pictures, validation)?;
+        let steps = self.steps_of(&trial, state.seconds())?;
+        let networks = state.learner.networks().iter();
+        let arrays = networks.flat_map(|network| network.parameters.arrays());
+        let weights: usize = arrays.map(|array| array.len()).sum();
+        // A model's weights are twice in memory, besides those of the networks, when it is written.
+        let growth = pictures.kept_bytes() + 2 * weights * size_of::<f32>();
+        Ok(ReconstructionPlan {
+            training_images: training.len(),
+            validation_images: validation.len(),
+            steps,
+            seconds_per_step: trial.step.as_secs_f64(),
+            seconds: (trial.step.mul_f64(steps as f64) + trial.beside).as_secs_f64(),
+            memory_bytes: peak_bytes(None).map(|peak| peak + growth as u64),
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! The trained detector: from an image to its anomaly map.
+
+use pupilla_core::detector::Detector;
+use pupilla_core::image::Image;
+use pupilla_core::image::resize::resize_map;
+use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::verdict::attribution::{Explained, Part};
+
+use super::memory::{Need, fitting_tiles};
+use super::model_file::{ScaleManifest, StudentTeacherManifest, StudentTeacherTraining};
+use super::scale::{Look, Scale};
+use super::scoring::Terms;
+use crate::error::ScoreError;
+use crate::features::Sampling;
+use crate::features::grid::Grid;
+use crate::features::tiles::Tiling;
+use crate::manifest::{Manifest, Trained};
+use crate::patch_network::ReceptiveField;
+
+/// A trained student–teacher detector.
+#[derive(Clone, Debug)]
+pub struct StudentTeacher {
+    pub(super) scales: Vec<Scale>,
+    pub(super) manifest: Manifest<StudentTeacherManifest, StudentTeacherTraining>,
+    pub(super) sampling: Sampling,
+    pub(super) memory: Option<usize>,
+}
+
+/// `e` and `v` of an image at the positions of a grid.
+pub(super) type ImageTerms = (Grid, Terms);
+
+impl Trained for StudentTeacher {
+    type Method = StudentTeacherManifest;
+    type Training = StudentTeacherTraining;
+
+    fn manifest(&self) -> &Manifest<StudentTeacherManifest, StudentTeacherTraining> {
+        &self.manifest
+    }
+
+    fn manifest_mut(&mut self) -> &mut Manifest<StudentTeacherManifest, StudentTeacherTraining> {
+        &mut self.manifest
+    }
+}
+
+impl StudentTeacher {
+    /// The positions it looks at; by default those of its calibration.
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// The same detector looking at other positions.
+    #[must_use]
+    pub fn with_sampling(self, sampling: Sampling) -> Self {
+        Self { sampling, ..self }
+    }
+
+    /// The same detector with only some of its scales, to find out what each contributes; the thresholds stay those of all.
+    ///
+    /// # Errors
+    /// [`ScoreError::NoScale`] if the model lacks one of them, or none is wanted.
+    pub fn with_scales(mut self, wanted: &[ReceptiveField]) -> Result<Self, ScoreError> {
+        let there: Vec<_> = self
+            .scales
+            .iter()
+            .map(|scale| scale.ensemble.field())
+            .collect();
+        let missing = wanted.iter().find(|field| !there.contains(field)).copied();
+        if missing.is_some() || wanted.is_empty() {
+            return Err(ScoreError::NoScale { missing, there });
+        }
+        let mut kept = there.iter().map(|field| wanted.contains(field));
+        self.scales.retain(|_| kept.next() == Some(true));
+        let kept = |scale: &ScaleManifest| wanted.contains(&scale.network.receptive_field);
+        self.manifest.training.scales.retain(kept);
+        Ok(self)
+    }
+
+    /// The same detector with a limit to the memory that the process takes, in bytes: it looks at smaller tiles of an
+    /// image, and says the same to the last bit.
+    #[must_use]
+    pub fn with_memory(self, limit: usize) -> Self {
+        let memory = Some(limit);
+        Self { memory, ..self }
+    }
+
+    /// About how many bytes the process takes while it looks at an image of this width and height.
+    ///
+    /// # Errors
+    /// [`ScoreError::Memory`] if even the smallest tiles exceed the limit.
+    pub fn memory_needed(&self, size: [usize; 2]) -> Result<usize, ScoreError> {
+        Ok(self.fitting_tiles(size)?.bytes)
+    }
+
+    fn fitting_tiles(&self, size: [usize; 2]) -> Result<Need, ScoreError> {
+        let resized = self
+            .manifest
+            .method
+            .settings
+            .resize
+            .target_size(size[0], size[1]);
+        let tiles = fitting_tiles(
+            &self.scales,
+            self.sampling,
+            size,
+            resized.into(),
+            self.memory,
+        );
+        tiles.map_err(|smallest| ScoreError::Memory {
+            limit: self.memory.unwrap_or(0),
+            needed: smallest.bytes,
+        })
+    }
+}
+
+impl StudentTeacher {
+    /// The resized image's size, and what each scale says about it.
+    fn terms(&self, image: &Image) -> Result<([usize; 2], Vec<ImageTerms>), ScoreError> {
+        let settings = &self.manifest.method.settings;
+        let tiles = self.fitting_tiles([image.width(), image.height()])?;
+        let resized = settings.resize.apply(image);
+        let mut terms = Vec::with_capacity(self.scales.len());
+        for scale in &self.scales {
+            let grid = scale.ensemble.teacher.grid(&resized, self.sampling)?;
+            let tiling = Tiling::new(scale.ensemble.field(), self.sampling, tiles.side);
+            let look = Look {
+                border: settings.border,
+                grid,
+                tiling,
+            };
+            terms.push((grid, scale.ensemble.terms(&resized, look)?));
+        }
+        Ok(([resized.width(), resized.height()], terms))
+    }
+
+    /// The map of an image of `[width, height]` pixels from what each scale says about it.
+    fn map(
+        &self,
+        resized: [usize; 2],
+        terms: &[ImageTerms],
+        [width, height]: [usize; 2],
+    ) -> Result<AnomalyMap, ScoreError> {
+        let of_scales = self
+            .scales
+            .iter()
+            .zip(terms)
+            .map(|(scale, (grid, terms))| (scale, *grid, terms));
+        let map = combine(of_scales, resized);
+        check_finite(&map)?;
+        Ok(resize_map(&map, width, height))
+    }
+}
+
+impl Detector for StudentTeacher {
+    type Error = ScoreError;
+
+    fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
+        let (resized, terms) = self.terms(image)?;
+        self.map(resized, &terms, [image.width(), image.height()])
+    }
+
+    /// Two parts a scale: its share of the mean over scales of the normalised regression error, and of
+    /// the normalised predictive variance.
+    fn explain(&self, image: &Image) -> Result<Explained, ScoreError> {
+        let (resized, terms) = self.terms(image)?;
+        let size = [image.width(), image.height()];
+        let map = self.map(resized, &terms, size)?;
+        let share = 1.0 / self.scales.len() as f32;
+        let mut parts = Vec::with_capacity(2 * self.scales.len());
+        for (scale, (grid, terms)) in self.scales.iter().zip(terms) {
+            let names = ["regression_error", "predictive_variance"];
+            for (name, mut scores) in names.into_iter().zip(scale.normalisation.parts(&terms)) {
+                scores.iter_mut().for_each(|score| *score *= share);
+                let field = scale.ensemble.field().to_string();
+                parts.push(Part::new(field, name, move || {
+                    let [width, height] = resized;
+                    let spread =
+                        AnomalyMap::new(width, height, grid.spread(&scores, width, height));
+                    resize_map(&spread, size[0], size[1])
+                }));
+            }
+        }
+        Ok(Explained { map, parts })
+    }
+}
+
+/// The mean of the scales' normalised scores (the paper's §3.4), at the size of the resized image.
+pub(super) fn combine<'a>(
+    scales: impl Iterator<Item = (&'a Scale, Grid, &'a Terms)>,
+    [width, height]: [usize; 2],
+) -> AnomalyMap {
+    let mut sum = vec![0.0f32; width * height];
+    let mut count = 0.0;
+    for (scale, grid, terms) in scales {
+        let scores = grid.spread(&scale.normalisation.apply(terms), width, height);
+        for (sum, score) in sum.iter_mut().zip(scores) {
+            *sum += score;
+        }
+        count += 1.0;
+    }
+    for score in &mut sum {
+        *score /= count;
+    }
+    AnomalyMap::new(width, height, sum)
+}
+
+/// A NaN or an infinity is found where it arises.
+pub(super) fn check_finite(map: &AnomalyMap) -> Result<(), ScoreError> {
+    match map.scores().iter().position(|score| !score.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(ScoreError::NotFinite {
+            row: at / map.width(),
+            column: at % map.width(),
+        }),
+    }
+}

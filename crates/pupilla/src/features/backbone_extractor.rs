@@ -1,0 +1,222 @@
+//! A pretrained network as an extractor: which of its maps are read, and how an image is continued for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pupilla_core::data::{FingerprintError, file_fingerprint};
+use pupilla_core::image::Image;
+use serde::{Deserialize, Serialize};
+
+use super::input::{Border, CHANNEL_MEAN};
+use crate::backbone::{self, Backbone, BackboneConfig, BackboneError, DenseFeatures, FeatureMaps};
+use crate::error::ScoreError;
+
+/// Pixels by which the image is continued on every side before a pretrained network sees it. Such networks
+/// put zeros around the image, which changes what they say near its edges: their students, which know
+/// nothing of the image's edges, cannot predict that.
+pub const BACKBONE_MARGIN: usize = 32;
+
+/// The largest margin that a file may have.
+const MAX_MARGIN: usize = 256;
+
+/// A pretrained network whose features students learn to predict. Clones share its weights.
+#[derive(Clone, Debug)]
+pub struct BackboneExtractor {
+    network: Arc<dyn Backbone>,
+    manifest: BackboneManifest,
+}
+
+/// Everything about a pretrained network as a teacher but its weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackboneManifest {
+    /// Which network it is.
+    pub network: BackboneConfig,
+    /// What is read from it.
+    pub features: DenseFeatures,
+    /// Pixels by which the resized image is continued on every side before the network sees it, 0 to 256
+    /// ([`BACKBONE_MARGIN`]).
+    pub margin: usize,
+    /// Name of the file that its weights came from.
+    pub file: String,
+    /// SHA-256 over that file's name and content, see [`file_fingerprint`].
+    pub fingerprint: String,
+}
+
+/// A file of weights cannot be a teacher.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtractorError {
+    /// It holds no whole network.
+    #[error(transparent)]
+    Load(BackboneError),
+    /// Its network does not give these features.
+    #[error("{}: {source}", path.display())]
+    Features {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: BackboneError,
+    },
+    /// It could be read once, but not a second time for its fingerprint.
+    #[error(transparent)]
+    Fingerprint(#[from] FingerprintError),
+}
+
+impl BackboneExtractor {
+    /// The network of a file of weights ([`backbone::load`]), and of its maps those named by `outputs`,
+    /// or [`DenseFeatures::usual`]; `zoom`, 1 to 8, is [`DenseFeatures::zoom`].
+    ///
+    /// # Errors
+    /// If the file is not that of a network that is known here, all wrong tensors named; if the
+    /// network lacks an output, or the zoom is out of range.
+    pub fn load(
+        path: &Path,
+        outputs: Option<Vec<String>>,
+        zoom: usize,
+    ) -> Result<Self, ExtractorError> {
+        let network = backbone::load(path).map_err(ExtractorError::Load)?;
+        let wrong = |source| ExtractorError::Features {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut features = DenseFeatures::usual(&*network, zoom).map_err(wrong)?;
+        if let Some(outputs) = outputs {
+            features.outputs = outputs;
+        }
+        features.of(&*network).map_err(wrong)?;
+        let file = path.file_name().unwrap_or(path.as_os_str());
+        Ok(Self {
+            manifest: BackboneManifest {
+                network: network.config(),
+                features,
+                margin: BACKBONE_MARGIN,
+                file: file.to_string_lossy().into_owned(),
+                fingerprint: file_fingerprint(path)?,
+            },
+            network: Arc::from(network),
+        })
+    }
+
+    /// A network with what is read from it.
+    pub(crate) fn new(network: impl Into<Arc<dyn Backbone>>, manifest: BackboneManifest) -> Self {
+        Self {
+            network: network.into(),
+            manifest,
+        }
+    }
+
+    /// The same network, of which something else is read.
+    pub(crate) fn with_manifest(&self, manifest: BackboneManifest) -> Self {
+        Self::new(Arc::clone(&self.network), manifest)
+    }
+
+    /// Everything about it but its weights.
+    pub fn manifest(&self) -> &BackboneManifest {
+        &self.manifest
+    }
+
+    /// The network.
+    pub fn network(&self) -> &dyn Backbone {
+        &*self.network
+    }
+
+    /// What it says about an image, which is seen as a whole, continued beyond its edges.
+    pub(crate) fn maps(&self, image: &Image, border: Border) -> Result<FeatureMaps, ScoreError> {
+        let features = &self.manifest.features;
+        let continued = continued(image, self.manifest.margin, border);
+        features
+            .maps(&*self.network, &continued)
+            .map_err(|source| self.failed(source))
+    }
+
+    /// Fails if an image of this width and height (already resized) has too many pixels.
+    pub(crate) fn check_size(&self, size: [usize; 2]) -> Result<(), ScoreError> {
+        let continued = size.map(|side| side.saturating_add(2 * self.manifest.margin));
+        let seen = self.manifest.features.seen_size(continued);
+        seen.map(|_| ()).map_err(|source| self.failed(source))
+    }
+
+    /// Bytes of its weights.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        let layout = self.manifest.network.layout().unwrap_or_default();
+        let values: usize = layout
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum();
+        values * size_of::<f32>()
+    }
+
+    /// Bytes that it takes, about, while it looks at an image of this width and height (already resized).
+    pub(crate) fn maps_bytes(&self, [width, height]: [usize; 2]) -> usize {
+        /// A pixel that it sees: thrice three values on the way in, and 64 channels of half the size, the
+        /// largest map of all networks here, with the one behind it.
+        const BYTES_PER_PIXEL: usize = 3 * 3 * 4 + 64 * 4 / 4 + 64 * 4 / 16;
+        let margin = 2 * self.manifest.margin;
+        let zoom = self.manifest.features.zoom;
+        (width + margin) * (height + margin) * zoom * zoom * BYTES_PER_PIXEL
+    }
+
+    fn failed(&self, source: BackboneError) -> ScoreError {
+        ScoreError::Backbone {
+            file: self.manifest.file.clone(),
+            source: Box::new(source),
+        }
+    }
+}
+
+/// An image with `margin` pixels more on every side.
+fn continued(image: &Image, margin: usize, border: Border) -> Image {
+    let [width, height] = [image.width(), image.height()].map(|side| side + 2 * margin);
+    let source = |at: usize, size| border.source(at as isize - margin as isize, size);
+    let columns: Vec<_> = (0..width).map(|at| source(at, image.width())).collect();
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for row in 0..height {
+        let row = source(row, image.height());
+        for column in &columns {
+            pixels.extend(match (row, column) {
+                (Some(row), Some(column)) => image.pixel(row, *column),
+                _ => CHANNEL_MEAN,
+            });
+        }
+    }
+    Image::new(width, height, pixels)
+}
+
+impl BackboneManifest {
+    /// Whether two are the same weights, whatever is read from them.
+    pub(crate) fn same_weights(&self, other: &Self) -> bool {
+        self.network == other.network && self.fingerprint == other.fingerprint
+    }
+
+    /// What an untrusted file must satisfy beside the existence of the features.
+    ///
+    /// # Errors
+    /// If there is no such network, or the margin is too large.
+    pub(crate) fn check(&self) -> Result<(), BackboneError> {
+        self.network.layout()?;
+        if self.margin > MAX_MARGIN {
+            return Err(BackboneError::Features {
+                network: self.network.name(),
+                reason: format!("the margin is {}, not 0 to {MAX_MARGIN}", self.margin),
+            });
+        }
+        Ok(())
+    }
+    /// Features at a position.
+    ///
+    /// # Errors
+    /// If there is no such network, it lacks an output, or the margin is too large.
+    pub(crate) fn channels(&self) -> Result<usize, BackboneError> {
+        self.check()?;
+        let outputs = self.features.check(&self.network)?;
+        Ok(outputs.iter().map(|output| output.channels).sum())
+    }
+
+    /// Pixels of the (resized) image between the pixels of the finest map.
+    pub(crate) fn stride(&self) -> usize {
+        // Loading has checked that the maps exist.
+        let outputs = self.features.check(&self.network).unwrap_or_default();
+        let finest = outputs.iter().filter_map(|output| output.stride).min();
+        (finest.unwrap_or(1) / self.features.zoom.max(1)).max(1)
+    }
+}

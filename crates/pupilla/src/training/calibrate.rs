@@ -1,0 +1,76 @@
+//! The thresholds at the end of a training: scores of the validation images, which no step has seen.
+
+use pupilla_core::data::image_source::ImageSource;
+use pupilla_core::detector::Detector;
+use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::observer::Observer;
+use pupilla_core::verdict::calibration::{Calibrator, Thresholds, WantedRates};
+
+use crate::error::{ScoreError, TrainError};
+use crate::manifest::{CalibrationManifest, Manifest, Trained, ValidationManifest};
+
+/// Scores the validation images with a detector that is otherwise complete, and finds its thresholds if a rate is wanted.
+///
+/// # Errors
+/// If an image cannot be read or scored, or the observer asks to stop.
+pub(crate) fn validate<D: Trained + Detector<Error = ScoreError>>(
+    detector: &mut D,
+    images: &dyn ImageSource,
+    wanted: WantedRates,
+    observer: &mut dyn Observer,
+) -> Result<(), TrainError> {
+    let map = |index: usize| {
+        let map = detector.anomaly_map(&images.image(index)?);
+        map.map_err(|source| TrainError::Image {
+            name: images.name(index),
+            source,
+        })
+    };
+    let (scores, thresholds) = thresholds(images.len(), wanted, observer, map)?;
+    record(detector.manifest_mut(), scores, thresholds);
+    Ok(())
+}
+
+/// Writes scores and thresholds into a manifest.
+pub(crate) fn record<M, R>(
+    manifest: &mut Manifest<M, R>,
+    scores: Vec<f32>,
+    thresholds: Option<Thresholds>,
+) {
+    manifest.validation = ValidationManifest::new(scores);
+    manifest.calibration = thresholds.map(|thresholds| CalibrationManifest {
+        thresholds,
+        sampling: manifest.sampling,
+        data: None,
+    });
+}
+
+/// The scores of so many validation images, whose maps `map` gives, and the thresholds if a rate is wanted.
+///
+/// # Errors
+/// Those of `map`, and if the observer asks to stop.
+pub(crate) fn thresholds(
+    images: usize,
+    wanted: WantedRates,
+    observer: &mut dyn Observer,
+    map: impl Fn(usize) -> Result<AnomalyMap, TrainError>,
+) -> Result<(Vec<f32>, Option<Thresholds>), TrainError> {
+    let mut calibrator = Calibrator::new(wanted, images);
+    observer.start("validation", images as u64);
+    for index in 0..images {
+        if observer.stop_requested() {
+            return Err(TrainError::Stopped);
+        }
+        calibrator.add(&map(index)?, None);
+        observer.advance(index as u64 + 1, None);
+    }
+    observer.finish();
+    let scores = calibrator.scores().to_vec();
+    let thresholds = calibrator
+        .finish()
+        .filter(|_| wanted != WantedRates::default());
+    for warning in thresholds.iter().flat_map(Thresholds::warnings) {
+        observer.warn(&warning);
+    }
+    Ok((scores, thresholds))
+}

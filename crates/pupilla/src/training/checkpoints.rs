@@ -1,0 +1,198 @@
+//! Where a run keeps its checkpoints: everything that a step changes, so that a run that was killed goes on where it was and ends
+//! with the same bytes. What is in them, each kind of run says itself.
+
+use std::path::PathBuf;
+
+use pupilla_core::observer::Observer;
+use pupilla_nn::OptimizerState;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use pupilla_files::weight_file::{
+    self, Arrays, FileHeader, NamedBytes, NamedTensor, Precision, WeightFile, WeightFileError,
+};
+
+use crate::error::TrainError;
+
+/// Where and how often to write checkpoints.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    /// The file; it is replaced as a whole, so that there is always one that is complete.
+    pub path: PathBuf,
+    /// Steps between two checkpoints, at least 1.
+    pub every: usize,
+    /// Whether to go on from the file, if there is one.
+    pub resume: bool,
+}
+
+impl Checkpoints {
+    /// Takes the file away, once the result is safe.
+    ///
+    /// # Errors
+    /// If it is there and cannot be removed.
+    pub fn remove(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the state behind a step in place of the one before, unless a number of it is none: what nobody could read again must not
+    /// replace what can be gone on from. `identity` has the run's settings and data, in words that are equal for the same run only;
+    /// `manifest` whatever else its kind has to say.
+    pub(crate) fn put(
+        &self,
+        step: usize,
+        (kind, identity): (&'static str, &str),
+        manifest: impl Serialize,
+        tensors: Vec<NamedTensor>,
+        blobs: &[NamedBytes],
+    ) -> Result<(), TrainError> {
+        let broken = tensors
+            .iter()
+            .find(|tensor| tensor.values.iter().any(|value| !value.is_finite()));
+        if let Some(tensor) = broken {
+            return Err(TrainError::BrokenState {
+                array: tensor.name.clone(),
+                step,
+            });
+        }
+        let crc32 = checksum(
+            tensors.iter().map(|tensor| tensor.values.as_slice()),
+            blobs.iter().map(|blob| blob.bytes.as_slice()),
+        );
+        let manifest = Manifest {
+            header: FileHeader::new(kind),
+            identity: of_version(identity),
+            threads: rayon::current_num_threads(),
+            crc32,
+            of_kind: manifest,
+        };
+        weight_file::write_with_bytes(&self.path, &manifest, tensors, blobs)?;
+        Ok(())
+    }
+
+    /// The checkpoint to go on from, if that is wanted and there is one.
+    pub(crate) fn open<M: DeserializeOwned>(
+        &self,
+        (kind, identity): (&'static str, &str),
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Kept<M>>, TrainError> {
+        if !self.resume {
+            return Ok(None);
+        }
+        if !self.path.exists() {
+            observer.warn(&format!(
+                "there is no checkpoint {} yet: training starts from the beginning",
+                self.path.display()
+            ));
+            return Ok(None);
+        }
+        let file = WeightFile::open(&self.path)?;
+        let manifest: Manifest<M> = file.manifest(kind)?;
+        if manifest.identity != of_version(identity) {
+            return Err(TrainError::OtherRun {
+                path: self.path.clone(),
+            });
+        }
+        if manifest.threads != rayon::current_num_threads() {
+            observer.warn(&format!(
+                "the run began with {} threads and goes on with {}: the last bits of the result will be others",
+                manifest.threads,
+                rayon::current_num_threads()
+            ));
+        }
+        Ok(Some(Kept {
+            file,
+            crc32: manifest.crc32,
+            manifest: manifest.of_kind,
+        }))
+    }
+}
+
+/// What a run is, with the version of what its checkpoints hold: engine 2 has what optimisers remember as arrays.
+fn of_version(identity: &str) -> String {
+    format!("{}, engine 2: {identity}", env!("CARGO_PKG_VERSION"))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest<M> {
+    #[serde(flatten)]
+    header: FileHeader,
+    identity: String,
+    /// Worker threads: with others, sums are rounded otherwise.
+    threads: usize,
+    /// Of the numbers of all arrays and blobs, in the order in which they are written.
+    crc32: u32,
+    #[serde(flatten)]
+    of_kind: M,
+}
+
+/// A checkpoint of the run that goes on.
+pub(crate) struct Kept<M> {
+    pub file: WeightFile,
+    crc32: u32,
+    /// What its kind has to say.
+    pub manifest: M,
+}
+
+impl<M> Kept<M> {
+    /// All of its arrays and blobs, in the order in which they were written.
+    pub fn contents(
+        &self,
+        arrays: &[(String, Vec<usize>)],
+        blobs: &[&str],
+    ) -> Result<Arrays, WeightFileError> {
+        let (arrays, blobs) = self.file.tensors_and_bytes(arrays, blobs)?;
+        let crc32 = checksum(
+            arrays.iter().map(Vec::as_slice),
+            blobs.iter().map(Vec::as_slice),
+        );
+        if crc32 != self.crc32 {
+            let damaged = "its checksum does not fit: it is damaged";
+            return Err(self.file.invalid(damaged));
+        }
+        Ok((arrays, blobs))
+    }
+}
+
+/// CRC-32 of the numbers of all arrays and blobs, in this order.
+pub(crate) fn checksum<'a>(
+    tensors: impl Iterator<Item = &'a [f32]>,
+    blobs: impl Iterator<Item = &'a [u8]>,
+) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for values in tensors {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        hasher.update(&bytes);
+    }
+    for bytes in blobs {
+        hasher.update(bytes);
+    }
+    hasher.finalize()
+}
+
+/// Names and shapes of what an optimiser remembers: `<prefix>.memory1`, …
+pub(crate) fn optimizer_layout(prefix: &str, state: &OptimizerState) -> Vec<(String, Vec<usize>)> {
+    let arrays = state.arrays().into_iter().enumerate();
+    arrays
+        .map(|(index, array)| (format!("{prefix}.memory{}", index + 1), vec![array.len()]))
+        .collect()
+}
+
+/// What an optimiser remembers, to be written; [`OptimizerState::restored`] reads it.
+pub(crate) fn optimizer_export(prefix: &str, state: &OptimizerState) -> Vec<NamedTensor> {
+    optimizer_layout(prefix, state)
+        .into_iter()
+        .zip(state.arrays())
+        .map(|((name, shape), values)| NamedTensor {
+            name,
+            shape,
+            values: values.to_vec(),
+            precision: Precision::Full,
+        })
+        .collect()
+}

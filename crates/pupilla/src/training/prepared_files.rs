@@ -1,0 +1,131 @@
+//! From a folder of good images to a trained detector of any kind that knows where they came from.
+
+use std::path::Path;
+
+use pupilla_core::data::image_source::{ImageFiles, ImageFilesError};
+use pupilla_core::data::{
+    Dataset, FingerprintError, SplitError, content_digits, fingerprint, split,
+};
+use pupilla_core::detector::Fit;
+use pupilla_core::observer::Observer;
+
+use super::{Checked, Config};
+use crate::error::TrainError;
+use crate::manifest::{DataManifest, Trained};
+
+/// Share of the good images that is kept back for validation (the paper's choice of a tenth).
+pub const VALIDATION_SHARE: f64 = 0.1;
+
+/// Training on files could not begin or could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FitFilesError {
+    /// Training itself.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The image files.
+    #[error(transparent)]
+    Files(#[from] ImageFilesError),
+    /// The split into training and validation.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// The fingerprint of the files.
+    #[error(transparent)]
+    Fingerprint(#[from] FingerprintError),
+}
+
+/// The good images of a data set, every file decoded once, a tenth of them kept back by the seed for validation.
+#[derive(Clone, Debug)]
+pub struct PreparedFiles {
+    training: ImageFiles,
+    validation: ImageFiles,
+    data: DataManifest,
+}
+
+impl PreparedFiles {
+    /// Reads and splits.
+    ///
+    /// # Errors
+    /// If a file cannot be read (and `skip_unreadable` is not set), there are fewer than two images, or the observer asks to stop.
+    pub fn open(
+        dataset: &Dataset,
+        seed: u64,
+        skip_unreadable: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, FitFilesError> {
+        let files = ImageFiles::open(&dataset.good, skip_unreadable, observer)?;
+        let split = split(files.paths(), VALIDATION_SHARE, seed)?;
+        let mut learned = content_digits(&split.training)?;
+        learned.sort_unstable();
+        Ok(Self {
+            data: DataManifest {
+                name: dataset.name.clone(),
+                fingerprint: fingerprint(files.paths(), &dataset.root)?,
+                validation: split
+                    .validation
+                    .iter()
+                    .map(|path| file_name(path))
+                    .collect(),
+                learned,
+            },
+            training: files.select(&split.training),
+            validation: files.select(&split.validation),
+        })
+    }
+
+    /// The images to learn from.
+    pub fn training(&self) -> &ImageFiles {
+        &self.training
+    }
+
+    /// The images that are kept back.
+    pub fn validation(&self) -> &ImageFiles {
+        &self.validation
+    }
+
+    /// What is known about them.
+    pub fn data(&self) -> &DataManifest {
+        &self.data
+    }
+
+    /// Fits a detector that records where its images came from.
+    ///
+    /// # Errors
+    /// If the settings are wrong, a file cannot be read any more, or training fails or is stopped.
+    pub fn fit<C, D>(&self, config: &C, observer: &mut dyn Observer) -> Result<D, TrainError>
+    where
+        C: Config,
+        for<'a> Checked<'a, C>: Fit<Detector = D, Error = TrainError>,
+        D: Trained,
+    {
+        let detector = config.fit(&self.training, &self.validation, observer)?;
+        Ok(detector.with_data(self.data.clone()))
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Fits a detector on the good images of a data set: [`PreparedFiles::open`] and [`PreparedFiles::fit`].
+///
+/// # Errors
+/// If a setting is out of its range; and those of both.
+pub fn fit_files<C, D>(
+    config: &C,
+    dataset: &Dataset,
+    skip_unreadable: bool,
+    observer: &mut dyn Observer,
+) -> Result<D, FitFilesError>
+where
+    C: Config,
+    for<'a> Checked<'a, C>: Fit<Detector = D, Error = TrainError>,
+    D: Trained,
+{
+    config.check()?;
+    let files = PreparedFiles::open(dataset, config.seed(), skip_unreadable, observer)?;
+    Ok(files.fit(config, observer)?)
+}
