@@ -7,6 +7,7 @@
 //! images) → `report` (those and pictures, for people).
 
 mod batch;
+mod built_in;
 mod checkpoint;
 mod config;
 mod correlation;
@@ -21,7 +22,8 @@ mod triplets;
 
 use pupilla_files::atomic_file::WriteError;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 pub use crate::checkpoints::Checkpoints;
 pub(crate) use config::check_rules;
@@ -101,15 +103,15 @@ impl Teacher {
     /// The teacher that comes with the program for a patch size.
     ///
     /// # Errors
-    /// If the built-in file is damaged, which a test of ours rules out.
+    /// In a build without the feature `built-in-teachers`. If the built-in file is damaged, which a test of ours rules out.
     pub fn built_in(field: ReceptiveField) -> Result<Self, WeightFileError> {
-        let bytes: &[u8] = match field {
-            ReceptiveField::P17 => include_bytes!("../../weights/teacher-17.safetensors"),
-            ReceptiveField::P33 => include_bytes!("../../weights/teacher-33.safetensors"),
-            ReceptiveField::P65 => include_bytes!("../../weights/teacher-65.safetensors"),
+        let name = PathBuf::from(format!("the built-in teacher for p = {field}"));
+        let Some(bytes) = built_in::file(field) else {
+            let reason = "this build has no built-in teachers (feature built-in-teachers): give the file of a teacher";
+            let source = io::Error::new(io::ErrorKind::Unsupported, reason);
+            return Err(WeightFileError::Read { path: name, source });
         };
-        let name = format!("built-in teacher for p = {field}");
-        let file = WeightFile::parse(Path::new(&name), bytes.to_vec())?;
+        let file = WeightFile::parse(&name, bytes.to_vec())?;
         Self::from_file(&file)
     }
 
