@@ -1,11 +1,13 @@
 //! A trained teacher: a patch network whose descriptors tell patches of natural images apart, with how it was trained. It is trained
 //! once ([`crate::teacher`]) and serves every product.
 
+mod built_in;
 mod config;
 mod decoder;
 mod held_out;
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use pupilla_files::atomic_file::WriteError;
 use pupilla_files::weight_file::{self, FileHeader, Precision, WeightFile, WeightFileError};
@@ -67,15 +69,15 @@ impl Teacher {
     /// The teacher that comes with the program for a patch size.
     ///
     /// # Errors
-    /// If the built-in file is damaged, which a test of ours rules out.
+    /// In a build without the feature `built-in-teachers`. If the built-in file is damaged, which a test of ours rules out.
     pub fn built_in(field: ReceptiveField) -> Result<Self, WeightFileError> {
-        let bytes: &[u8] = match field {
-            ReceptiveField::P17 => include_bytes!("../../../weights/teacher-17.safetensors"),
-            ReceptiveField::P33 => include_bytes!("../../../weights/teacher-33.safetensors"),
-            ReceptiveField::P65 => include_bytes!("../../../weights/teacher-65.safetensors"),
+        let name = PathBuf::from(format!("the built-in teacher for p = {field}"));
+        let Some(bytes) = built_in::file(field) else {
+            let reason = "this build has no built-in teachers (feature built-in-teachers): give the file of a teacher";
+            let source = io::Error::new(io::ErrorKind::Unsupported, reason);
+            return Err(WeightFileError::Read { path: name, source });
         };
-        let name = format!("built-in teacher for p = {field}");
-        let file = WeightFile::parse(Path::new(&name), bytes.to_vec())?;
+        let file = WeightFile::parse(&name, bytes.to_vec())?;
         Self::from_file(&file)
     }
 
