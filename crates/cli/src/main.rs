@@ -3,6 +3,7 @@
 
 mod arguments;
 mod commands;
+mod hints;
 mod output;
 mod progress;
 mod region_of_interest;
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
         // A reader that has seen enough (`pupilla inspect … | head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            progress::print_line(format_args!("error: {}", sentence(&error)));
+            let hint = hints::hint(&error).map_or(String::new(), |hint| format!(" ({hint})"));
+            progress::print_line(format_args!("error: {}{hint}", sentence(&error)));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
@@ -127,14 +129,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn is_usage(error: &anyhow::Error) -> bool {
     use pupilla::error::TrainError;
     use pupilla::model::DoesNotApply;
-    use pupilla::prepared_files::FitFilesError;
-    let train = error.downcast_ref::<TrainError>().or_else(|| {
-        match error.downcast_ref::<FitFilesError>() {
-            Some(FitFilesError::Train(error)) => Some(error),
-            _ => None,
-        }
-    });
-    matches!(train, Some(TrainError::Setting { .. }))
-        || error.is::<output::Usage>()
+    matches!(
+        error.chain().find_map(hints::train_error),
+        Some(TrainError::Setting { .. })
+    ) || error.is::<output::Usage>()
         || error.is::<DoesNotApply>()
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use pupilla_core::map::heatmap::Heatmap;
 
-/// A kind of detector. Its name is `kind` in a model file and the value of `train --detector`.
+/// A kind of detector. Its name is `kind` in a model file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DetectorKind {
     /// Students that predict a teacher ([`crate::student_teacher`]).

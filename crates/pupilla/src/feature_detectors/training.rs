@@ -301,7 +301,7 @@ fn fits_a_file(setting: &'static str, numbers: u64) -> Result<(), TrainError> {
         return Err(TrainError::Setting {
             setting,
             reason: format!(
-                "the model would have {} MiB, more than the {} that a model file may have: choose less, or smaller images (--resize)",
+                "the model would have {} MiB, more than the {} that a model file may have: choose less, or resize images to a smaller size",
                 bytes >> 20,
                 MAX_FILE_BYTES >> 20
             ),
