@@ -267,7 +267,7 @@ fn networks_say_what_they_will_take_and_what_is_wrong() {
             "anogan",
             &["--budget", "1s"],
             1,
-            &["budget is too small", "at least --budget"],
+            &["budget is too small", "(--budget "],
         ),
         (
             "l2-ae",

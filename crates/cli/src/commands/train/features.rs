@@ -4,16 +4,15 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use pupilla::feature_detectors::{
-    Describer, FeatureDetectorConfig, FeatureManifest, FittedManifest, Method,
+    Describer, FeatureDetectorConfig, FeatureManifest, FittedManifest,
 };
 use pupilla::receptive_field::ReceptiveField;
-use pupilla::student_teacher::BackboneTeacher;
 use pupilla::teacher::Teacher;
 
-use crate::arguments::{FeatureOptions, Train};
+use crate::options::Train;
 use crate::output::{self, Usage};
 
-use super::{take, wanted_rates};
+use super::{pretrained, replaced, take};
 
 /// The detector to be fitted, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<FeatureDetectorConfig> {
@@ -21,80 +20,21 @@ pub fn config(train: &Train) -> anyhow::Result<FeatureDetectorConfig> {
     let mut config = config.context("a detector that does not compare features")?;
     let settings = &mut config.settings;
     take(&mut settings.resize, train.resize);
-    take(&mut settings.border, train.border);
-    settings.seed = train.seed;
-    settings.false_reject = wanted_rates(train);
-    take(&mut settings.smoothing, train.features.smoothing);
-    take_all(&mut settings.method, &train.features);
+    settings.border = train.patches.border;
+    settings.seed = train.seed.value;
+    settings.false_reject = train.rates.wanted();
+    take(&mut settings.smoothing, train.embedding.smoothing);
+    settings.method = replaced(&settings.method, &train.embedding)?;
     config.check()?;
     Ok(config)
 }
 
-fn take_all(method: &mut Method, given: &FeatureOptions) {
-    match method {
-        Method::NearestNeighbour {
-            sample,
-            variance,
-            dictionary,
-        }
-        | Method::KMeans {
-            sample,
-            variance,
-            dictionary,
-        } => {
-            take(sample, given.sample);
-            take(variance, given.variance);
-            take(dictionary, given.dictionary);
-        }
-        Method::OneClassSvm {
-            sample,
-            variance,
-            nu,
-            gamma,
-        } => {
-            take(sample, given.sample);
-            take(variance, given.variance);
-            take(nu, given.nu);
-            take(gamma, given.gamma);
-        }
-        Method::CnnDictionary {
-            sample,
-            variance,
-            dictionary,
-            neighbours,
-        } => {
-            take(sample, given.sample);
-            take(variance, given.variance);
-            take(dictionary, given.dictionary);
-            take(neighbours, given.neighbours);
-        }
-        Method::MemoryBank {
-            sample,
-            coreset,
-            projection,
-        } => {
-            take(sample, given.sample);
-            take(coreset, given.coreset);
-            take(projection, given.projection);
-        }
-        Method::Padim {
-            channels,
-            regularisation,
-        } => {
-            take(channels, given.channels);
-            take(regularisation, given.regularisation);
-        }
-    }
-}
-
 /// The pretrained network, the teacher of a file, or the built-in one.
 fn describer(train: &Train) -> anyhow::Result<Describer> {
-    if let Some(weights) = &train.features.backbone {
-        let zoom = usize::from(train.backbone_zoom.unwrap_or(1));
-        let teacher = BackboneTeacher::load(weights, train.backbone_outputs.clone(), zoom)?;
-        return Ok(Describer::Backbone(teacher));
+    if let Some(weights) = &train.embedding.pretrained.backbone {
+        return Ok(Describer::Backbone(pretrained(weights, train)?));
     }
-    let given = train.scales.as_deref();
+    let given = train.patches.scales.as_deref();
     let [field] = given.unwrap_or(&[ReceptiveField::P33])[..] else {
         let text = format!(
             "--detector {} looks at one patch size: give one of --scales",
@@ -102,12 +42,12 @@ fn describer(train: &Train) -> anyhow::Result<Describer> {
         );
         return Err(Usage(text).into());
     };
-    let teacher = match &train.teachers[..] {
+    let teacher = match &train.patches.teachers[..] {
         [] => Teacher::built_in(field)?,
         [path] => {
             let teacher = Teacher::load(path)?;
             let own = teacher.receptive_field();
-            if train.scales.is_some() && own != field {
+            if given.is_some() && own != field {
                 bail!(
                     "{} is a teacher for p = {own}, not {field}: give --scales {own}, or leave it out",
                     path.display()

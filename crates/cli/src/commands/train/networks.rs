@@ -4,17 +4,16 @@ use std::path::Path;
 
 use anyhow::Context;
 use pupilla::network_detectors::{
-    Method, NetworkDetector, NetworkDetectorConfig, NetworkManifest, NetworkPlan,
+    NetworkDetector, NetworkDetectorConfig, NetworkManifest, NetworkPlan,
 };
 use pupilla::prepared_files::PreparedFiles;
 use pupilla::record::Recorded;
-use pupilla::student_teacher::Length;
 
-use crate::arguments::Train;
+use crate::options::Train;
 use crate::output;
 use crate::progress::Progress;
 
-use super::{begins, checkpoints, take, wanted_rates};
+use super::{begins, checkpoints, length, replaced, take};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
@@ -22,36 +21,15 @@ pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
     let mut config = config.context("a detector that is no network of this kind")?;
     let settings = &mut config.settings;
     take(&mut settings.resize, train.resize);
-    settings.seed = train.seed;
-    settings.false_reject = wanted_rates(train);
-    match (train.steps, train.budget) {
-        (Some(steps), _) => settings.training.length = Length::Steps(steps.get()),
-        (None, Some(budget)) => settings.training.length = Length::Budget(budget.0),
-        (None, None) => {}
-    }
-    let given = &train.networks;
-    take(&mut settings.training.batch, given.batch);
-    take(&mut settings.training.learning_rate, train.learning_rate);
-    match &mut settings.method {
-        Method::SquaredError { latent } | Method::Similarity { latent } => {
-            take(latent, given.latent);
-        }
-        Method::Variational { latent, kl_weight } => {
-            take(latent, given.latent);
-            take(kl_weight, given.kl_weight);
-        }
-        Method::Adversarial {
-            latent,
-            search_steps,
-            search_rate,
-            feature_weight,
-        } => {
-            take(latent, given.latent);
-            take(search_steps, given.search_steps);
-            take(search_rate, given.search_rate);
-            take(feature_weight, given.feature_weight);
-        }
-    }
+    settings.seed = train.seed.value;
+    settings.false_reject = train.rates.wanted();
+    take(&mut settings.training.length, length(train));
+    take(
+        &mut settings.training.learning_rate,
+        train.run.learning_rate,
+    );
+    settings.training = replaced(&settings.training, &train.reconstruction)?;
+    settings.method = replaced(&settings.method, &train.reconstruction)?;
     config.check()?;
     Ok(config)
 }
