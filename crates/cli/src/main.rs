@@ -1,8 +1,9 @@
 //! The program `pupilla`: arguments → one library call → output.
 #![forbid(unsafe_code)]
 
-mod arguments;
 mod commands;
+mod hints;
+mod options;
 mod output;
 mod progress;
 mod region_of_interest;
@@ -14,22 +15,23 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use pupilla::device;
 use pupilla::device::DeviceChoice;
 
-use arguments::{Arguments, Command, TeacherCommand};
+use options::{Arguments, Command, TeacherCommand};
 use progress::Progress;
 use pupilla_core::observer::Observer;
 
 fn main() -> ExitCode {
     pupilla_conv::keep_freed_memory();
-    match run(Arguments::parse()) {
+    let arguments = options::parse().map_err(anyhow::Error::from);
+    match arguments.and_then(run) {
         Ok(status) => status,
         // A reader that has seen enough (`pupilla inspect … | head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            progress::print_line(format_args!("error: {}", sentence(&error)));
+            let hint = hints::hint(&error).map_or(String::new(), |hint| format!(" ({hint})"));
+            progress::print_line(format_args!("error: {}{hint}", sentence(&error)));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
@@ -40,7 +42,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(threads) = arguments.threads {
         start_threads(threads.into(), &mut progress)?;
     }
-    choose_device(&arguments, &progress)?;
+    choose_device(arguments.device, &progress)?;
     device::guarded(|| command(arguments, &mut progress))?
 }
 
@@ -61,15 +63,8 @@ fn start_threads(threads: usize, progress: &mut Progress) -> anyhow::Result<()> 
         .context("cannot start the worker threads")
 }
 
-/// Says where networks will run, if that was asked for.
-fn choose_device(arguments: &Arguments, progress: &Progress) -> anyhow::Result<()> {
-    let Some(choice) = arguments.device else {
-        return Ok(());
-    };
-    if let Some(command) = arguments.command.without_networks() {
-        let text = format!("--device: {command} runs no network");
-        return Err(output::Usage(text).into());
-    }
+/// Decides where networks run, and says so if it is not the processor.
+fn choose_device(choice: DeviceChoice, progress: &Progress) -> anyhow::Result<()> {
     let chosen = device::choose(choice)?;
     match chosen.no_gpu {
         Some(reason) => progress.note(&format!("networks run on {}: {reason}", chosen.name)),
@@ -82,14 +77,13 @@ fn choose_device(arguments: &Arguments, progress: &Progress) -> anyhow::Result<(
 }
 
 fn command(arguments: Arguments, progress: &mut Progress) -> anyhow::Result<ExitCode> {
-    let device = arguments.device.unwrap_or_default();
     match arguments.command {
         Command::Train(train) => commands::train::run(&train, progress),
         Command::Calibrate(calibrate) => commands::calibrate::run(&calibrate, progress),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, progress),
         Command::Eval(eval) => commands::eval::run(&eval, progress),
         Command::Score(score) => commands::score::run(&score, progress),
-        Command::Compare(compare) => commands::compare::run(&compare, device, progress),
+        Command::Compare(compare) => commands::compare::run(&compare, arguments.device, progress),
         Command::Check(check) => return commands::check::run(&check, progress),
         Command::Teacher(teacher) => match teacher.command {
             TeacherCommand::Train(train) => commands::teacher::train(&train, progress),
@@ -127,15 +121,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// A setting out of its range is a matter of usage, like an unknown option, or one that the model's kind does not have.
 fn is_usage(error: &anyhow::Error) -> bool {
     use pupilla::DoesNotApply;
-    use pupilla::FitFilesError;
     use pupilla::TrainError;
-    let train = error.downcast_ref::<TrainError>().or_else(|| {
-        match error.downcast_ref::<FitFilesError>() {
-            Some(FitFilesError::Train(error)) => Some(error),
-            _ => None,
-        }
-    });
-    matches!(train, Some(TrainError::Setting { .. }))
-        || error.is::<output::Usage>()
+    matches!(
+        error.chain().find_map(hints::train_error),
+        Some(TrainError::Setting { .. })
+    ) || error.is::<output::Usage>()
         || error.is::<DoesNotApply>()
 }

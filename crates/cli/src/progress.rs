@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 use pupilla_core::observer::Observer;
 use serde_json::json;
 
-use crate::arguments::ProgressStyle;
+use crate::options::ProgressStyle;
 
 /// Shows work on standard error, and ends it at Ctrl-C or SIGTERM.
 pub struct Progress {

@@ -257,7 +257,7 @@ fn signals_leave_a_checkpoint_and_nothing_else() {
             finished += 1;
         } else {
             assert!(left.is_empty() || left == ["out.checkpoint"], "{left:?}");
-            stopped += usize::from(stderr(output).contains("--resume goes on"));
+            stopped += usize::from(stderr(output).contains("command with --resume"));
         }
     });
     assert!(finished > 0 && stopped > 0, "{finished} and {stopped}");
@@ -311,7 +311,7 @@ fn a_log_grows_with_its_run() {
         child.wait_with_output().unwrap()
     };
     let stopped = stderr(&run_to(4, "-TERM"));
-    assert!(stopped.contains("--resume goes on"), "{stopped}");
+    assert!(stopped.contains("command with --resume"), "{stopped}");
     let first = lines();
     let whole = |lines: &[String]| {
         assert_eq!(lines[0], "step,distillation,triplet,compactness,total");

@@ -13,6 +13,7 @@ mod faults;
 mod hostile;
 #[cfg(unix)]
 mod killed;
+mod library_words;
 mod packages;
 mod same_score;
 mod score;

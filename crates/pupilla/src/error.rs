@@ -70,14 +70,14 @@ pub enum TrainError {
     },
     /// A checkpoint cannot be written.
     #[error(
-        "the checkpoint: {0}; the one before it, if there is one, is still whole: make room, then the same command with --resume goes on from it"
+        "the checkpoint: {0}; the one before it, if there is one, is still whole: free some disk space, then resume the run from it"
     )]
     CheckpointWrite(#[from] WriteError),
     /// A checkpoint cannot be read.
-    #[error("the checkpoint: {0}; without --resume training starts from the beginning")]
+    #[error("the checkpoint: {0}; a run that does not resume starts from the beginning")]
     Checkpoint(Box<WeightFileError>),
     /// A checkpoint was written by a run with other settings or other images.
-    #[error("the checkpoint {} belongs to a run with other settings, images or another version: give the same, or start from the beginning without --resume", path.display())]
+    #[error("the checkpoint {} belongs to a run with other settings, images or another version: resume with the same, or start from the beginning", path.display())]
     OtherRun {
         /// The checkpoint.
         path: PathBuf,
@@ -126,7 +126,7 @@ pub enum TrainError {
     },
     /// The time budget does not reach for the fewest steps that teach anything.
     #[error(
-        "the budget is too small: {what} learns nothing in fewer than {steps} steps, which with everything beside them take about {smallest_seconds} s here; give at least --budget {smallest_seconds}s, or set --steps"
+        "the budget is too small: {what} learns nothing in fewer than {steps} steps, which with everything beside them take about {smallest_seconds} s here; allow at least {smallest_seconds} s, or set the number of steps"
     )]
     BudgetBelowSmallest {
         /// Which detector.
@@ -140,7 +140,7 @@ pub enum TrainError {
     #[error("stopped on request; nothing was written")]
     Stopped,
     /// The observer asked to stop, and the work so far is safe.
-    #[error("stopped on request after step {step}: the same command with --resume goes on from {}", path.display())]
+    #[error("stopped on request after step {step}: the run can resume from {}", path.display())]
     StoppedWithCheckpoint {
         /// Steps that were done.
         step: usize,
@@ -175,7 +175,7 @@ pub(crate) fn check_rules<const N: usize>(
 #[non_exhaustive]
 pub enum ScoreError {
     /// After resizing, the image is smaller than a patch.
-    #[error("{width}×{height} pixels (after resizing) are smaller than the receptive field of {needed}: use a larger image, another --resize, or a smaller scale (--scales)", needed = field.side())]
+    #[error("{width}×{height} pixels (after resizing) are smaller than the receptive field of {needed}: use a larger image, resize to a larger size, or use a smaller scale", needed = field.side())]
     TooSmall {
         /// Width after resizing.
         width: usize,
@@ -193,7 +193,7 @@ pub enum ScoreError {
         source: Box<BackboneError>,
     },
     /// The image does not fit into the memory allowed, not even in the smallest tiles.
-    #[error("it takes about {} MiB of memory, and {} MiB are allowed: allow more, or --resize when training", needed.div_ceil(1 << 20), limit >> 20)]
+    #[error("it takes about {} MiB of memory, and {} MiB are allowed: allow more, or train with a smaller resize", needed.div_ceil(1 << 20), limit >> 20)]
     Memory {
         /// Bytes allowed.
         limit: usize,

@@ -251,7 +251,7 @@ fn features_that_a_network_does_not_give_are_named() {
 
     let large = features(&["stem"], 8);
     let message = large.seen_size([1000, 600]).unwrap_err().to_string();
-    for word in ["1000×600", "8 times", "--resize"] {
+    for word in ["1000×600", "8 times", "smaller size"] {
         assert!(message.contains(word), "{message}");
     }
     assert!(large.seen_size([usize::MAX, 2]).is_err());

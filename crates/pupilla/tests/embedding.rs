@@ -352,9 +352,9 @@ fn a_wanted_rate_is_kept_and_options_of_others_do_not_apply() {
     let model = Model::from(fit(&config));
     let thresholds = model.about().calibration.thresholds;
     assert_eq!(thresholds.image.wanted.unwrap().share(), 0.5);
-    let error = model.student_teacher("--dense").unwrap_err().to_string();
+    let error = model.student_teacher("dense").unwrap_err().to_string();
     assert!(
-        error.contains("--dense") && error.contains("padim"),
+        error.contains("dense") && error.contains("padim"),
         "{error}"
     );
 }

@@ -287,7 +287,7 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
             matches!(&said, TrainError::StoppedWithCheckpoint { step, path } if (*step as u64, path) == (after, &first.path)),
             "{said}"
         );
-        assert!(said.to_string().contains("--resume"), "{said}");
+        assert!(said.to_string().contains("can resume"), "{said}");
         let mut observer = Resumed::default();
         let resumed = run(&first, &mut observer).unwrap();
         assert_eq!(observer.0, Some(after));

@@ -6,7 +6,7 @@ use pupilla::backbone::OutputSummary;
 use pupilla_core::image::read;
 use serde::Serialize;
 
-use crate::arguments::Backbone;
+use crate::options::Backbone;
 use crate::output;
 
 /// What `--json` gives.
@@ -17,7 +17,7 @@ struct Features {
 }
 
 pub fn run(arguments: &Backbone) -> anyhow::Result<()> {
-    output::check_json(arguments.json.as_deref())?;
+    output::check_json(arguments.json.file())?;
     let network = backbone::load(&arguments.weights)?;
     let image = read::read(&arguments.image)?;
     let named = || arguments.image.display().to_string();
@@ -36,7 +36,7 @@ pub fn run(arguments: &Backbone) -> anyhow::Result<()> {
         }
     };
     let both = || format!("{} on {}", arguments.weights.display(), named());
-    if let Some(target) = arguments.json.as_deref() {
+    if let Some(target) = arguments.json.file() {
         let features = backbone::features(&*network, &image).with_context(both)?;
         return output::json(target, &Features { features });
     }

@@ -7,25 +7,25 @@ use pupilla::manifest::{CalibrationData, CalibrationManifest, DataManifest};
 use pupilla_core::data::image_source::ImageFiles;
 use pupilla_core::data::{Dataset, content_digits, file_fingerprint, fingerprint};
 use pupilla_core::observer::Observer;
-use pupilla_core::verdict::calibration::{Threshold, WantedRates};
+use pupilla_core::verdict::calibration::Threshold;
 use pupilla_core::verdict::calibration_run::calibrate;
 
-use crate::arguments::Calibrate;
 use crate::commands::inspect::load;
+use crate::options::Calibrate;
 use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
 use crate::region_of_interest;
 
 pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
-    output::check_json(options.json.as_deref())?;
+    output::check_json(options.json.file())?;
     let out = options.out.as_deref().unwrap_or(&options.model);
-    output::distinct("--json and the model", options.json.as_deref(), Some(out))?;
+    output::distinct("--json and the model", options.json.file(), Some(out))?;
     check_no_test_images(options)?;
-    let model = load(&options.model, options.dense, options.memory)?;
-    let inspected = region_of_interest::read(options.roi.as_deref())?;
+    let model = load(&options.model, &options.looking)?;
+    let inspected = region_of_interest::read(options.roi.picture())?;
     let dataset = Dataset::open_good(&options.good)?;
     output::check_weights(out, Weights::Model)?;
-    let files = ImageFiles::open(&dataset.good, options.skip_unreadable, progress)?;
+    let files = ImageFiles::open(&dataset.good, options.unreadable.skip, progress)?;
     let unseen = unseen(model.about().data, &dataset, &files)?;
     let files = match files.paths().len() - unseen.len() {
         0 => files,
@@ -38,12 +38,9 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
         }
     };
     let fingerprint = fingerprint(files.paths(), &dataset.root)?;
-    let rates = WantedRates {
-        images: options.rates.false_reject,
-        pixels: options.rates.pixel_false_reject,
-    };
+    let rates = options.rates.wanted();
     let thresholds = calibrate(&model, &files, rates, inspected.as_ref(), progress)?;
-    let roi = options.roi.as_deref().map(file_fingerprint).transpose()?;
+    let roi = options.roi.picture().map(file_fingerprint).transpose()?;
     let calibration = CalibrationManifest {
         thresholds,
         sampling: model.sampling(),
@@ -57,7 +54,7 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let model = model.with_calibration(calibration.clone());
     model.save(out)?;
 
-    let json = options.json.as_deref();
+    let json = options.json.file();
     output::line(json, format_args!("{} good images", thresholds.images))?;
     for (name, old, new) in [
         ("image", before.image, thresholds.image),

@@ -8,7 +8,7 @@ use pupilla_core::data::check::{DatasetCheck, Severity, check};
 use pupilla_core::data::{DatasetError, categories};
 use serde::Serialize;
 
-use crate::arguments::Check;
+use crate::options::Check;
 use crate::output;
 use crate::progress::Progress;
 
@@ -27,7 +27,7 @@ struct Several {
 }
 
 pub fn run(arguments: &Check, progress: &mut Progress) -> anyhow::Result<ExitCode> {
-    let json = arguments.json.as_deref();
+    let json = arguments.json.file();
     output::check_json(json)?;
     let folders = match categories(&arguments.data) {
         // A folder of good images alone, or what `check` itself explains.
@@ -37,7 +37,7 @@ pub fn run(arguments: &Check, progress: &mut Progress) -> anyhow::Result<ExitCod
     let several = folders[..] != [arguments.data.clone()];
     let mut checks = BTreeMap::new();
     for folder in &folders {
-        let found = check(folder, arguments.mask_threshold, progress)?;
+        let found = check(folder, arguments.masks.threshold, progress)?;
         print(&found, json)?;
         checks.insert(found.name.clone(), found);
     }

@@ -15,9 +15,9 @@ use pupilla_core::evaluate::test_run::TestSettings;
 use pupilla_core::report::sheet::Sheet;
 use pupilla_core::synthetic::{self, Kind, SyntheticSettings};
 
-use crate::arguments::Demo;
 use crate::commands::eval::{Pictured, evaluate, write_pictures};
 use crate::commands::measures;
+use crate::options::Demo;
 use crate::output;
 use crate::progress::Progress;
 
@@ -28,11 +28,11 @@ const STEPS: usize = 160;
 const STUDENTS: usize = 2;
 
 pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
-    let json = demo.json.as_deref();
+    let json = demo.json.file();
     output::check_json(json)?;
     let _folder = output::folder(&demo.out)?;
     let settings = SyntheticSettings {
-        seed: demo.seed,
+        seed: demo.seed.value,
         ..SyntheticSettings::default()
     };
     let mut trained = Vec::new();
@@ -43,7 +43,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
             teachers: vec![Teacher::built_in(ReceptiveField::P33)?.into()],
             settings: Settings {
                 students: STUDENTS,
-                seed: demo.seed,
+                seed: demo.seed.value,
                 training: Training::Quick(Quick {
                     length: Length::Steps(STEPS),
                     ..Quick::default()

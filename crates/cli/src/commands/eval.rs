@@ -10,16 +10,16 @@ use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
 use pupilla_core::map::{map_file, map_set};
 use pupilla_core::report::sheet::{Sheet, SheetRow};
 
-use crate::arguments::Eval;
 use crate::commands::inspect::{load, rule};
 use crate::commands::measures;
+use crate::options::Eval;
 use crate::output;
 use crate::progress::Progress;
 use crate::report::{CURVE_SPACING, ReportRun};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
-    output::check_json(eval.json.as_deref())?;
-    let mut model = load(&eval.model, eval.dense, eval.memory)?;
+    output::check_json(eval.json.file())?;
+    let mut model = load(&eval.model, &eval.looking)?;
     if !eval.scales.is_empty() {
         let students = model.student_teacher("--scales")?;
         model = students.with_scales(&eval.scales)?.into();
@@ -48,12 +48,12 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     }
     let settings = TestSettings {
         fpr_limit: eval.measuring.fpr_limit,
-        mask_threshold: eval.measuring.mask_threshold,
+        mask_threshold: eval.measuring.masks.threshold,
         curve_spacing: eval
-            .measuring
             .curves
+            .spacing
             .or(eval.report.as_ref().map(|_| CURVE_SPACING)),
-        skip_unreadable: eval.skip_unreadable,
+        skip_unreadable: eval.unreadable.skip,
     };
     let of_model = model.about().calibration.thresholds.image.value;
     let heatmap = model
@@ -81,7 +81,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         progress,
     )?;
 
-    let json = eval.json.as_deref();
+    let json = eval.json.file();
     measures::print(&evaluation, json)?;
     if let Some(folder) = &eval.pictures {
         write_pictures(&sheet, folder, &dataset.name, &evaluation)?;
@@ -93,7 +93,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     if let (Some(report), Some(folder)) = (report, &eval.report) {
         let page = report.write(folder, &model, &eval.model, &dataset, &evaluation)?;
         output::line(json, format_args!("wrote {}", page.display()))?;
-        if eval.measuring.curves.is_none() {
+        if eval.curves.spacing.is_none() {
             // They were made for the report.
             evaluation.curves = None;
         }

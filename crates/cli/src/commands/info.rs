@@ -7,16 +7,16 @@ use pupilla::Teacher;
 use pupilla::teacher::TeacherManifest;
 use serde_json::Value;
 
-use crate::arguments::Info;
+use crate::options::Info;
 use crate::output;
 
 pub fn run(info: &Info) -> anyhow::Result<()> {
-    output::check_json(info.json.as_deref())?;
+    output::check_json(info.json.file())?;
     let Some(file) = &info.file else {
         return built_in(info);
     };
     let manifest = FileManifest::read(file)?;
-    if let Some(target) = info.json.as_deref() {
+    if let Some(target) = info.json.file() {
         return output::json(target, &manifest);
     }
     let value = serde_json::to_value(&manifest).context("cannot show the manifest")?;
@@ -34,7 +34,7 @@ fn built_in(info: &Info) -> anyhow::Result<()> {
     for field in ReceptiveField::ALL {
         manifests.push(Teacher::built_in(field)?.manifest().clone());
     }
-    if let Some(target) = info.json.as_deref() {
+    if let Some(target) = info.json.file() {
         return output::json(target, &manifests);
     }
     let mut text = String::new();

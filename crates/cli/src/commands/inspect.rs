@@ -18,7 +18,7 @@ use pupilla_core::verdict::region::{Region, draw_regions};
 use pupilla_core::verdict::{Rule, Verdict};
 use serde::Serialize;
 
-use crate::arguments::{Inspect, Memory, Thresholds};
+use crate::options::{Inspect, Looking, Memory, Thresholds};
 use crate::output;
 use crate::progress::Progress;
 use crate::region_of_interest;
@@ -52,8 +52,8 @@ struct Inspected {
 }
 
 pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
-    output::check_json(inspect.json.as_deref())?;
-    let model = load(&inspect.model, inspect.dense, inspect.memory)?;
+    output::check_json(inspect.json.file())?;
+    let model = load(&inspect.model, &inspect.looking)?;
     let out = inspect.out.as_deref();
     if let Some(out) = out {
         check_apart(out, &inspect.images)?;
@@ -61,13 +61,13 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     let images = images(&inspect.images, out, progress)?;
     let names = out.map(|_| names(&images)).transpose()?;
     let _folder = out.map(output::folder).transpose()?;
-    let inspected = region_of_interest::read(inspect.roi.as_deref())?;
+    let inspected = region_of_interest::read(inspect.roi.picture())?;
     check_roi(&model, inspect, progress)?;
     let rule = Rule {
         inspected,
         ..rule(&model, &inspect.thresholds, progress)
     };
-    let json = inspect.json.as_deref();
+    let json = inspect.json.file();
     output::distinct("--json and --csv", json, inspect.csv.as_deref())?;
     let mut table = match &inspect.csv {
         Some(path) => {
@@ -80,7 +80,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
         threshold: rule.image_threshold,
         pixel_threshold: rule.pixel_threshold,
         min_area: rule.min_area,
-        roi: inspect.roi.as_ref().map(|path| path.display().to_string()),
+        roi: inspect.roi.picture().map(|path| path.display().to_string()),
         images: Vec::new(),
         skipped: Vec::new(),
     };
@@ -105,7 +105,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
                     let verdict = verdict.with_context(|| path.display().to_string())?;
                     Some((index, image, explained.map, verdict))
                 }
-                Err(error) if inspect.skip_unreadable => {
+                Err(error) if inspect.unreadable.skip => {
                     progress.skipped(path, &error.to_string());
                     skipped.push(path.display().to_string());
                     None
@@ -227,7 +227,7 @@ fn announce_memory(
         1 => 0,
         _ => bytes_beside([width, height]),
     };
-    if let Some(Memory(limit)) = inspect.memory {
+    if let Some(Memory(limit)) = inspect.looking.memory {
         *students = students.with_memory(limit.saturating_sub(beside));
     }
     // Images that do not fit say so by name when their turn comes.
@@ -242,7 +242,7 @@ fn announce_memory(
 
 /// Warns if the model's thresholds were found looking at other pixels than now.
 fn check_roi(model: &Model, inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
-    let now = inspect.roi.as_deref().map(file_fingerprint).transpose()?;
+    let now = inspect.roi.picture().map(file_fingerprint).transpose()?;
     let calibration = model.about().calibration;
     let then = calibration.data.and_then(|data| data.roi);
     if inspect.thresholds.threshold.is_none() && now != then {
@@ -262,13 +262,13 @@ pub fn regions(verdict: &Verdict) -> Vec<Region> {
 }
 
 /// A model, looking where it was told to.
-pub fn load(path: &Path, dense: bool, memory: Option<Memory>) -> anyhow::Result<Model> {
+pub fn load(path: &Path, looking: &Looking) -> anyhow::Result<Model> {
     let mut model = Model::load(path)?;
-    if dense {
+    if looking.dense {
         let students = model.student_teacher("--dense")?;
         model = students.with_sampling(Sampling::Dense).into();
     }
-    if let Some(Memory(limit)) = memory {
+    if let Some(Memory(limit)) = looking.memory {
         model = model.student_teacher("--memory")?.with_memory(limit).into();
     }
     Ok(model)

@@ -7,18 +7,18 @@ use pupilla_core::evaluate::CategoryEvaluations;
 use pupilla_core::evaluate::map_run::{self, MapSettings};
 use pupilla_core::map::map_set;
 
-use crate::arguments::Score;
 use crate::commands::measures;
+use crate::options::Score;
 use crate::output;
 use crate::progress::Progress;
 
 pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
-    let json = score.json.as_deref();
+    let json = score.json.file();
     output::check_json(json)?;
     let settings = MapSettings {
         fpr_limit: score.measuring.fpr_limit,
-        mask_threshold: score.measuring.mask_threshold,
-        curve_spacing: score.measuring.curves,
+        mask_threshold: score.measuring.masks.threshold,
+        curve_spacing: score.curves.spacing,
     };
     let folders = categories(&score.data)?;
     if folders[..] == [score.data.clone()] {

@@ -3,27 +3,23 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use pupilla_files::atomic_file;
 
-use crate::arguments::Arguments;
-use crate::output;
+use crate::{options, output};
 
 /// `pupilla completions`: prints the script for a shell.
 pub fn completions(shell: Shell) -> anyhow::Result<()> {
     // Not into standard output at once: the generator panics if nobody reads it.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "pupilla", &mut script);
+    clap_complete::generate(shell, &mut options::command(), "pupilla", &mut script);
     Ok(io::stdout().lock().write_all(&script)?)
 }
 
 /// `pupilla man`: writes a page for the program and one for each command.
 pub fn manual(folder: &Path) -> anyhow::Result<()> {
-    let mut program = Arguments::command();
-    program.build();
     let _folder = output::folder(folder)?;
-    write_pages(&program, folder)
+    write_pages(&options::command(), folder)
 }
 
 fn write_pages(command: &clap::Command, folder: &Path) -> anyhow::Result<()> {

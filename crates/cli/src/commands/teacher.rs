@@ -18,7 +18,7 @@ use pupilla_core::observer::Observer;
 use pupilla_core::report::patch_sheet::{self, PatchSheet};
 use serde::Serialize;
 
-use crate::arguments::{Form, TeacherReport, TeacherTrain};
+use crate::options::{Form, TeacherReport, TeacherTrain};
 use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
 use crate::training_log::TrainingLog;
@@ -30,24 +30,25 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const FEWEST_HELD_OUT: usize = 2;
 
 pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()> {
-    let backbone = train.backbone.as_deref().map(backbone::load).transpose()?;
+    let backbone = train
+        .distillation
+        .backbone
+        .as_deref()
+        .map(backbone::load)
+        .transpose()?;
     let configs = configs(train, backbone.as_deref())?;
     for config in &configs {
         config.check()?;
-        if train.signed_compactness && config.compactness_weight == 0.0 {
+        if train.losses.signed_compactness && config.compactness_weight == 0.0 {
             let text = "--signed-compactness belongs to --compactness-weight above 0";
             return Err(Usage(text.to_string()).into());
         }
     }
-    check_distinct(&train.temperature)?;
+    check_distinct(&train.distillation.temperature)?;
     let out = Some(train.out.as_path());
     output::distinct("--log and --out", train.log.as_deref(), out)?;
-    output::distinct("--json and --out", train.json.as_deref(), out)?;
-    output::distinct(
-        "--json and --log",
-        train.json.as_deref(),
-        train.log.as_deref(),
-    )?;
+    output::distinct("--json and --out", train.json.file(), out)?;
+    output::distinct("--json and --log", train.json.file(), train.log.as_deref())?;
     for config in &configs {
         let checkpoint = checkpoints(train, config, configs.len()).path;
         output::distinct(
@@ -56,13 +57,13 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
             Some(&checkpoint),
         )?;
     }
-    output::check_json(train.json.as_deref())?;
+    output::check_json(train.json.file())?;
     let paths = images_in(&train.images)?;
     output::check_weights(&train.out, Weights::Teacher)?;
     if let Some(log) = &train.log {
         output::check_alike("--log", log, b"step,", "table of losses")?;
     }
-    let files = ImageFiles::open(&paths, train.skip_unreadable, progress)?;
+    let files = ImageFiles::open(&paths, train.unreadable.skip, progress)?;
     if files.len() < paths.len() {
         progress.warn(&format!(
             "{} of {} images are left out",
@@ -72,7 +73,7 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     }
     check_held_out(&configs, files.len(), progress)?;
     let provenance = provenance(train, &files)?;
-    let json = train.json.as_deref();
+    let json = train.json.file();
 
     let mut log = TrainingLog::new(progress, train.log.as_deref());
     let mut best: Option<TrainedTeacher> = None;
@@ -116,13 +117,13 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
 pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result<()> {
     let teacher = Some(report.teacher.as_path());
     output::distinct("the teacher and --out", teacher, report.out.as_deref())?;
-    output::distinct("the teacher and --json", teacher, report.json.as_deref())?;
+    output::distinct("the teacher and --json", teacher, report.json.file())?;
     output::distinct(
         "--json and --out",
-        report.json.as_deref(),
+        report.json.file(),
         report.out.as_deref(),
     )?;
-    output::check_json(report.json.as_deref())?;
+    output::check_json(report.json.file())?;
     let teacher = Teacher::load(&report.teacher)?;
     let backbone = report.backbone.as_deref().map(backbone::load).transpose()?;
     let paths = images_in(&report.images)?;
@@ -130,7 +131,7 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
         output::check_no_image("--out", report.out.as_deref(), &paths)?;
         output::check_alike("--out", out, PNG, "PNG")?;
     }
-    let files = ImageFiles::open(&paths, report.skip_unreadable, progress)?;
+    let files = ImageFiles::open(&paths, report.unreadable.skip, progress)?;
     let manifest = teacher.manifest();
     let same = manifest.fingerprint.is_some()
         && manifest.fingerprint == Some(fingerprint(files.paths(), &report.images)?);
@@ -157,7 +158,7 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
         [usize::from(report.patches), 7],
         progress,
     )?;
-    let json = report.json.as_deref();
+    let json = report.json.file();
     let title = format!(
         "{} (p = {})",
         report.teacher.display(),
@@ -264,56 +265,35 @@ fn configs(
     let Some(backbone) = backbone else {
         return Ok(vec![settings(train, TeacherConfig::new(train.scale))]);
     };
-    let dense = train.distill == Form::Dense;
-    let misplaced = [
-        ("--targets", !train.targets.is_empty() && !dense, "dense"),
-        ("--zoom", train.zoom.is_some() && !dense, "dense"),
-        ("--context", train.context.is_some() && !dense, "dense"),
-        (
-            "--patch-side",
-            train.patch_side.is_some() && dense,
-            "features or logits",
-        ),
-        (
-            "--temperature",
-            !train.temperature.is_empty() && train.distill != Form::Logits,
-            "logits",
-        ),
-    ];
-    if let Some((option, _, form)) = misplaced.iter().find(|(_, misplaced, _)| *misplaced) {
-        return Err(Usage(format!("{option} belongs to --distill {form}")).into());
-    }
     let side = train
+        .distillation
         .patch_side
         .unwrap_or_else(|| train.scale.side().max(64));
-    let distillations = match train.distill {
+    let distillations = match train.distillation.distill {
         Form::Features => vec![Distillation::Features { side }],
-        Form::Logits if train.temperature.is_empty() => vec![Distillation::Logits {
-            side,
-            temperature: 1.0,
-        }],
         Form::Logits => train
+            .distillation
             .temperature
             .iter()
             .map(|&temperature| Distillation::Logits { side, temperature })
             .collect(),
         Form::Dense => {
-            let zoom = train.zoom.unwrap_or(match train.scale {
+            let zoom = train.distillation.zoom.unwrap_or(match train.scale {
                 ReceptiveField::P17 | ReceptiveField::P33 => 4,
                 ReceptiveField::P65 => 1,
             });
-            let features = if train.targets.is_empty() {
+            let features = if train.distillation.targets.is_empty() {
                 DenseFeatures::usual(backbone, zoom)?
             } else {
                 DenseFeatures {
-                    outputs: train.targets.clone(),
+                    outputs: train.distillation.targets.clone(),
                     zoom,
                     smooth: true,
                 }
             };
             vec![Distillation::Dense {
                 features,
-                context: train.context.unwrap_or(16),
+                context: train.distillation.context,
             }]
         }
     };
@@ -325,44 +305,57 @@ fn configs(
 
 /// What the command line says, and the defaults for the rest.
 fn settings(train: &TeacherTrain, default: TeacherConfig) -> TeacherConfig {
-    let window = train.window.unwrap_or(default.window);
+    let window = train.training.window.unwrap_or(default.window);
     let resized_sides = train
+        .training
         .resized
         .unwrap_or_else(|| default.resized_sides.map(|side| side.max(window)));
     TeacherConfig {
-        distillation_weight: train
-            .distillation_weight
-            .unwrap_or(default.distillation_weight),
-        triplet_weight: train.triplet_weight.unwrap_or(default.triplet_weight),
+        distillation_weight: train.losses.distillation_weight,
+        triplet_weight: train
+            .losses
+            .triplet_weight
+            .unwrap_or(default.triplet_weight),
         compactness_weight: train
+            .losses
             .compactness_weight
             .unwrap_or(default.compactness_weight),
-        compactness: if train.signed_compactness {
+        compactness: if train.losses.signed_compactness {
             Compactness::Signed
         } else {
             Compactness::Squared
         },
-        margin: train.margin.unwrap_or(default.margin),
-        batch_norm: train.batch_norm.unwrap_or(default.batch_norm),
-        steps: train.steps.map_or(default.steps, |steps| steps.get()),
-        images_per_step: train.images_per_step.unwrap_or(default.images_per_step),
+        margin: train.losses.margin,
+        batch_norm: train.training.batch_norm.unwrap_or(default.batch_norm),
+        steps: train
+            .training
+            .steps
+            .map_or(default.steps, |steps| steps.get()),
+        images_per_step: train
+            .training
+            .images_per_step
+            .unwrap_or(default.images_per_step),
         window,
         resized_sides,
-        learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
-        optimizer: train.optimizer.unwrap_or(default.optimizer),
-        weight_decay: train.weight_decay.unwrap_or(default.weight_decay),
-        translation: train.translation.unwrap_or(default.translation),
-        brightness: train.brightness.unwrap_or(default.brightness),
-        noise: train.noise.unwrap_or(default.noise),
-        grey_probability: train.grey.unwrap_or(default.grey_probability),
-        held_out: train.held_out.unwrap_or(default.held_out),
-        seed: train.seed,
+        learning_rate: train
+            .training
+            .learning_rate
+            .unwrap_or(default.learning_rate),
+        optimizer: train.training.optimizer.unwrap_or(default.optimizer),
+        weight_decay: train.training.weight_decay,
+        translation: train.training.translation.unwrap_or(default.translation),
+        brightness: train.training.brightness,
+        noise: train.training.noise,
+        grey_probability: train.training.grey,
+        held_out: train.training.held_out,
+        seed: train.training.seed.value,
         ..default
     }
 }
 
 fn provenance(train: &TeacherTrain, files: &ImageFiles) -> anyhow::Result<Provenance> {
     let of_backbone = train
+        .distillation
         .backbone
         .as_deref()
         .map(file_fingerprint)

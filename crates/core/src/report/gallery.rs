@@ -1,10 +1,6 @@
 //! The images of a report: which are shown, and their thumbnails.
 
-use ::image::codecs::jpeg::JpegEncoder;
-use ::image::imageops::{self, FilterType};
-use ::image::{GrayImage, ImageFormat, Luma, RgbImage};
-use base64::prelude::{BASE64_STANDARD, Engine};
-
+use super::thumbnail::{self, fit};
 use super::{Outcome, ReportError, ReportImage};
 use crate::map::heatmap::{self, Heatmap};
 use crate::verdict::Verdict;
@@ -12,6 +8,9 @@ use crate::verdict::region::{Region, draw_regions};
 
 /// The longer side of a thumbnail, in pixels.
 const THUMBNAIL: u32 = 256;
+
+/// The quality of their JPEGs.
+const QUALITY: u8 = 82;
 
 /// The regions that are listed for an image.
 const REGIONS: usize = 8;
@@ -108,8 +107,9 @@ impl Gallery {
             image: image.name.to_owned(),
             source,
         };
-        let picture = fit(heatmap::to_rgb8(image.image));
-        let mut colours = fit(self.heatmap.overlay(image.image, image.map)?);
+        let picture = fit(heatmap::to_rgb8(image.image), THUMBNAIL);
+        let mask = fit(thumbnail::mask(image.mask), THUMBNAIL);
+        let mut colours = fit(self.heatmap.overlay(image.image, image.map)?, THUMBNAIL);
         let scale = f64::from(colours.width()) / image.map.width() as f64;
         let found = image.verdict.regions.iter();
         let regions: Vec<Region> = found.map(|found| found.region.clone()).collect();
@@ -126,53 +126,9 @@ impl Gallery {
             verdict,
             regions: regions.len(),
             size: [picture.width(), picture.height()],
-            image: jpeg(&picture).map_err(wrong)?,
-            mask: mask(image).map_err(wrong)?,
-            heatmap: jpeg(&colours).map_err(wrong)?,
+            image: thumbnail::jpeg(&picture, QUALITY).map_err(wrong)?,
+            mask: thumbnail::png(&mask).map_err(wrong)?,
+            heatmap: thumbnail::jpeg(&colours, QUALITY).map_err(wrong)?,
         })
     }
-}
-
-/// A mask as a PNG; grey where a pixel of the thumbnail is partly defective.
-fn mask(image: &ReportImage<'_>) -> Result<String, ::image::ImageError> {
-    let (width, height) = (image.mask.width() as u32, image.mask.height() as u32);
-    let mut picture = GrayImage::new(width, height);
-    for (pixel, &defect) in picture.pixels_mut().zip(image.mask.defect()) {
-        *pixel = Luma([if defect { 255 } else { 0 }]);
-    }
-    let [to_width, to_height] = fitting(width, height);
-    let picture = imageops::resize(&picture, to_width, to_height, FilterType::Triangle);
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png)?;
-    Ok(uri("image/png", bytes.get_ref()))
-}
-
-fn jpeg(picture: &RgbImage) -> Result<String, ::image::ImageError> {
-    let mut bytes = Vec::new();
-    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 82))?;
-    Ok(uri("image/jpeg", &bytes))
-}
-
-fn uri(kind: &str, bytes: &[u8]) -> String {
-    format!("data:{kind};base64,{}", BASE64_STANDARD.encode(bytes))
-}
-
-fn fit(picture: RgbImage) -> RgbImage {
-    let [width, height] = fitting(picture.width(), picture.height());
-    if (width, height) == picture.dimensions() {
-        return picture;
-    }
-    imageops::resize(&picture, width, height, FilterType::Triangle)
-}
-
-/// The size of a picture with a longer side of at most [`THUMBNAIL`], its aspect kept.
-fn fitting(width: u32, height: u32) -> [u32; 2] {
-    let longer = width.max(height);
-    if longer <= THUMBNAIL {
-        return [width, height];
-    }
-    [width, height].map(|side| {
-        let side = u64::from(side) * u64::from(THUMBNAIL) + u64::from(longer) / 2;
-        ((side / u64::from(longer)) as u32).max(1)
-    })
 }

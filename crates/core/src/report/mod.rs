@@ -11,6 +11,7 @@ pub mod patch_sheet;
 mod plot;
 pub mod published;
 pub mod sheet;
+mod thumbnail;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -15,8 +15,8 @@ use crate::verdict::attribution::Why;
 /// The false-positive rate up to which figures were published.
 const PUBLISHED_LIMIT: f64 = 0.3;
 
-/// A number with up to three decimals, and no zeros behind them.
-fn shortest(number: f64) -> String {
+/// A number with up to three decimals, and no zeros after them.
+pub(super) fn shortest(number: f64) -> String {
     let text = format!("{number:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -41,8 +41,6 @@ struct Page<'a> {
     stops: String,
     seen: usize,
     cards: Vec<CardRow<'a>>,
-    style: &'static str,
-    script: &'static str,
 }
 
 /// What the threshold made of the test set.
@@ -113,6 +111,13 @@ impl CardRow<'_> {
         self.card.defect.as_deref().unwrap_or("good")
     }
 
+    fn mask_caption(&self) -> &'static str {
+        match self.card.defect {
+            Some(_) => "defect mask",
+            None => "no defect",
+        }
+    }
+
     fn is_mistake(&self) -> bool {
         self.card.outcome.is_mistake()
     }
@@ -155,7 +160,7 @@ fn why(why: Option<&Why>) -> String {
 }
 
 /// A measure for people; a dash where it is undefined.
-fn measure(value: Option<f64>) -> String {
+pub(super) fn measure(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
 }
 
@@ -197,8 +202,6 @@ pub(super) fn render(
         stops: stops(),
         seen: report.gallery.seen,
         cards: cards(&report.gallery.cards, report.threshold),
-        style: include_str!("../../templates/report.css"),
-        script: include_str!("../../templates/report.js"),
     };
     Ok(page.render()?)
 }
@@ -380,7 +383,7 @@ fn cards(cards: &[Card], threshold: f32) -> Vec<CardRow<'_>> {
 }
 
 /// The colour scale as a CSS gradient.
-fn stops() -> String {
+pub(super) fn stops() -> String {
     let colors = (0..=16).map(|n| {
         let [red, green, blue] = Heatmap::color(f64::from(n) / 16.0);
         format!("rgb({red},{green},{blue})")

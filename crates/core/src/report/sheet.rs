@@ -4,19 +4,17 @@
 //! HTML page (no network, no script) or one picture (for documents).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::{self, Cursor};
+use std::io;
 use std::path::Path;
 
-use ::image::codecs::jpeg::JpegEncoder;
-use ::image::imageops::{self, FilterType};
-use ::image::{ImageFormat, Rgb, RgbImage};
-use base64::display::Base64Display;
-use base64::prelude::BASE64_STANDARD;
+use ::image::{DynamicImage, GrayImage, Rgb, RgbImage, imageops};
+use askama::Template;
 use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_9X15_BOLD};
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 
+use super::page::{measure, shortest, stops};
+use super::thumbnail::{self, fit};
 use crate::data::mask::Mask;
 use crate::evaluate::Evaluation;
 use crate::image::Image;
@@ -27,6 +25,9 @@ use pupilla_files::atomic_file::{self, WriteError};
 
 /// The longer side of a thumbnail, in pixels.
 const THUMBNAIL: u32 = 320;
+
+/// The quality of the JPEGs on a page.
+const QUALITY: u8 = 88;
 
 /// The rows of a kind that a sheet keeps unless told otherwise.
 const ROWS_PER_KIND: usize = 12;
@@ -54,7 +55,7 @@ struct Thumbnails {
     name: String,
     score: f32,
     image: RgbImage,
-    mask: RgbImage,
+    mask: GrayImage,
     heatmap: RgbImage,
 }
 
@@ -108,19 +109,11 @@ impl Sheet {
             kind.left_out += 1;
             return Ok(());
         }
-        let values = mask
-            .defect()
-            .iter()
-            .map(|&d| if d { [255; 3] } else { [0; 3] });
-        let mut mask_picture = RgbImage::new(mask.width() as u32, mask.height() as u32);
-        for (pixel, value) in mask_picture.pixels_mut().zip(values) {
-            *pixel = Rgb(value);
-        }
         kind.rows.push(Thumbnails {
             name: row.name.to_owned(),
             score: row.score,
             image: fit(heatmap::to_rgb8(row.image), THUMBNAIL),
-            mask: fit(mask_picture, THUMBNAIL),
+            mask: fit(thumbnail::mask(mask), THUMBNAIL),
             heatmap: fit(self.heatmap.overlay(row.image, map)?, THUMBNAIL),
         });
         Ok(())
@@ -152,35 +145,21 @@ impl Sheet {
         evaluation: &Evaluation,
         write: &mut dyn io::Write,
     ) -> io::Result<()> {
-        let title = escape(title);
-        write!(
-            write,
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n\
-             </head>\n<body>\n<main>\n<h1>{title}</h1>\n"
-        )?;
-        headline(evaluation, write)?;
-        table(evaluation, write)?;
-        self.legend(write)?;
-        for (defect, rows, left_out) in self.kinds() {
-            let heading = escape(defect.unwrap_or("good"));
-            let total = rows.len() + left_out;
-            write!(
-                write,
-                "<section>\n<h2>{heading} <small>{total} image{}",
-                plural(total)
-            )?;
-            if left_out > 0 {
-                write!(write, ", the first {} shown", rows.len())?;
-            }
-            writeln!(write, "</small></h2>\n<div class=\"rows\">")?;
-            for row in rows {
-                figure_row(row, write)?;
-            }
-            writeln!(write, "</div>\n</section>")?;
-        }
-        writeln!(write, "</main>\n</body>\n</html>")
+        let kinds = self.kinds().map(|(defect, rows, left_out)| PageKind {
+            name: defect.unwrap_or("good"),
+            images: rows.len() + left_out,
+            rows,
+        });
+        let page = Page {
+            title,
+            evaluation,
+            headline: headline(evaluation),
+            fpr_limit: shortest(100.0 * evaluation.fpr_limit),
+            scale: [self.heatmap.low, self.heatmap.high],
+            stops: stops(),
+            kinds: kinds.collect(),
+        };
+        page.write_into(write)
     }
 
     /// Writes [`Sheet::html`] to a file, whole or not at all.
@@ -194,24 +173,6 @@ impl Sheet {
         evaluation: &Evaluation,
     ) -> Result<(), WriteError> {
         atomic_file::write(path, |file| self.html(title, evaluation, file))
-    }
-
-    /// The colour scale with the scores at its ends.
-    fn legend(&self, write: &mut dyn io::Write) -> io::Result<()> {
-        let stops = (0..=16).fold(String::new(), |mut stops, n| {
-            let [red, green, blue] = Heatmap::color(f64::from(n) / 16.0);
-            let comma = if n > 0 { "," } else { "" };
-            // Writing to a string cannot fail.
-            let _ = write!(stops, "{comma}rgb({red},{green},{blue})");
-            stops
-        });
-        let Heatmap { low, high } = self.heatmap;
-        writeln!(
-            write,
-            "<p class=\"legend\"><span>heatmap: score {low:.2} or less, the grey image</span>\
-             <i style=\"background:linear-gradient(90deg,{stops})\"></i>\
-             <span>{high:.2} or more</span></p>"
-        )
     }
 
     /// The sheet as one picture: `across` images beside each other, each as image, mask and
@@ -239,7 +200,10 @@ impl Sheet {
             for line in rows[..rows.len().min(per_kind)].chunks(across) {
                 let cells: Vec<_> = line
                     .iter()
-                    .map(|row| [&row.image, &row.mask, &row.heatmap].map(|p| fit(p.clone(), cell)))
+                    .map(|row| {
+                        let mask = DynamicImage::from(row.mask.clone()).to_rgb8();
+                        [row.image.clone(), mask, row.heatmap.clone()].map(|p| fit(p, cell))
+                    })
                     .collect();
                 let tallest = cells.iter().map(|cell| cell[0].height() as i32).max();
                 for (n, (row, cells)) in line.iter().zip(cells).enumerate() {
@@ -289,42 +253,45 @@ impl Sheet {
     }
 }
 
-const STYLE: &str = "
-:root{color-scheme:light dark;--ink:#1c1f24;--soft:#5d6673;--line:#d9dee5;--card:#fff;--page:#f4f6f8}
-@media(prefers-color-scheme:dark){:root{--ink:#e8ebef;--soft:#9aa4b1;--line:#343a43;--card:#1d2126;--page:#14171a}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}
-main{max-width:80rem;margin:0 auto;padding:1rem}
-h1{font-size:1.6rem;line-height:1.25;margin:.5rem 0 1rem;overflow-wrap:anywhere}
-h2{font-size:1.15rem;margin:2rem 0 .6rem;overflow-wrap:anywhere}
-small{color:var(--soft);font-weight:400;font-size:.85rem}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(7.5rem,1fr));gap:.6rem;margin:0}
-dl div{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}
-dt{color:var(--soft);font-size:.8rem}
-dd{margin:0;font-size:1.5rem;line-height:1.3;font-weight:600;font-variant-numeric:tabular-nums}
-.note{color:var(--soft);font-size:.85rem;margin:.6rem 0;max-width:46rem}
-.warn{border-left:3px solid #d98a00;padding-left:.7rem;overflow-wrap:anywhere}
-.table{overflow-x:auto;margin:1.2rem 0}
-table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.35rem .5rem;text-align:right;border-bottom:1px solid var(--line)}
-th{color:var(--soft);font-weight:500;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left;padding-left:0}
-@media(max-width:30rem){table{font-size:.8rem}th,td{padding:.35rem .25rem}}
-.legend{display:flex;flex-wrap:wrap;align-items:center;gap:.3rem .6rem;color:var(--soft);font-size:.85rem;margin:1.5rem 0 0}
-.legend i{flex:0 1 12rem;min-width:5rem;height:.8rem;border-radius:.4rem}
-.rows{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,34rem),1fr));gap:.8rem}
-article{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.6rem}
-article h3{display:flex;justify-content:space-between;gap:1rem;margin:0 0 .4rem;font-size:.85rem;font-weight:500}
-article h3 span{overflow-wrap:anywhere;min-width:0}
-article h3 b{white-space:nowrap;font-variant-numeric:tabular-nums}
-article>div{display:grid;grid-template-columns:repeat(3,1fr);gap:.4rem;align-items:start}
-figure{margin:0;min-width:0}
-img{display:block;width:100%;height:auto;border-radius:.25rem}
-figcaption{color:var(--soft);font-size:.75rem;text-align:center;margin-top:.15rem}
-";
+/// What `templates/sheet.html` shows.
+#[derive(Template)]
+#[template(path = "sheet.html")]
+struct Page<'a> {
+    title: &'a str,
+    evaluation: &'a Evaluation,
+    headline: Vec<(&'static str, String)>,
+    /// The false-positive rate of AU-PRO, in percent.
+    fpr_limit: String,
+    scale: [f32; 2],
+    stops: String,
+    kinds: Vec<PageKind<'a>>,
+}
+
+struct PageKind<'a> {
+    name: &'a str,
+    /// How many there are; some may not be shown.
+    images: usize,
+    rows: Vec<&'a Thumbnails>,
+}
+
+impl Thumbnails {
+    /// What each picture shows, its size, and its data URI.
+    fn pictures(&self) -> askama::Result<[(&'static str, [u32; 2], String); 3]> {
+        let wrong = |error: ::image::ImageError| askama::Error::custom(error);
+        let size = [self.image.width(), self.image.height()];
+        let image = thumbnail::jpeg(&self.image, QUALITY).map_err(wrong)?;
+        let mask = thumbnail::png(&self.mask).map_err(wrong)?;
+        let heatmap = thumbnail::jpeg(&self.heatmap, QUALITY).map_err(wrong)?;
+        Ok([
+            ("image", size, image),
+            ("defect mask", size, mask),
+            ("heatmap", size, heatmap),
+        ])
+    }
+}
 
 /// The figures of the whole test set.
-fn headline(evaluation: &Evaluation, write: &mut dyn io::Write) -> io::Result<()> {
+fn headline(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
     let mut figures = vec![
         ("AU-PRO", measure(evaluation.au_pro)),
         ("pixel AUROC", measure(evaluation.pixel_auroc)),
@@ -335,126 +302,7 @@ fn headline(evaluation: &Evaluation, write: &mut dyn io::Write) -> io::Result<()
     if let Some(seconds) = evaluation.seconds_per_image {
         figures.push(("seconds per image", format!("{seconds:.3}")));
     }
-    writeln!(write, "<dl>")?;
-    for (name, value) in figures {
-        writeln!(write, "<div><dt>{name}</dt><dd>{value}</dd></div>")?;
-    }
-    writeln!(
-        write,
-        "</dl>\n<p class=\"note\">AU-PRO: how much of each defect is found, averaged over the \
-         regions, while at most {:.0}&nbsp;% of the good pixels are called defective. AUROC: the \
-         chance that a defective pixel (or image) scores above a good one. 1 is perfect; an AUROC \
-         of 0.5 is chance.</p>",
-        evaluation.fpr_limit * 100.0
-    )?;
-    for warning in &evaluation.warnings {
-        writeln!(write, "<p class=\"note warn\">{}</p>", escape(warning))?;
-    }
-    Ok(())
-}
-
-/// One line for each defect type.
-fn table(evaluation: &Evaluation, write: &mut dyn io::Write) -> io::Result<()> {
-    if evaluation.per_defect.is_empty() {
-        return Ok(());
-    }
-    writeln!(
-        write,
-        "<div class=\"table\"><table>\n<thead><tr><th>defect</th><th>images</th><th>regions</th>\
-         <th>AU-PRO</th><th>pixel AUROC</th><th>image AUROC</th></tr></thead>\n<tbody>"
-    )?;
-    for (kind, defect) in &evaluation.per_defect {
-        writeln!(
-            write,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escape(kind),
-            defect.images,
-            defect.regions,
-            measure(defect.au_pro),
-            measure(defect.pixel_auroc),
-            measure(defect.image_auroc)
-        )?;
-    }
-    writeln!(write, "</tbody></table></div>")
-}
-
-/// One image, its mask and its heatmap.
-fn figure_row(row: &Thumbnails, write: &mut dyn io::Write) -> io::Result<()> {
-    let name = escape(&row.name);
-    writeln!(
-        write,
-        "<article><h3><span>{name}</span><b>score {:.2}</b></h3><div>",
-        row.score
-    )?;
-    let pictures = [
-        ("image", &row.image, ImageFormat::Jpeg),
-        ("defect mask", &row.mask, ImageFormat::Png),
-        ("heatmap", &row.heatmap, ImageFormat::Jpeg),
-    ];
-    for (what, picture, format) in pictures {
-        let mut bytes = Vec::new();
-        match format {
-            ImageFormat::Jpeg => picture
-                .write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 88))
-                .map_err(io::Error::other)?,
-            _ => picture
-                .write_to(&mut Cursor::new(&mut bytes), format)
-                .map_err(io::Error::other)?,
-        }
-        writeln!(
-            write,
-            "<figure><img loading=\"lazy\" width=\"{}\" height=\"{}\" alt=\"{what} of {name}\" \
-             src=\"data:{};base64,{}\"><figcaption>{what}</figcaption></figure>",
-            picture.width(),
-            picture.height(),
-            format.to_mime_type(),
-            Base64Display::new(&bytes, &BASE64_STANDARD)
-        )?;
-    }
-    writeln!(write, "</div></article>")
-}
-
-/// A measure for people; a dash where it is undefined.
-fn measure(value: Option<f64>) -> String {
-    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-/// Text that is safe between tags and inside quoted attributes.
-fn escape(text: &str) -> String {
-    text.chars().fold(String::new(), |mut safe, c| {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-        safe
-    })
-}
-
-/// `picture` with a longer side of at most `side`, its aspect kept; small ones as they are.
-fn fit(picture: RgbImage, side: u32) -> RgbImage {
-    let (width, height) = picture.dimensions();
-    let longer = width.max(height);
-    if longer <= side {
-        return picture;
-    }
-    let scaled = |length: u32| {
-        let length = u64::from(length) * u64::from(side);
-        ((length + u64::from(longer) / 2) / u64::from(longer)).max(1) as u32
-    };
-    imageops::resize(
-        &picture,
-        scaled(width),
-        scaled(height),
-        FilterType::Triangle,
-    )
+    figures
 }
 
 #[cfg(test)]
@@ -502,13 +350,20 @@ mod tests {
         };
         sheet().html("Tile & <co>", &evaluation, &mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
-        assert!(page.contains("<title>Tile &amp; &lt;co&gt;</title>"));
+        assert!(page.contains("<title>Tile &#38; &#60;co&#62;</title>"));
         assert!(page.contains("<dd>0.914</dd>") && page.contains("<dd>–</dd>"));
-        assert!(page.contains("&lt;a&gt;.png") && page.contains("b&amp;b.png"));
-        assert!(page.contains("&quot;crack&quot; <small>3 images, the first 2 shown"));
-        assert!(page.contains("&lt;b&gt;") && !page.contains("<b>.") && !page.contains("<co>"));
+        assert!(page.contains("&#60;a&#62;.png") && page.contains("b&#38;b.png"));
+        assert!(page.contains("&#34;crack&#34; <small>3 images, the first 2 shown"));
+        assert!(page.contains("&#60;b&#62;") && !page.contains("<b>.") && !page.contains("<co>"));
         assert_eq!(page.matches("<img ").count(), 3 * 4);
-        assert!(!page.contains("http"), "nothing comes from a network");
+        for caption in ["image", "defect mask", "heatmap"] {
+            let caption = format!("<figcaption>{caption}</figcaption>");
+            assert_eq!(page.matches(&caption).count(), 4, "{caption}");
+        }
+        assert!(
+            !page.contains("http:") && !page.contains("https:"),
+            "nothing comes from a network"
+        );
         assert!(page.find("hole").unwrap() < page.find("good/000.png").unwrap());
     }
 

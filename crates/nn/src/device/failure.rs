@@ -14,12 +14,12 @@ use super::is_gpu;
 pub enum DeviceError {
     /// The crate was built without the feature `gpu`.
     #[error(
-        "this program was built without the feature gpu: build it with `cargo install --path crates/cli --features gpu`, or take --device cpu"
+        "this program was built without the feature gpu: build it with that feature, or use the processor"
     )]
     NotBuilt,
     /// No adapter was found.
     #[error(
-        "there is no GPU that Vulkan, Metal or DirectX 12 reaches{}: install the card's driver (on Linux with its Vulkan part; `vulkaninfo --summary` must list it), or take --device cpu",
+        "there is no GPU that Vulkan, Metal or DirectX 12 reaches{}: install the card's driver (on Linux with its Vulkan part; `vulkaninfo` must list it), or use the processor",
         if *only_software { " but software that passes for one" } else { "" }
     )]
     NoGpu {
@@ -36,7 +36,7 @@ pub enum DeviceError {
     },
     /// An adapter cannot be opened, or does not compute.
     #[error(
-        "{adapter} does not work: {reason}; update its driver, choose another (--device gpu:1), or take --device cpu"
+        "{adapter} does not work: {reason}; update its driver, choose another GPU, or use the processor"
     )]
     Unusable {
         /// Which.
@@ -46,7 +46,7 @@ pub enum DeviceError {
     },
     /// Its memory does not suffice.
     #[error(
-        "the GPU has too little memory: {reason}; close what else uses it, take smaller tiles (inspect, eval, calibrate: --memory 300M) or fewer and smaller windows (train: --windows, --window), or --device cpu"
+        "the GPU has too little memory: {reason}; close what else uses it, allow less memory for the tiles of an image, train on fewer or smaller windows, or use the processor"
     )]
     OutOfMemory {
         /// What the driver says.
@@ -54,14 +54,14 @@ pub enum DeviceError {
     },
     /// It is gone: the driver has reset it, or it was taken away.
     #[error(
-        "the GPU went away: {reason}; run the same again (training goes on with --resume), and if it happens again, take --device cpu"
+        "the GPU went away: {reason}; run the same again (training can resume from its checkpoint), and if it happens again, use the processor"
     )]
     Lost {
         /// What the driver says.
         reason: String,
     },
     /// Something else went wrong while it worked.
-    #[error("work on the GPU failed: {reason}; --device cpu does without it")]
+    #[error("work on the GPU failed: {reason}; use the processor instead")]
     Failed {
         /// What was said, and where.
         reason: String,

@@ -145,7 +145,7 @@ pub enum BackboneError {
     },
     /// The network would see more pixels at once than memory allows.
     #[error(
-        "{width}×{height} pixels{} are more than the {} that a network sees at once: make the image smaller (--resize), or the zoom",
+        "{width}×{height} pixels{} are more than the {} that a network sees at once: resize images to a smaller size, or lower the zoom",
         if *zoom > 1 { format!(", {zoom} times larger,") } else { String::new() },
         dense_features::MAX_PIXELS
     )]

@@ -62,11 +62,13 @@ macro_rules! kinds {
 
         impl DetectorKind {
             /// All of them, the default first.
-            pub const ALL: &[Self] = &[
+            pub const ALL: [Self; Self::COUNT] = [
                 Self::$student_teacher,
                 $(Self::$embedding,)*
                 $(Self::$reconstruction,)*
             ];
+
+            const COUNT: usize = [$student_teacher_name, $($embedding_name,)* $($reconstruction_name,)*].len();
 
             /// Its name.
             pub const fn name(self) -> &'static str {
@@ -102,7 +104,7 @@ all_detectors!(kinds);
 
 /// A word that names no detector.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{name:?} is not a detector: choose {}", names())]
+#[error("{name:?} is not a detector: choose {}", DetectorKind::ALL.map(DetectorKind::name).join(", "))]
 pub struct UnknownDetector {
     name: String,
 }
@@ -134,12 +136,6 @@ impl DetectorKind {
     }
 }
 
-/// All names, in one line.
-fn names() -> String {
-    let names: Vec<_> = DetectorKind::ALL.iter().map(|kind| kind.name()).collect();
-    names.join(", ")
-}
-
 impl fmt::Display for DetectorKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
@@ -151,8 +147,7 @@ impl FromStr for DetectorKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
-            .iter()
-            .copied()
+            .into_iter()
             .find(|kind| kind.name() == text)
             .ok_or_else(|| UnknownDetector {
                 name: text.to_string(),
@@ -167,7 +162,7 @@ mod tests {
     #[test]
     fn names_lead_back_to_their_kinds() {
         for kind in DetectorKind::ALL {
-            assert_eq!(kind.name().parse::<DetectorKind>().unwrap(), *kind);
+            assert_eq!(kind.name().parse::<DetectorKind>().unwrap(), kind);
         }
         let error = "2-nn".parse::<DetectorKind>().unwrap_err().to_string();
         assert!(error.contains("2-nn") && error.contains("memory-bank"));

@@ -109,7 +109,7 @@ fn show(line: &str, progress: &mut Progress, before: &mut f64, last: &mut String
             *before = seconds.unwrap_or_default();
             progress.resumed(number("step"), seconds);
         }
-        // What it will take it takes; and files that are left out end a run here.
+        // Notes are for a person who starts a single run; a file that cannot be read ends a run here.
         _ => {}
     }
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::child::Child;
+use crate::commands::train::checkpoint_of;
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
@@ -49,7 +50,7 @@ pub struct Job {
     /// The options of `pupilla train`, without data, weights and `--out`.
     pub train: Vec<String>,
     pub backbone: Option<Weights>,
-    /// The patch sizes of each test, and the options of `pupilla eval` behind model and data.
+    /// The patch sizes of each test, and the options of `pupilla eval` after model and data.
     pub tests: Vec<(Vec<usize>, Vec<String>)>,
 }
 
@@ -63,7 +64,7 @@ struct Training {
     options: Vec<String>,
 }
 
-/// What a job leaves behind its training, so that a second run goes on with its tests.
+/// What a job leaves after its training, so that a second run goes on with its tests.
 #[derive(Serialize, Deserialize)]
 struct Trained {
     training: Training,
@@ -224,9 +225,7 @@ impl Job {
             words.extend(["--backbone".into(), text(&weights.path)?]);
         }
         words.extend(["--out".into(), text(model)?]);
-        let mut checkpoint = model.to_path_buf().into_os_string();
-        checkpoint.push(".checkpoint");
-        if Path::new(&checkpoint).exists()
+        if checkpoint_of(model).exists()
             && self.recorded::<Training>(BEGUN).as_ref() == Some(&training)
         {
             words.push("--resume".into());

@@ -20,29 +20,35 @@ use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use pupilla_core::report::comparison::{self, Comparison, Failure, Tested};
 
-use crate::arguments::Compare;
 use crate::commands::train::usual_scales;
+use crate::options::{Compare, Length, on_backbones};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
 use job::{Category, Fingerprints, Job, Weights};
 
 pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> anyhow::Result<()> {
-    let json = compare.json.as_deref();
+    let json = compare.json.file();
     output::check_json(json)?;
     let detectors = detectors(compare)?;
-    let scales = scales(compare)?;
     let folders = categories(&compare.data)?;
+    let scales = scales(compare, folders.len())?;
     check_apart(&compare.out, &compare.data, &folders)?;
-    let backbone = match &compare.backbone {
-        None => None,
-        Some(path) => Some(Weights {
-            path: path.clone(),
-            fingerprint: file_fingerprint(path)?,
-        }),
-    };
+    let weights = compare.pretrained.backbone.as_ref().map(|path| {
+        let fingerprint = file_fingerprint(path)?;
+        let path = path.clone();
+        anyhow::Ok(Weights { path, fingerprint })
+    });
+    let backbone = weights.transpose()?;
     let categories = looked_over(&folders, progress)?;
-    let jobs = jobs(compare, device, &categories, &detectors, &scales, backbone);
+    let jobs = jobs(
+        compare,
+        device,
+        &categories,
+        &detectors,
+        &scales,
+        backbone.as_ref(),
+    );
     // Results of another comparison are found before any table is written.
     let mut done = jobs
         .iter()
@@ -55,7 +61,13 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
     let in_table = |done: &[Option<Vec<Tested>>], failed: &[Failure]| {
         let tested: Vec<_> = done.iter().flatten().flatten().cloned().collect();
         let dataset = Dataset::name_of(&compare.data);
-        Comparison::new(dataset, compare.fpr_limit, &tested, failed.to_vec()).in_order(&names)
+        Comparison::new(
+            dataset,
+            compare.measuring.fpr_limit,
+            &tested,
+            failed.to_vec(),
+        )
+        .in_order(&names)
     };
     let mut failed = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
@@ -108,29 +120,32 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
 
 /// Those asked for, or all.
 fn detectors(compare: &Compare) -> Result<Vec<DetectorKind>, Usage> {
-    let detectors = match &compare.detectors[..] {
+    check_distinct("--detectors", &compare.detectors)?;
+    Ok(match &compare.detectors[..] {
         [] => DetectorKind::ALL.to_vec(),
         given => given.to_vec(),
-    };
-    let mut once = detectors.clone();
-    once.sort_unstable();
-    once.dedup();
-    if once.len() < detectors.len() {
-        return Err(Usage("--detectors names one twice".to_string()));
-    }
-    check_belonging(compare, &detectors)?;
-    Ok(detectors)
+    })
 }
 
-/// The students' patch sizes if they are given, the smallest first.
-fn scales(compare: &Compare) -> Result<Vec<usize>, Usage> {
-    let mut scales = sides(&compare.scales);
+/// The students' patch sizes, the smallest of given ones first.
+fn scales(compare: &Compare, categories: usize) -> Result<Vec<usize>, Usage> {
+    let sides = |fields: &[ReceptiveField]| fields.iter().map(|field| field.side()).collect();
+    let mut scales: Vec<usize> = sides(&compare.scales);
+    check_distinct("--scales", &scales)?;
     scales.sort_unstable();
-    scales.dedup();
-    if scales.len() < compare.scales.len() {
-        return Err(Usage("--scales names one twice".to_string()));
+    Ok(match &scales[..] {
+        [] if categories > 1 && compare.length.budget.is_none() => sides(&ReceptiveField::ALL),
+        [] => sides(&usual_scales(compare.length.budget)),
+        _ => scales,
+    })
+}
+
+fn check_distinct<T: PartialEq>(option: &str, values: &[T]) -> Result<(), Usage> {
+    let twice = |(at, value): (usize, &T)| values[..at].contains(value);
+    match values.iter().enumerate().any(twice) {
+        true => Err(Usage(format!("{option} names a value twice"))),
+        false => Ok(()),
     }
-    Ok(scales)
 }
 
 /// Results among the images would be taken for a part of the data set.
@@ -196,7 +211,7 @@ fn locked(out: &Path) -> anyhow::Result<File> {
 fn say_own_sizes(compare: &Compare, jobs: &[Job], json: Option<&Path>) -> anyhow::Result<()> {
     let mut said: Vec<DetectorKind> = Vec::new();
     for job in jobs {
-        if let (Some(own), Some(wanted)) = (own_size(compare, job.detector), &compare.resize)
+        if let (Some(own), Some(wanted)) = (own_size(compare, job.detector), compare.resize)
             && !said.contains(&job.detector)
         {
             said.push(job.detector);
@@ -226,31 +241,24 @@ fn jobs(
     categories: &[Category],
     detectors: &[DetectorKind],
     scales: &[usize],
-    backbone: Option<Weights>,
+    backbone: Option<&Weights>,
 ) -> Vec<Job> {
-    let scales = match scales {
-        [] if categories.len() > 1 && compare.budget.is_none() => vec![17, 33, 65],
-        [] => sides(&usual_scales(compare.budget)),
-        given => given.to_vec(),
-    };
     let mut jobs = Vec::new();
     for category in categories {
         for &detector in detectors {
             let students = detector == DetectorKind::StudentTeacher;
-            let scales = if students { &scales[..] } else { &[] };
+            let scales = if students { scales } else { &[] };
             let seeds = if detector.is_trained_in_steps() {
                 compare.network_seeds
             } else {
                 compare.seeds
             };
             for seed in 0..u64::from(seeds.get()) {
+                let name = format!("{detector}-{seed}");
                 jobs.push(Job {
-                    folder: compare
-                        .out
-                        .join(&category.name)
-                        .join(format!("{detector}-{seed}")),
+                    folder: compare.out.join(&category.name).join(name),
                     train: train_words(compare, device, detector, scales, seed),
-                    backbone: backbone.clone().filter(|_| on_backbones(detector)),
+                    backbone: backbone.filter(|_| on_backbones(detector)).cloned(),
                     tests: test_words(compare, device, scales),
                     category: category.clone(),
                     detector,
@@ -262,55 +270,24 @@ fn jobs(
     jobs
 }
 
-/// Those that look at a pretrained network's features if they are given one.
-fn on_backbones(detector: DetectorKind) -> bool {
-    use DetectorKind::{CnnDictionary, MemoryBank, Padim};
-    matches!(detector, CnnDictionary | MemoryBank | Padim)
-}
-
-/// Refuses options that none of the detectors has.
-fn check_belonging(compare: &Compare, detectors: &[DetectorKind]) -> Result<(), Usage> {
-    let students = |kind: &DetectorKind| *kind == DetectorKind::StudentTeacher;
-    let networks = |kind: &DetectorKind| kind.is_trained_in_steps();
-    let others = |kind: &DetectorKind| !kind.is_trained_in_steps();
-    let on_backbones = |kind: &DetectorKind| on_backbones(*kind);
-    let has = |which: &dyn Fn(&DetectorKind) -> bool| detectors.iter().any(which);
-    let options = [
-        ("--scales", !compare.scales.is_empty(), has(&students)),
-        ("--budget", compare.budget.is_some(), has(&networks)),
-        ("--steps", compare.steps.is_some(), has(&networks)),
-        (
-            "--network-seeds",
-            compare.network_seeds.get() > 1,
-            has(&networks),
-        ),
-        ("--seeds", compare.seeds.get() > 1, has(&others)),
-        ("--backbone", compare.backbone.is_some(), has(&on_backbones)),
-    ];
-    match options
-        .iter()
-        .find(|(_, given, applies)| *given && !applies)
-    {
-        Some((option, ..)) => Err(Usage(format!(
-            "{option} belongs to none of these detectors: leave it out, or add one that it belongs to"
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// The size that a detector sees images at instead of the one asked for, which its networks cannot have; `None` if it can, or none was
 /// asked for.
 fn own_size(compare: &Compare, detector: DetectorKind) -> Option<Resize> {
-    let wanted: Resize = compare.resize.as_ref()?.parse().ok()?;
+    let wanted = compare.resize?;
     let own = ReconstructionConfig::new(detector)?.settings.resize;
     (!reconstruction::fits(wanted)).then_some(own)
+}
+
+/// An option of a command.
+fn option(name: &str, value: impl ToString) -> Vec<String> {
+    vec![name.to_string(), value.to_string()]
 }
 
 /// Where the processes' networks run, if that is not the processor.
 fn device_words(device: DeviceChoice) -> Vec<String> {
     match device {
         DeviceChoice::Cpu => Vec::new(),
-        _ => vec!["--device".to_string(), device.to_string()],
+        _ => option("--device", device),
     }
 }
 
@@ -321,25 +298,25 @@ fn train_words(
     scales: &[usize],
     seed: u64,
 ) -> Vec<String> {
-    let mut words = vec!["--detector".to_string(), detector.to_string()];
-    words.extend(["--seed".into(), seed.to_string()]);
+    let mut words = [option("--detector", detector), option("--seed", seed)].concat();
     words.extend(device_words(device));
     if !scales.is_empty() {
-        words.extend(["--scales".into(), join(scales)]);
+        let scales: Vec<_> = scales.iter().map(ToString::to_string).collect();
+        words.extend(option("--scales", scales.join(",")));
     }
     if detector.is_trained_in_steps() {
-        if let Some(budget) = compare.budget {
-            words.extend(["--budget".into(), format!("{}s", budget.0)]);
-        }
-        if let Some(steps) = compare.steps {
-            words.extend(["--steps".into(), steps.to_string()]);
-        }
+        let Length { budget, steps } = &compare.length;
+        words.extend(budget.iter().flat_map(|budget| option("--budget", budget)));
+        words.extend(steps.iter().flat_map(|steps| option("--steps", steps)));
     }
-    if let Some(resize) = &compare.resize
-        && own_size(compare, detector).is_none()
-    {
-        words.extend(["--resize".into(), resize.clone()]);
-    }
+    let resize = compare
+        .resize
+        .filter(|_| own_size(compare, detector).is_none());
+    words.extend(
+        resize
+            .into_iter()
+            .flat_map(|resize| option("--resize", resize)),
+    );
     words
 }
 
@@ -349,28 +326,21 @@ fn test_words(
     device: DeviceChoice,
     scales: &[usize],
 ) -> Vec<(Vec<usize>, Vec<String>)> {
-    let mut words = vec!["--fpr-limit".to_string(), compare.fpr_limit.to_string()];
-    words.extend([
-        "--mask-threshold".into(),
-        compare.mask_threshold.to_string(),
-    ]);
-    words.extend(device_words(device));
-    let mut tests = Vec::new();
-    if scales.len() > 1 {
-        for &scale in scales {
-            let one = ["--scales".to_string(), scale.to_string()];
-            tests.push((vec![scale], [&words[..], &one].concat()));
-        }
-    }
+    let measuring = &compare.measuring;
+    let words = [
+        option("--fpr-limit", measuring.fpr_limit),
+        option("--mask-threshold", measuring.masks.threshold),
+        device_words(device),
+    ]
+    .concat();
+    let each = scales.iter().filter(|_| scales.len() > 1);
+    let each = each.map(|&scale| {
+        (
+            vec![scale],
+            [words.clone(), option("--scales", scale)].concat(),
+        )
+    });
+    let mut tests: Vec<_> = each.collect();
     tests.push((scales.to_vec(), words));
     tests
-}
-
-fn sides(fields: &[ReceptiveField]) -> Vec<usize> {
-    fields.iter().map(|field| field.side()).collect()
-}
-
-fn join(scales: &[usize]) -> String {
-    let scales: Vec<String> = scales.iter().map(ToString::to_string).collect();
-    scales.join(",")
 }

@@ -1,11 +1,10 @@
 //! `pupilla train`: good images in, a model file out.
 
-mod belonging;
 mod features;
 mod networks;
 mod student_teacher;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use pupilla::Checkpoints;
@@ -15,13 +14,14 @@ use pupilla::FileManifest;
 use pupilla::Model;
 use pupilla::PreparedFiles;
 use pupilla::ReconstructionConfig;
-use pupilla::StudentTeacherConfig;
 use pupilla::TrainError;
+use pupilla::{BackboneExtractor, ExtractorError, Length, StudentTeacherConfig};
 use pupilla_core::data::Dataset;
-use pupilla_core::verdict::calibration::WantedRates;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::arguments::Train;
+use crate::options::Train;
 use crate::output::{self, Weights};
 use crate::progress::Progress;
 
@@ -35,16 +35,15 @@ enum Config {
 }
 
 pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
-    belonging::check(train)?;
     let config = config(train)?;
-    let json = train.json.as_deref();
+    let json = train.json.file();
     output::check_json(json)?;
     output::distinct("--json and --out", json, train.out.as_deref())?;
     let dataset = Dataset::open_good(&train.data)?;
-    if let Some(out) = train.out.as_ref().filter(|_| !train.dry_run) {
+    if let Some(out) = train.out.as_ref().filter(|_| !train.run.dry_run) {
         output::check_weights(out, Weights::Model)?;
     }
-    let files = PreparedFiles::open(&dataset, train.seed, train.skip_unreadable, progress)?;
+    let files = PreparedFiles::open(&dataset, train.seed.value, train.unreadable.skip, progress)?;
     let Some(model) = fit(&config, &files, train, progress)? else {
         return Ok(());
     };
@@ -127,13 +126,17 @@ fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
 }
 
 /// Beside the model, so that they are on the same disk.
-fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
-    let mut path = out.as_os_str().to_owned();
+pub fn checkpoint_of(model: &Path) -> PathBuf {
+    let mut path = model.as_os_str().to_owned();
     path.push(".checkpoint");
+    path.into()
+}
+
+fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
     Checkpoints {
-        path: path.into(),
-        every: train.checkpoint_every.map_or(200, |every| every.get()),
-        resume: train.resume,
+        path: checkpoint_of(out),
+        every: train.run.checkpoint_every.get(),
+        resume: train.run.resume,
     }
 }
 
@@ -144,17 +147,34 @@ fn begins<P: Serialize>(
     plan: impl FnOnce() -> Result<P, TrainError>,
     print: impl FnOnce(&P, Option<&Path>) -> anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
-    let json = train.json.as_deref();
+    let json = train.json.file();
     let goes_on = checkpoints.is_some_and(|kept| kept.resume && kept.path.exists());
-    if goes_on && !train.dry_run {
+    if goes_on && !train.run.dry_run {
         return Ok(true);
     }
     let plan = plan()?;
     print(&plan, json)?;
-    if let Some(target) = json.filter(|_| train.dry_run) {
+    if let Some(target) = json.filter(|_| train.run.dry_run) {
         output::json(target, &plan)?;
     }
-    Ok(!train.dry_run)
+    Ok(!train.run.dry_run)
+}
+
+/// How long to train, if that was given.
+fn length(train: &Train) -> Option<Length> {
+    let given = &train.run.length;
+    let steps = given.steps.map(|steps| Length::Steps(steps.get()));
+    steps.or(given.budget.map(|budget| Length::Budget(budget.0)))
+}
+
+/// The pretrained network of a file, with the maps that were asked for.
+fn pretrained(weights: &Path, train: &Train) -> Result<BackboneExtractor, ExtractorError> {
+    let given = &train.patches;
+    BackboneExtractor::load(
+        weights,
+        given.backbone_outputs.clone(),
+        given.backbone_zoom.into(),
+    )
 }
 
 /// A setting that was given replaces its default.
@@ -164,9 +184,18 @@ fn take<T>(setting: &mut T, given: Option<T>) {
     }
 }
 
-fn wanted_rates(train: &Train) -> WantedRates {
-    WantedRates {
-        images: train.rates.false_reject,
-        pixels: train.rates.pixel_false_reject,
+/// Settings of the library, those that were given on the command line in place of their defaults: both have the same names.
+fn replaced<S: Serialize + DeserializeOwned>(
+    settings: &S,
+    given: &impl Serialize,
+) -> anyhow::Result<S> {
+    let mut settings = serde_json::to_value(settings)?;
+    if let Value::Object(given) = serde_json::to_value(given)? {
+        for (name, given) in given.into_iter().filter(|(_, given)| !given.is_null()) {
+            if let Some(setting) = settings.get_mut(&name) {
+                *setting = given;
+            }
+        }
     }
+    Ok(serde_json::from_value(settings)?)
 }

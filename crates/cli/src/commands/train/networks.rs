@@ -1,20 +1,19 @@
-//! What the options say about a network that is trained to make good images again.
+//! What the options say about a network that is trained to reconstruct good images.
 
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla::Length;
 use pupilla::PreparedFiles;
 use pupilla::Trained;
-use pupilla::reconstruction::{Method, ReconstructionManifest, ReconstructionPlan};
+use pupilla::reconstruction::{ReconstructionManifest, ReconstructionPlan};
 use pupilla::{Config, Manifest};
 use pupilla::{ReconstructionConfig, ReconstructionDetector};
 
-use crate::arguments::Train;
+use crate::options::Train;
 use crate::output;
 use crate::progress::Progress;
 
-use super::{begins, checkpoints, take, wanted_rates};
+use super::{begins, checkpoints, length, replaced, take};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<ReconstructionConfig> {
@@ -22,30 +21,15 @@ pub fn config(train: &Train) -> anyhow::Result<ReconstructionConfig> {
     let mut config = config.context("a detector that is no network of this kind")?;
     let settings = &mut config.settings;
     take(&mut settings.resize, train.resize);
-    settings.seed = train.seed;
-    settings.false_reject = wanted_rates(train);
-    match (train.steps, train.budget) {
-        (Some(steps), _) => settings.training.length = Length::Steps(steps.get()),
-        (None, Some(budget)) => settings.training.length = Length::Budget(budget.0),
-        (None, None) => {}
-    }
-    let given = &train.networks;
-    take(&mut settings.training.batch, given.batch);
-    take(&mut settings.training.learning_rate, train.learning_rate);
-    match &mut settings.method {
-        Method::SquaredErrorAutoencoder(of) => take(&mut of.latent, given.latent),
-        Method::SimilarityAutoencoder(of) => take(&mut of.latent, given.latent),
-        Method::VariationalAutoencoder(of) => {
-            take(&mut of.latent, given.latent);
-            take(&mut of.kl_weight, given.kl_weight);
-        }
-        Method::AnoGan(of) => {
-            take(&mut of.latent, given.latent);
-            take(&mut of.search_steps, given.search_steps);
-            take(&mut of.search_rate, given.search_rate);
-            take(&mut of.feature_weight, given.feature_weight);
-        }
-    }
+    settings.seed = train.seed.value;
+    settings.false_reject = train.rates.wanted();
+    take(&mut settings.training.length, length(train));
+    take(
+        &mut settings.training.learning_rate,
+        train.run.learning_rate,
+    );
+    settings.training = replaced(&settings.training, &train.reconstruction)?;
+    settings.method = replaced(&settings.method, &train.reconstruction)?;
     config.check()?;
     Ok(config)
 }

@@ -11,14 +11,14 @@ use pupilla::Trained;
 use pupilla::student_teacher::{
     Paper, Plan, Quick, Settings, StudentTeacherManifest, StudentTeacherTraining, Training,
 };
-use pupilla::{BackboneExtractor, Length, ScaleTeacher, StudentTeacher, StudentTeacherConfig};
 use pupilla::{Config, Manifest};
+use pupilla::{Length, ScaleTeacher, StudentTeacher, StudentTeacherConfig};
 
-use crate::arguments::{Budget, Preset, Train};
-use crate::output::{self, Usage};
+use crate::options::{Budget, Preset, Train};
+use crate::output;
 use crate::progress::Progress;
 
-use super::{begins, checkpoints, wanted_rates};
+use super::{begins, checkpoints, length, pretrained};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
@@ -26,16 +26,19 @@ pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
     let config = StudentTeacherConfig {
         teachers: teachers(train)?,
         settings: Settings {
-            students: train.students.unwrap_or(default.students),
+            students: train.students.students,
             resize: train.resize.unwrap_or(default.resize),
-            border: train.border.unwrap_or(default.border),
-            training: training(train)?,
-            seed: train.seed,
-            false_reject: wanted_rates(train),
-            scoring: train.scoring.unwrap_or(match train.preset {
-                Some(Preset::Paper) => Scoring::Published,
-                Some(Preset::Quick) | None => default.scoring,
-            }),
+            border: train.patches.border,
+            training: training(train),
+            seed: train.seed.value,
+            false_reject: train.rates.wanted(),
+            scoring: train
+                .students
+                .scoring
+                .unwrap_or(match train.students.preset {
+                    Preset::Paper => Scoring::Published,
+                    Preset::Quick => default.scoring,
+                }),
         },
     };
     config.check()?;
@@ -117,65 +120,40 @@ fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn training(train: &Train) -> anyhow::Result<Training> {
-    match train.preset.unwrap_or(Preset::Quick) {
+fn training(train: &Train) -> Training {
+    let given = &train.students;
+    let rate = train.run.learning_rate;
+    match given.preset {
         Preset::Quick => {
-            if train.epochs.is_some() {
-                return Err(Usage(
-                    "--epochs belongs to --preset paper; the quick preset has --steps and --budget"
-                        .to_string(),
-                )
-                .into());
-            }
-            let default = match train.batch_norm {
-                Some(false) => Quick::without_batch_norm(),
-                _ => Quick::default(),
+            let default = match given.batch_norm {
+                false => Quick::without_batch_norm(),
+                true => Quick::default(),
             };
-            let length = match (train.steps, train.budget) {
-                (Some(steps), _) => Length::Steps(steps.get()),
-                (None, Some(budget)) => Length::Budget(budget.0),
-                (None, None) => default.length,
-            };
-            Ok(Training::Quick(Quick {
+            let length = length(train).unwrap_or(default.length);
+            let budgeted = matches!(length, Length::Budget(_));
+            Training::Quick(Quick {
                 length,
-                windows: train.windows.unwrap_or(default.windows),
-                window: train.window.or(default.window),
-                optimizer: train.optimizer.unwrap_or(default.optimizer),
-                focus: train.focus.unwrap_or(default.focus),
-                early_stop: train
-                    .early_stop
-                    .unwrap_or(matches!(length, Length::Budget(_))),
-                learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
+                windows: given.windows,
+                window: given.window,
+                optimizer: given.optimizer,
+                focus: given.focus,
+                early_stop: given.early_stop.unwrap_or(budgeted),
+                learning_rate: rate.unwrap_or(default.learning_rate),
                 ..default
-            }))
+            })
         }
         Preset::Paper => {
-            let quick_only = [
-                ("--steps", train.steps.is_some()),
-                ("--budget", train.budget.is_some()),
-                ("--window", train.window.is_some()),
-                ("--windows", train.windows.is_some()),
-                ("--optimizer", train.optimizer.is_some()),
-                ("--focus", train.focus.is_some()),
-                ("--early-stop", train.early_stop.is_some()),
-                ("--batch-norm", train.batch_norm.is_some()),
-            ];
-            if let Some((name, _)) = quick_only.iter().find(|(_, given)| *given) {
-                let text =
-                    format!("{name} belongs to --preset quick; the paper preset has --epochs");
-                return Err(Usage(text).into());
-            }
             let default = Paper::default();
-            Ok(Training::Paper(Paper {
-                epochs: train.epochs.map_or(default.epochs, |epochs| epochs.get()),
-                learning_rate: train.learning_rate.unwrap_or(default.learning_rate),
+            Training::Paper(Paper {
+                epochs: given.epochs,
+                learning_rate: rate.unwrap_or(default.learning_rate),
                 ..default
-            }))
+            })
         }
     }
 }
 
-/// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each looks at many images before and behind
+/// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each looks at many images before and after
 /// its steps. Two minutes do not suffice for two scales on two cores (`docs/notes/performance.md`).
 const LEAST_FOR_TWO_SCALES: u64 = 300;
 
@@ -189,20 +167,18 @@ pub fn usual_scales(budget: Option<Budget>) -> Vec<ReceptiveField> {
 
 /// The teacher of each scale: the pretrained network, or from the files given, else built in.
 fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
-    if let Some(weights) = &train.teacher_backbone {
-        let zoom = usize::from(train.backbone_zoom.unwrap_or(1));
-        let teacher = BackboneExtractor::load(weights, train.backbone_outputs.clone(), zoom)?;
+    let scales = train.patches.scales.as_deref();
+    if let Some(weights) = &train.students.teacher_backbone {
+        let teacher = pretrained(weights, train)?;
         let of_scale = |&field| ScaleTeacher::backbone(field, teacher.clone());
         // More were not measured with a pretrained network's features (`docs/notes/results.md`).
-        let scales = train.scales.as_deref();
         let scales = scales.unwrap_or(&[ReceptiveField::P33]);
         return Ok(scales.iter().map(of_scale).collect());
     }
     let mut given = Vec::new();
-    for path in &train.teachers {
+    for path in &train.patches.teachers {
         let teacher = Teacher::load(path)?;
         let field = teacher.receptive_field();
-        let scales = train.scales.as_ref();
         if scales.is_some_and(|scales| !scales.contains(&field)) {
             bail!(
                 "{} is a teacher for p = {field}, which is not among the scales: add it to --scales",
@@ -217,9 +193,9 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
         }
         given.push(teacher);
     }
-    let scales = match &train.scales {
-        Some(scales) => scales.clone(),
-        None if given.is_empty() => usual_scales(train.budget),
+    let scales = match scales {
+        Some(scales) => scales.to_vec(),
+        None if given.is_empty() => usual_scales(train.run.length.budget),
         None => given.iter().map(Teacher::receptive_field).collect(),
     };
     scales

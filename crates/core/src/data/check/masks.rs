@@ -82,8 +82,8 @@ pub(super) fn find(looked: &[(&Labelled<'_>, Looked)], threshold: u8) -> Vec<Fin
     }
     if !grey.is_empty() {
         let text = format!(
-            "{} with grey levels: pixels above {threshold} (of 255) count as defective; state the \
-             --mask-threshold with every figure",
+            "{} with grey levels: pixels above {threshold} (of 255) count as defective; state this \
+             threshold with every figure",
             count(grey.len())
         );
         findings.push(Finding::new(FindingKind::GreyMasks, text, &grey));

@@ -14,7 +14,7 @@ pub use page::{ComparisonPageError, write_page};
 pub struct Tested {
     /// The category's name.
     pub category: String,
-    /// The detector's name, as `train --detector` has it.
+    /// The detector's name, as model files have it.
     pub detector: String,
     /// The patch sizes that were looked at, of a detector that has a choice of several; else empty.
     pub scales: Vec<usize>,

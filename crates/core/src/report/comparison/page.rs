@@ -4,6 +4,7 @@ use std::path::Path;
 
 use askama::Template;
 
+use super::super::page::{measure, shortest};
 use super::{Compared, Comparison, Failure, Figures};
 use pupilla_files::atomic_file::{self, WriteError};
 
@@ -32,7 +33,6 @@ struct Page<'a> {
     /// For each category, if there are several, every detector's figure and the published one.
     matrix: Vec<(&'a str, Vec<[String; 2]>)>,
     failed: &'a [Failure],
-    style: &'static str,
 }
 
 struct Line {
@@ -54,7 +54,7 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
             .map(|line| match line.of(category) {
                 None => ["–".to_owned(), String::new()],
                 Some(one) => [
-                    share(one.mean.au_pro),
+                    measure(one.mean.au_pro),
                     share_or_nothing(one.published_au_pro),
                 ],
             });
@@ -64,7 +64,7 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
     let lines: Vec<_> = lines.map(|line| Line::of(comparison, line)).collect();
     let page = Page {
         dataset: &comparison.dataset,
-        fpr_limit: format!("{}", 100.0 * comparison.fpr_limit),
+        fpr_limit: shortest(100.0 * comparison.fpr_limit),
         heads: [
             "detector",
             "AU-PRO",
@@ -85,7 +85,6 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
         labels: lines.iter().map(|line| line.label.clone()).collect(),
         lines,
         failed: &comparison.failed,
-        style: include_str!("../../../templates/report.css"),
     };
     atomic_file::write_bytes(path, page.render()?.as_bytes())?;
     Ok(())
@@ -114,14 +113,14 @@ impl Line {
         Self {
             label: comparison.label(line),
             cells: vec![
-                [share(mean.au_pro), spread(|figures| figures.au_pro)],
-                plain(share(line.published_au_pro)),
+                [measure(mean.au_pro), spread(|figures| figures.au_pro)],
+                plain(measure(line.published_au_pro)),
                 [
-                    share(mean.pixel_auroc),
+                    measure(mean.pixel_auroc),
                     spread(|figures| figures.pixel_auroc),
                 ],
                 [
-                    share(mean.image_auroc),
+                    measure(mean.image_auroc),
                     spread(|figures| figures.image_auroc),
                 ],
                 plain(seconds(mean.training_seconds)),
@@ -131,10 +130,6 @@ impl Line {
             ],
         }
     }
-}
-
-fn share(value: Option<f64>) -> String {
-    value.map_or("–".to_owned(), |value| format!("{value:.3}"))
 }
 
 fn share_or_nothing(value: Option<f64>) -> String {

@@ -50,7 +50,7 @@ impl EmbeddingConfig {
                 border: Border::Reflect,
                 seed: 0,
                 false_reject: WantedRates::default(),
-                smoothing: method.any().smoothing(),
+                smoothing: method.usual_smoothing(),
                 method,
             },
         })

@@ -116,6 +116,11 @@ macro_rules! embedding_methods {
                 }
             }
 
+            /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
+            pub fn usual_smoothing(&self) -> f64 {
+                self.any().smoothing()
+            }
+
             fn any(&self) -> &dyn AnyMethod {
                 match self {
                     $(Self::$variant(method) => method,)*

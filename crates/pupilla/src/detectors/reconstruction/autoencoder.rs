@@ -157,8 +157,7 @@ mod tests {
     #[test]
     fn every_size_leads_to_a_code_and_back() {
         for side in [16, 32, 64, 128, 256] {
-            let kinds = DetectorKind::ALL.iter();
-            for method in kinds.filter_map(|kind| Method::of(*kind)) {
+            for method in DetectorKind::ALL.into_iter().filter_map(Method::of) {
                 let method = method.any();
                 let [looking, making] = method
                     .plans(side)

@@ -214,14 +214,14 @@ impl ReconstructionConfig {
             let discriminator = mean(1, steps - last, last);
             return (steps >= FEWEST_ADVERSARIAL_STEPS && discriminator < UNDECEIVED).then(|| {
                 format!(
-                    "the discriminator tells all images apart at the end (loss {discriminator:.5}): the generator learned nothing any more, and scores may mean little; try another --learning-rate (now {rate}) or --seed"
+                    "the discriminator tells all images apart at the end (loss {discriminator:.5}): the generator learned nothing any more, and scores may mean little; try another learning rate (now {rate}) or another seed"
                 )
             });
         }
         let (first, end) = (mean(0, 0, last), mean(0, steps - last, last));
         (steps >= FEWEST_STEPS && end >= UNLEARNED * first).then(|| {
             format!(
-                "the loss at the end ({end:.5}) is hardly below that at the beginning ({first:.5}): nothing was learned, and scores mean little; try a lower --learning-rate (now {rate})"
+                "the loss at the end ({end:.5}) is hardly below that at the beginning ({first:.5}): nothing was learned, and scores mean little; try a lower learning rate (now {rate})"
             )
         })
     }

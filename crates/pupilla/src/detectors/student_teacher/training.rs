@@ -640,7 +640,7 @@ mod tests {
                     smallest_seconds, ..
                 },
             ) => {
-                let asked = format!("--budget {smallest_seconds}s");
+                let asked = format!("at least {smallest_seconds} s");
                 assert!(error.to_string().contains(&asked), "{error}");
                 smallest_seconds
             }

@@ -1,0 +1,154 @@
+//! The options that cure an error. The library names settings in its own words; the flags stand here, and only here.
+
+use pupilla::ExtractorError;
+use pupilla::FitFilesError;
+use pupilla::backbone::BackboneError;
+use pupilla::device::DeviceError;
+use pupilla::{ScoreError, TrainError};
+
+/// What to give on the command line, if an error of the library or one of its causes says so.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let text = if let Some(error) = train_error(cause) {
+            return of_training(error);
+        } else if let Some(error) = cause.downcast_ref::<ScoreError>() {
+            of_scoring(error)
+        } else if let Some(error) = cause.downcast_ref::<DeviceError>() {
+            Some(of_device(error))
+        } else {
+            backbone_error(cause).and_then(of_backbone)
+        };
+        text.map(str::to_owned)
+    })
+}
+
+/// An error of training, bare or in what wraps it without being a link of the chain.
+pub fn train_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e TrainError> {
+    match cause.downcast_ref::<FitFilesError>() {
+        Some(FitFilesError::Train(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    }
+}
+
+fn backbone_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e BackboneError> {
+    if let Some(ExtractorError::Load(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    let boxed = cause.downcast_ref::<Box<BackboneError>>();
+    boxed.map(|error| &**error).or_else(|| cause.downcast_ref())
+}
+
+fn of_training(error: &TrainError) -> Option<String> {
+    let text = match error {
+        TrainError::BudgetBelowSmallest {
+            smallest_seconds, ..
+        } => return Some(format!("--budget {smallest_seconds}s, or --steps")),
+        TrainError::CheckpointWrite(_) | TrainError::StoppedWithCheckpoint { .. } => {
+            "the same command with --resume"
+        }
+        TrainError::Checkpoint(_) | TrainError::OtherRun { .. } => {
+            "the same command without --resume starts from the beginning"
+        }
+        TrainError::Diverged { .. }
+        | TrainError::Lost { .. }
+        | TrainError::BrokenState { .. }
+        | TrainError::Metric { .. } => "--learning-rate",
+        TrainError::Backbone(error) => of_backbone(error)?,
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn of_scoring(error: &ScoreError) -> Option<&'static str> {
+    match error {
+        ScoreError::TooSmall { .. } => Some("`pupilla train` with --resize or --scales"),
+        ScoreError::Memory { .. } => Some("--memory, or `pupilla train` with --resize"),
+        _ => None,
+    }
+}
+
+fn of_device(error: &DeviceError) -> &'static str {
+    match error {
+        DeviceError::NotBuilt => {
+            "`cargo install --path crates/cli --features gpu`, or --device cpu"
+        }
+        DeviceError::NoSuchGpu { .. } => "--device",
+        DeviceError::Unusable { .. } => "--device gpu:1, or --device cpu",
+        DeviceError::OutOfMemory { .. } => {
+            "`inspect`, `eval` and `calibrate`: --memory 300M; `train`: --windows, --window; or --device cpu"
+        }
+        DeviceError::Lost { .. } => "`train`: --resume; or --device cpu",
+        _ => "--device cpu",
+    }
+}
+
+fn of_backbone(error: &BackboneError) -> Option<&'static str> {
+    match error {
+        BackboneError::TooLarge { .. } => Some("--resize"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use anyhow::Context;
+    use pupilla::DetectorKind;
+
+    use super::*;
+
+    fn of(error: impl Into<anyhow::Error>) -> Option<String> {
+        hint(&error.into().context("while training"))
+    }
+
+    #[test]
+    fn a_budget_is_named_as_it_is_given() {
+        let error = || TrainError::BudgetBelowSmallest {
+            what: DetectorKind::AnoGan,
+            steps: 100,
+            smallest_seconds: 80,
+        };
+        let wanted = Some("--budget 80s, or --steps".to_owned());
+        assert_eq!(of(error()), wanted);
+        assert_eq!(of(FitFilesError::from(error())), wanted);
+    }
+
+    #[test]
+    fn causes_are_found_however_they_are_wrapped() {
+        let large = || BackboneError::TooLarge {
+            width: 9000,
+            height: 9000,
+            zoom: 1,
+        };
+        let wanted = Some("--resize".to_owned());
+        assert_eq!(of(large()), wanted);
+        assert_eq!(of(TrainError::from(large())), wanted);
+        assert_eq!(of(ExtractorError::Load(large())), wanted);
+        let of_image = TrainError::Image {
+            name: "a.png".to_owned(),
+            source: ScoreError::Backbone {
+                file: "w.pth".to_owned(),
+                source: Box::new(large()),
+            },
+        };
+        assert_eq!(of(of_image), wanted);
+        let memory = ScoreError::Memory {
+            limit: 1,
+            needed: 2,
+        };
+        assert!(of(memory).is_some_and(|text| text.starts_with("--memory")));
+    }
+
+    #[test]
+    fn what_no_option_cures_has_no_hint() {
+        assert_eq!(of(TrainError::Stopped), None);
+        assert_eq!(of(anyhow::anyhow!("a file is missing")), None);
+        let stopped = TrainError::StoppedWithCheckpoint {
+            step: 5,
+            path: PathBuf::from("m.checkpoint"),
+        };
+        let said = Err::<(), _>(stopped).context("training").unwrap_err();
+        assert!(hint(&said).is_some_and(|text| text.contains("--resume")));
+    }
+}

@@ -1,0 +1,276 @@
+//! Which options belong to which detectors, presets or forms. An option says so where it is described, as a group of clap; help,
+//! and the check that refuses what does not apply, come from there.
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, Id};
+use pupilla::DetectorKind;
+use pupilla::ReconstructionConfig;
+use pupilla::embedding::Method as Embedding;
+use serde_json::{Map, Value};
+
+use crate::output::Usage;
+
+/// The values of another option that an option belongs to.
+pub struct Owners {
+    /// The other option's id.
+    key: &'static str,
+    values: Vec<String>,
+    /// What help says of them.
+    text: String,
+}
+
+/// The id of the option that chooses detectors, in every command.
+pub const DETECTOR: &str = "detector";
+
+/// An option of these detectors, whose names stand in the heading above it.
+pub fn of(detectors: impl Fn(DetectorKind) -> bool) -> Owners {
+    let owners = DetectorKind::ALL
+        .into_iter()
+        .filter(|&kind| detectors(kind));
+    Owners {
+        key: DETECTOR,
+        values: owners.map(|kind| kind.name().to_string()).collect(),
+        text: String::new(),
+    }
+}
+
+/// An option of these detectors, whose names stand in its help.
+pub fn detectors(detectors: impl Fn(DetectorKind) -> bool) -> Owners {
+    let owners = of(detectors);
+    Owners {
+        text: format!(" [detectors: {}]", owners.values.join(", ")),
+        ..owners
+    }
+}
+
+/// A setting of the library, by its name there: it belongs to the detectors that have it, and help says their defaults.
+pub fn setting(name: &str) -> Owners {
+    let has = |kind| defaults(kind).contains_key(name);
+    let kinds = DetectorKind::ALL.into_iter().filter(|&kind| has(kind));
+    let defaults: Vec<_> = kinds
+        .map(|kind| (kind.name(), plain(&defaults(kind)[name])))
+        .collect();
+    assert!(!defaults.is_empty(), "no detector has the setting {name}");
+    let family = |all: fn(DetectorKind) -> bool| {
+        DetectorKind::ALL.iter().all(|&kind| all(kind) == has(kind))
+    };
+    let owners = match family(embedding) || family(reconstruction) {
+        // The heading names them.
+        true => of(has),
+        false => detectors(has),
+    };
+    Owners {
+        text: format!(" [default: {}]{}", listed(&defaults), owners.text),
+        ..owners
+    }
+}
+
+/// An option that belongs to values of another option of the same command.
+pub fn only(key: &'static str, values: &[&str]) -> Owners {
+    Owners {
+        key,
+        values: values.iter().map(ToString::to_string).collect(),
+        text: format!(" [{key}: {}]", values.join(", ")),
+    }
+}
+
+impl Owners {
+    /// Help does not name them: the option belongs to every command, and the other option to one.
+    pub fn silently(self) -> Self {
+        let text = String::new();
+        Self { text, ..self }
+    }
+}
+
+/// A heading for options of several detectors, with their names.
+pub fn heading(title: &str, detectors: impl Fn(DetectorKind) -> bool) -> String {
+    format!("{title} ({})", of(detectors).values.join(", "))
+}
+
+pub fn students(kind: DetectorKind) -> bool {
+    kind == DetectorKind::StudentTeacher
+}
+
+/// Those that compare embeddings of patches.
+pub fn embedding(kind: DetectorKind) -> bool {
+    Embedding::of(kind).is_some()
+}
+
+/// Networks that reconstruct images.
+pub fn reconstruction(kind: DetectorKind) -> bool {
+    ReconstructionConfig::new(kind).is_some()
+}
+
+/// Those that see patches, and so what lies beyond the edge of an image.
+pub fn of_patches(kind: DetectorKind) -> bool {
+    students(kind) || embedding(kind)
+}
+
+/// Those that can look at a pretrained network's features.
+pub fn on_backbones(kind: DetectorKind) -> bool {
+    use DetectorKind::{CnnDictionary, MemoryBank, Padim};
+    matches!(kind, CnnDictionary | MemoryBank | Padim)
+}
+
+/// The default settings that are a detector's own, by the names that model files have for them.
+fn defaults(kind: DetectorKind) -> Map<String, Value> {
+    let embedding = Embedding::of(kind).map(|method| {
+        let smoothing = serde_json::json!({ "smoothing": method.usual_smoothing() });
+        [serde_json::to_value(method), Ok(smoothing)]
+    });
+    let network = ReconstructionConfig::new(kind).map(|config| {
+        let settings = config.settings;
+        [
+            serde_json::to_value(settings.method),
+            serde_json::to_value(settings.training),
+        ]
+    });
+    let values = [embedding, network].into_iter().flatten().flatten();
+    let objects = values.filter_map(|value| match value {
+        Ok(Value::Object(entries)) => Some(entries),
+        _ => None,
+    });
+    objects.flatten().collect()
+}
+
+/// The most frequent default, then those of the other detectors.
+fn listed(defaults: &[(&str, String)]) -> String {
+    let count = |value: &String| defaults.iter().filter(|(_, other)| other == value).count();
+    let usual = defaults.iter().rev().map(|(_, value)| value);
+    let usual = usual
+        .max_by_key(|value| count(value))
+        .filter(|value| count(value) > 1);
+    let others = defaults.iter().filter(|(_, value)| Some(value) != usual);
+    let others: Vec<_> = match defaults {
+        [(_, only)] => vec![only.clone()],
+        _ => others
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect(),
+    };
+    let parts = usual.into_iter().cloned();
+    let others = Some(others.join(", ")).filter(|others| !others.is_empty());
+    parts.chain(others).collect::<Vec<_>>().join("; ")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => value
+            .as_f64()
+            .map_or_else(|| value.to_string(), |number| number.to_string()),
+    }
+}
+
+/// Says of an option whom it belongs to: `#[arg(long, belongs = detectors(…))]`.
+pub trait Belongs {
+    fn belongs(self, owners: Owners) -> Self;
+}
+
+impl Belongs for Arg {
+    fn belongs(self, owners: Owners) -> Self {
+        let help = format!(
+            "{}{}",
+            self.get_help().cloned().unwrap_or_default(),
+            owners.text
+        );
+        let groups = owners.values.iter();
+        let groups: Vec<_> = groups
+            .map(|value| format!("{}={value}", owners.key))
+            .collect();
+        self.help(help).groups(groups)
+    }
+}
+
+/// Lets options of the same owner stand beside each other, in a command and those below it.
+pub fn settle(command: Command) -> Command {
+    let owned = command.get_groups().map(|group| group.get_id().clone());
+    let owned: Vec<Id> = owned.filter(|id| id.as_str().contains('=')).collect();
+    owned
+        .into_iter()
+        .fold(command, |command, id| {
+            command.mut_group(id, |group| group.multiple(true))
+        })
+        .mut_subcommands(settle)
+}
+
+/// Refuses the first option that was given and does not belong to what else was given.
+pub fn check(command: &Command, matches: &ArgMatches) -> Result<(), Usage> {
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(command) = command.find_subcommand(name)
+    {
+        return check(command, matches);
+    }
+    for option in command.get_arguments() {
+        let source = matches.value_source(option.get_id().as_str());
+        if source == Some(ValueSource::CommandLine) {
+            check_owners(command, matches, option)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_owners(command: &Command, matches: &ArgMatches, option: &Arg) -> Result<(), Usage> {
+    let groups = command.get_groups().filter(|group| {
+        let mut members = group.get_args();
+        members.any(|member| member == option.get_id())
+    });
+    let owners: Vec<(&str, &str)> = groups
+        .filter_map(|group| group.get_id().as_str().split_once('='))
+        .collect();
+    for key in command.get_arguments() {
+        let id = key.get_id().as_str();
+        let of_key = owners.iter().filter(|(owner, _)| *owner == id);
+        let owners: Vec<_> = of_key.map(|&(_, value)| value).collect();
+        let Ok(Some(chosen)) = matches.try_get_raw(id) else {
+            continue;
+        };
+        let chosen: Vec<_> = chosen.map(|value| value.to_string_lossy()).collect();
+        if !owners.is_empty() && !chosen.iter().any(|value| owners.contains(&&**value)) {
+            let long = |arg: &Arg| arg.get_long().unwrap_or_default().to_string();
+            return Err(Usage(format!(
+                "--{} belongs to --{} {}, not to {}: leave it out",
+                long(option),
+                long(key),
+                either(&owners),
+                chosen.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Alternatives in a sentence.
+fn either(values: &[&str]) -> String {
+    match values {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => values.concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_and_defaults_are_those_of_the_library() {
+        let sample = setting("sample");
+        assert_eq!(sample.values.len(), 5);
+        assert!(
+            sample
+                .text
+                .contains("[default: 50000; oc-svm 10000, memory-bank 200000]"),
+            "{}",
+            sample.text
+        );
+        assert_eq!(
+            setting("gamma").text,
+            " [default: scale] [detectors: oc-svm]"
+        );
+        assert!(
+            setting("dictionary")
+                .text
+                .contains("1-nn 5000, k-means 10, cnn-dictionary 500")
+        );
+        assert!(setting("variance").text.starts_with(" [default: 0.95] "));
+    }
+}

@@ -1,0 +1,31 @@
+//! Options of `pupilla calibrate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::shared::{Json, Looking, Rates, Roi, Unreadable};
+
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// A model file, written by `pupilla train`; its thresholds are replaced
+    pub model: PathBuf,
+    /// A folder of good images that the model has not learned from
+    pub good: PathBuf,
+    #[command(flatten)]
+    pub rates: Rates,
+    /// Write the model with its new thresholds into this file instead
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub roi: Roi,
+    /// Take the train/good of a data set. Of the images of the training only those are taken that were kept back for validation
+    #[arg(long)]
+    pub train_good: bool,
+    #[command(flatten)]
+    pub looking: Looking,
+    #[command(flatten)]
+    pub unreadable: Unreadable,
+    #[command(flatten)]
+    pub json: Json,
+}

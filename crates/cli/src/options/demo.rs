@@ -1,0 +1,18 @@
+//! Options of `pupilla demo`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::shared::{Json, Seed};
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// The folder for data, models and pictures
+    #[arg(long, value_name = "DIR", default_value = "pupilla-demo")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub seed: Seed,
+    #[command(flatten)]
+    pub json: Json,
+}

@@ -1,0 +1,48 @@
+//! Options of `pupilla eval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pupilla::ReceptiveField;
+
+use super::shared::{Curves, Json, Looking, Measuring, Thresholds, Unreadable};
+use super::values::named;
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// A model file, written by `pupilla train`
+    pub model: PathBuf,
+    /// A data set in the MVTec AD layout, with a test part and masks
+    pub data: PathBuf,
+    /// Write a report into this folder: one page with figures, curves, histograms and images
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// Images in the report, mistakes before others
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "report")]
+    pub report_images: usize,
+    /// Write a plain page and a picture of images, masks and heatmaps into this folder
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
+    /// Images of each kind on the plain page
+    #[arg(long, value_name = "N", default_value_t = 12, requires = "pictures")]
+    pub pictures_per_kind: usize,
+    /// Write every anomaly map as 32-bit float TIFF into this folder, in MVTec's layout
+    #[arg(long, value_name = "DIR")]
+    pub maps: Option<PathBuf>,
+    /// Patch sizes to measure, of a model that has several. The thresholds stay those of all patch sizes [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "P", conflicts_with = "report",
+        value_parser = named::<ReceptiveField>(ReceptiveField::ALL))]
+    pub scales: Vec<ReceptiveField>,
+    #[command(flatten)]
+    pub thresholds: Thresholds,
+    #[command(flatten)]
+    pub measuring: Measuring,
+    #[command(flatten)]
+    pub curves: Curves,
+    #[command(flatten)]
+    pub looking: Looking,
+    #[command(flatten)]
+    pub unreadable: Unreadable,
+    #[command(flatten)]
+    pub json: Json,
+}

@@ -1,0 +1,15 @@
+//! Options of `pupilla info`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::shared::Json;
+
+#[derive(Debug, Args)]
+pub struct Info {
+    /// A model or teacher file [default: the built-in teachers]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: Json,
+}

@@ -1,0 +1,23 @@
+//! Options of `pupilla score`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::shared::{Curves, Json, Measuring};
+
+#[derive(Debug, Args)]
+pub struct Score {
+    /// A data set in the MVTec AD layout, with a test part and masks; or a folder of several, which gives each and the mean
+    pub data: PathBuf,
+    /// The maps: DIR/<category>/test/<defect or good>/<name>.tiff (or DIR/test/… for one category), 32-bit float, of the size of
+    /// the original images
+    #[arg(long, value_name = "DIR")]
+    pub maps: PathBuf,
+    #[command(flatten)]
+    pub measuring: Measuring,
+    #[command(flatten)]
+    pub curves: Curves,
+    #[command(flatten)]
+    pub json: Json,
+}

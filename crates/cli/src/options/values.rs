@@ -1,0 +1,183 @@
+//! Values of options that need a parser.
+
+use std::any::type_name;
+use std::error::Error;
+use std::ffi::OsStr;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Command};
+
+/// A value that the library names and understands; help and shells know its names.
+#[derive(Clone)]
+pub struct Named<T> {
+    names: Vec<String>,
+    value: PhantomData<T>,
+}
+
+/// A parser for a type of the library, from the names that it has.
+pub fn named<T: FromStr>(names: impl IntoIterator<Item: ToString>) -> Named<T> {
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    debug_assert!(
+        names.iter().all(|name| name.parse::<T>().is_ok()),
+        "{names:?} are not all names of a {}",
+        type_name::<T>()
+    );
+    Named {
+        names,
+        value: PhantomData,
+    }
+}
+
+impl<T> TypedValueParser for Named<T>
+where
+    T: FromStr<Err: Into<Box<dyn Error + Send + Sync>>> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        TypedValueParser::parse_ref(&str::parse::<T>, command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.names.iter().map(PossibleValue::new)))
+    }
+}
+
+/// A time budget in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget(pub u64);
+
+impl FromStr for Budget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a time: write it as 90s, 10m or 1h");
+        let (number, unit) =
+            text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        match number.checked_mul(seconds) {
+            Some(seconds @ 1..=31_536_000) => Ok(Self(seconds)),
+            _ => Err(format!("{text:?} is out of range: from 1s to a year")),
+        }
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}s", self.0)
+    }
+}
+
+/// An amount of memory in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory(pub usize);
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not an amount of memory: write it as 500M or 2G");
+        let (number, unit) =
+            text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+        let shift = match unit {
+            "M" => 20,
+            "G" => 30,
+            _ => return Err(wrong()),
+        };
+        let number: usize = number.parse().map_err(|_| wrong())?;
+        match number.checked_mul(1 << shift) {
+            Some(bytes @ 1..) => Ok(Self(bytes)),
+            _ => Err(format!("{text:?} is out of range")),
+        }
+    }
+}
+
+pub fn sides(text: &str) -> Result<[usize; 2], String> {
+    let numbers = text
+        .split_once(',')
+        .map(|(from, to)| (from.trim().parse(), to.trim().parse()));
+    match numbers {
+        Some((Ok(from), Ok(to))) => Ok([from, to]),
+        _ => Err("write it as two numbers, 132,528".to_string()),
+    }
+}
+
+pub fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("a threshold is a number".to_string()),
+    }
+}
+
+pub fn spacing(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(spacing) if (0.0..=1.0).contains(&spacing) => Ok(spacing),
+        _ => Err("a spacing lies between 0 and 1".to_string()),
+    }
+}
+
+pub fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
+        _ => Err("a false-positive rate lies above 0 and is at most 1".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_has_a_unit_and_a_range() {
+        assert_eq!("500M".parse(), Ok(Memory(500 << 20)));
+        assert_eq!("2G".parse(), Ok(Memory(2 << 30)));
+        for wrong in [
+            "",
+            "5",
+            "M",
+            "0M",
+            "-1G",
+            "1.5G",
+            "1T",
+            "99999999999999999999G",
+            "99999999999G",
+            "1é",
+        ] {
+            assert!(wrong.parse::<Memory>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn budgets_have_a_unit_and_a_range() {
+        assert_eq!("90s".parse(), Ok(Budget(90)));
+        assert_eq!("10m".parse(), Ok(Budget(600)));
+        assert_eq!("1h".parse(), Ok(Budget(3600)));
+        for wrong in [
+            "",
+            "10",
+            "m",
+            "-1m",
+            "0s",
+            "1d",
+            "99999999999999999999h",
+            "9999999h",
+            "1é",
+        ] {
+            assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+        }
+    }
+}
