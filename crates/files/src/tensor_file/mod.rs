@@ -367,6 +367,7 @@ mod tests {
 
     /// Written by `torch.save` (`tests/oracle/make_state_dict.py`).
     const STATE_DICT: &[u8] = include_bytes!("../../tests/oracle/state_dict.pth");
+    const OLD_STATE_DICT: &[u8] = include_bytes!("../../tests/oracle/old_state_dict.pth");
 
     fn parse(bytes: &[u8]) -> Result<TensorFile, TensorFileError> {
         TensorFile::parse(Path::new("state_dict.pth"), bytes.to_vec())
@@ -374,7 +375,12 @@ mod tests {
 
     #[test]
     fn a_state_dict_of_torch_with_every_kind_of_tensor() {
-        let file = parse(STATE_DICT).unwrap();
+        for bytes in [STATE_DICT, OLD_STATE_DICT] {
+            has_every_kind_of_tensor(&parse(bytes).unwrap());
+        }
+    }
+
+    fn has_every_kind_of_tensor(file: &TensorFile) {
         let expected: [(&str, &[usize], &[f32]); 10] = [
             ("brain", &[3], &[1.0, -3.0, 2f32.powi(100)]),
             ("empty", &[0, 3], &[]),
@@ -445,7 +451,7 @@ mod tests {
         let numbers = [1.0f32, 2.0].map(f32::to_le_bytes).concat();
         let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![2], &numbers).unwrap();
         let other = safetensors::serialize([("a", &view), ("b", &view)], None).unwrap();
-        for whole in [STATE_DICT, &other] {
+        for whole in [STATE_DICT, OLD_STATE_DICT, &other] {
             for length in 0..whole.len() {
                 assert!(parse(&whole[..length]).is_err(), "{length} bytes");
             }
