@@ -267,8 +267,9 @@ impl Planes<'_> {
         let [rows, columns] = shape.output_size();
         let [[top, _], [left, _]] = shape.padding;
         let width = shape.size[1];
-        // Rows of the frame are S phases of columns, each long enough for a whole vector at every tap; there are enough rows for a block.
-        let phase = shape.padded(1).div_ceil(S).max(I::LANES + K);
+        // Rows of the frame are S phases of columns, each long enough for a whole vector at every tap, and for one behind the last
+        // pixel; there are enough rows for a block.
+        let phase = shape.padded(1).div_ceil(S).max(K) + I::LANES;
         let pitch = S * phase;
         let height = shape.padded(0).max((ROWS - 1) * S + K);
         let mut frame = Buffer::new(height * pitch);
@@ -280,15 +281,8 @@ impl Planes<'_> {
                 if S == 1 {
                     target[left..left + width].copy_from_slice(source);
                 } else {
-                    for (offset, phase) in target.chunks_exact_mut(phase).enumerate() {
-                        // The first pixel of this phase, and its place in it.
-                        let first = (offset + S - left % S) % S;
-                        let place = (first + left) / S;
-                        let pixels = source.iter().skip(first).step_by(S);
-                        for (target, pixel) in phase[place..].iter_mut().zip(pixels) {
-                            *target = *pixel;
-                        }
-                    }
+                    // SAFETY: `I` exists. Both parts of the row end at most `LANES` before the end of their phase.
+                    unsafe { separate::<I>(source, target, [left, phase]) }
                 }
             }
             // SAFETY: `I` exists. A block reads `(ROWS - 1) · S + K` rows of the frame from `y · S` on: the last block that has all of its
@@ -328,6 +322,38 @@ impl Planes<'_> {
                 }
             }
         });
+    }
+}
+
+/// Copies a row to the columns from `left` on of a row in two phases, even and odd columns, with zeros behind it.
+///
+/// # Safety
+/// The processor has the instructions of `I`; a phase has `LANES` more numbers than half of `left` and the row, rounded up, and `target` is
+/// two phases.
+#[inline(always)]
+unsafe fn separate<I: Isa>(row: &[f32], target: &mut [f32], [left, phase]: [usize; 2]) {
+    let [even, odd] = if left.is_multiple_of(2) {
+        [left / 2, phase + left / 2]
+    } else {
+        [phase + left / 2, left.div_ceil(2)]
+    };
+    // SAFETY: loads are masked behind the row's end; stores begin at most half a row behind `even` and `odd`.
+    unsafe {
+        let mut column = 0;
+        while column < row.len() {
+            let rest = row.len() - column;
+            let from = row.as_ptr().add(column);
+            let first = I::load_within(from, 0, rest.min(I::LANES));
+            let second = if rest > I::LANES {
+                I::load_within(from.add(I::LANES), 0, (rest - I::LANES).min(I::LANES))
+            } else {
+                I::splat(0.0)
+            };
+            let [evens, odds] = I::uninterleave(first, second);
+            I::store(target.as_mut_ptr().add(even + column / 2), evens);
+            I::store(target.as_mut_ptr().add(odd + column / 2), odds);
+            column += 2 * I::LANES;
+        }
     }
 }
 
