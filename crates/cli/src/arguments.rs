@@ -194,7 +194,7 @@ pub struct Train {
     )]
     pub teacher_backbone: Option<PathBuf>,
     /// Which of the backbone's maps to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of
-    /// SqueezeNet]
+    /// SqueezeNet, stage3,stage5 of EfficientNet-Lite]
     #[arg(long, value_delimiter = ',', requires = "pretrained")]
     pub backbone_outputs: Option<Vec<String>>,
     /// How many times larger than the resized image the backbone sees it, 1 to 8 [default: 1]
@@ -511,14 +511,14 @@ pub struct TeacherTrain {
     #[arg(long)]
     pub out: PathBuf,
 
-    /// Learn from a pretrained network: ResNet-18 or SqueezeNet 1.1, a .safetensors or .pth file with torchvision's
-    /// names (ResNet-18 with timm's, too); without it, metric learning alone
+    /// Learn from a pretrained network: ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite, a .safetensors or .pth file with
+    /// torchvision's names (ResNet-18 with timm's, too; EfficientNet-Lite with efficientnet_lite_pytorch's); without it, metric learning alone
     #[arg(long, value_name = "WEIGHTS", help_heading = "Distillation")]
     pub backbone: Option<PathBuf>,
     /// What to learn of it
     #[arg(long, value_enum, default_value_t = Form::Dense, requires = "backbone", help_heading = "Distillation")]
     pub distill: Form,
-    /// Outputs of the network to learn, for --distill dense [default: layer2,layer3, or fire5,fire9]
+    /// Outputs of the network to learn, for --distill dense [default: layer2,layer3, fire5,fire9 or stage3,stage5]
     #[arg(
         long,
         value_delimiter = ',',
@@ -670,7 +670,8 @@ pub struct Info {
 
 #[derive(Debug, Args)]
 pub struct Backbone {
-    /// ResNet-18 or SqueezeNet 1.1: a .safetensors or .pth file with torchvision's names (ResNet-18 with timm's, too)
+    /// ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite: a .safetensors or .pth file with torchvision's names (ResNet-18 with timm's, too;
+    /// EfficientNet-Lite with efficientnet_lite_pytorch's)
     pub weights: PathBuf,
     /// An image of 224×224 pixels, or of any size with --resize
     pub image: PathBuf,

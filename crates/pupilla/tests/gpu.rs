@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use pupilla::backbone::{self, BackboneConfig, ResNet18Config, SqueezeNetConfig};
+use pupilla::backbone::{
+    self, BackboneConfig, EfficientNetLiteConfig, ResNet18Config, SqueezeNetConfig,
+};
 use pupilla::checkpoints::Checkpoints;
 use pupilla::detector_kind::DetectorKind;
 use pupilla::device::{self, DeviceChoice, DeviceError};
@@ -188,6 +190,15 @@ fn pretrained_networks_agree() {
         (
             BackboneConfig::SqueezeNet(SqueezeNetConfig::default()),
             &["conv1", "fire3", "fire5", "fire9", "features"][..],
+        ),
+        (
+            BackboneConfig::EfficientNetLite(EfficientNetLiteConfig {
+                variant: 0,
+                stages: 5,
+                head: false,
+                classes: None,
+            }),
+            &["stage1", "stage3", "stage5"][..],
         ),
     ] {
         let path = folder.path().join("weights.safetensors");

@@ -11,7 +11,7 @@ use crate::output;
 /// What `--json` gives.
 #[derive(Debug, Serialize)]
 struct Features {
-    /// The last map's mean over all its pixels, 512 numbers.
+    /// The last map's mean over all its pixels.
     features: Vec<f32>,
 }
 
