@@ -274,7 +274,7 @@ impl Planes<'_> {
         let height = shape.padded(0).max((ROWS - 1) * S + K);
         let mut frame = Buffer::new(height * pitch);
         frame.fill(0.0);
-        let mut tail = [0.0f32; 16];
+        let mut tails = [[0.0f32; 16]; ROWS];
         self.each(|input, kernel, bias, output| {
             let framed = frame[top * pitch..].chunks_exact_mut(pitch);
             for (source, target) in input.chunks_exact(width).zip(framed) {
@@ -287,8 +287,9 @@ impl Planes<'_> {
             }
             // SAFETY: `I` exists. A block reads `(ROWS - 1) · S + K` rows of the frame from `y · S` on: the last block that has all of its
             // rows ends with the last row of the padded plane, and where a plane has fewer rows there is one block, for which the
-            // frame is high enough. A vector reads up to `(K - 1) / S` numbers behind its place in a phase, and the same holds for it. A
-            // vector's lanes fit into `tail`, as LANES is at most 16.
+            // frame is high enough. A vector reads up to `(K - 1) / S` numbers behind its place in a phase, and the same holds for it.
+            // Whole blocks of whole vectors are stored: `y` is at most `rows - ROWS` and `x` at most `columns - LANES`, and `output` is a
+            // plane. A vector fits into a tail, as LANES is at most 16.
             unsafe {
                 let mut weights = [[I::splat(0.0); K]; K];
                 for (weights, kernel) in weights.iter_mut().zip(kernel.chunks_exact(K)) {
@@ -305,15 +306,25 @@ impl Planes<'_> {
                         let x = next_column.min(columns.saturating_sub(I::LANES));
                         let from = frame.as_ptr().add(y * S * pitch + x);
                         let sums = block::<I, K, S>(from, [pitch, phase], &weights, bias);
-                        for (row, sum) in (y..rows).zip(sums) {
-                            let value = I::leaky_relu(sum, I::splat(slope));
-                            let value = I::min(I::splat(ceiling), value);
-                            let target = &mut output[row * columns + x..(row + 1) * columns];
-                            if target.len() >= I::LANES {
-                                I::store(target.as_mut_ptr(), value);
-                            } else {
+                        let mut values = sums;
+                        for value in &mut values {
+                            *value = I::leaky_relu(*value, I::splat(slope));
+                            *value = I::min(I::splat(ceiling), *value);
+                        }
+                        // Without a branch between the stores, or the sums are no longer computed side by side.
+                        if rows >= ROWS && columns >= I::LANES {
+                            let target = output.as_mut_ptr().add(y * columns + x);
+                            for (row, value) in values.into_iter().enumerate() {
+                                I::store(target.add(row * columns), value);
+                            }
+                        } else {
+                            for (tail, value) in tails.iter_mut().zip(values) {
                                 I::store(tail.as_mut_ptr(), value);
-                                target.copy_from_slice(&tail[..target.len()]);
+                            }
+                            for (row, tail) in (y..rows).zip(&tails) {
+                                let target = &mut output[row * columns..][..columns];
+                                let count = I::LANES.min(columns - x);
+                                target[x..x + count].copy_from_slice(&tail[..count]);
                             }
                         }
                         next_column = x + I::LANES;
