@@ -65,6 +65,19 @@ LAYERS = {
     "p65 4x4 128-256": ((16, 128, 28, 28), 256, 4),
     "p65 1x1 256-128": ((16, 256, 25, 25), 128, 1),
 }
+# Depthwise layers of EfficientNet-Lite0 on a 256×256 image: [batch, channels, height, width], kernel, stride.
+DEPTHWISE = {
+    "lite0 stage1 3x3": ((1, 32, 128, 128), 3, 1),
+    "lite0 stage2 3x3 stride 2": ((1, 96, 128, 128), 3, 2),
+    "lite0 stage2 3x3": ((1, 144, 64, 64), 3, 1),
+    "lite0 stage3 5x5 stride 2": ((1, 144, 64, 64), 5, 2),
+    "lite0 stage3 5x5": ((1, 240, 32, 32), 5, 1),
+    "lite0 stage4 3x3 stride 2": ((1, 240, 32, 32), 3, 2),
+    "lite0 stage4 3x3": ((1, 480, 16, 16), 3, 1),
+    "lite0 stage5 5x5": ((1, 672, 16, 16), 5, 1),
+    "lite0 stage6 5x5 stride 2": ((1, 672, 16, 16), 5, 2),
+    "lite0 stage6 5x5": ((1, 1152, 8, 8), 5, 1),
+}
 PASSES = ("forward", "input_gradient", "weight_gradient")
 
 # Key of a training step on the grid: receptive field, window, batch.
@@ -209,6 +222,19 @@ def torch_pass(name, shape, out_channels, kernel, memory_format):
     return run
 
 
+def torch_depthwise(shape, kernel, stride, memory_format):
+    """A function that runs one depthwise convolution."""
+    x = torch.randn(shape).to(memory_format=memory_format)
+    w = torch.randn(shape[1], 1, kernel, kernel).to(memory_format=memory_format)
+    bias = torch.randn(shape[1])
+
+    def run():
+        with torch.inference_mode():
+            F.conv2d(x, w, bias, stride, kernel // 2, groups=shape[1])
+
+    return run
+
+
 def torch_network(field):
     def conv(inputs, outputs, kernel, last=False):
         layers = [torch.nn.Conv2d(inputs, outputs, kernel)]
@@ -292,6 +318,15 @@ def main():
             }
             line = " ".join(map(str, [name, *shape, out_channels, kernel, 1]))
             compare(key, line, conv, candidates, arguments.rounds, results)
+    for layer, (shape, kernel, stride) in DEPTHWISE.items():
+        key = f"{layer}/depthwise"
+        if arguments.filter not in key:
+            continue
+        candidates = {
+            label: torch_depthwise(shape, kernel, stride, memory_format) for label, memory_format in formats.items()
+        }
+        line = " ".join(map(str, ["depthwise", *shape, shape[1], kernel, stride]))
+        compare(key, line, conv, candidates, arguments.rounds, results)
     passes_ms = 0.0
     if arguments.filter in "training_step":
         for name, shape, out_channels, kernel in STEP_PASSES:

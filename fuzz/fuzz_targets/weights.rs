@@ -1,4 +1,4 @@
-//! Bytes as another program's weights: safetensors, and the zip archive and pickle of PyTorch. The reader alone, without the framework.
+//! Bytes as another program's weights: safetensors, and the pickles of PyTorch, in a zip archive or as before 1.6. The reader alone, without the framework.
 #![no_main]
 
 use std::path::Path;

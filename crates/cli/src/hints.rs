@@ -1,10 +1,8 @@
 //! The options that cure an error. The library names settings in its own words; the flags stand here, and only here.
 
-use pupilla::ExtractorError;
-use pupilla::FitFilesError;
 use pupilla::backbone::BackboneError;
 use pupilla::device::DeviceError;
-use pupilla::{ScoreError, TrainError};
+use pupilla::{ExtractorError, FitFilesError, ScoreError, TrainError};
 
 /// What to give on the command line, if an error of the library or one of its causes says so.
 pub fn hint(error: &anyhow::Error) -> Option<String> {

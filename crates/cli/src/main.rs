@@ -15,8 +15,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use pupilla::device;
-use pupilla::device::DeviceChoice;
+use pupilla::device::{self, DeviceChoice};
 
 use options::{Arguments, Command, TeacherCommand};
 use progress::Progress;
@@ -120,8 +119,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// A setting out of its range is a matter of usage, like an unknown option, or one that the model's kind does not have.
 fn is_usage(error: &anyhow::Error) -> bool {
-    use pupilla::DoesNotApply;
-    use pupilla::TrainError;
+    use pupilla::{DoesNotApply, TrainError};
     matches!(
         error.chain().find_map(hints::train_error),
         Some(TrainError::Setting { .. })

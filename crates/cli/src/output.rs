@@ -4,8 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pupilla::DetectorKind;
-use pupilla::teacher;
+use pupilla::{DetectorKind, teacher};
 use pupilla_files::{atomic_file, weight_file};
 use serde::Serialize;
 

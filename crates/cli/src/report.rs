@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use pupilla::FileManifest;
 use pupilla::student_teacher::{ScaleManifest, StudentTeacherTraining};
-use pupilla::{About as AboutModel, Model};
+use pupilla::{About as AboutModel, FileManifest, Model};
 use pupilla_core::data::{Dataset, file_fingerprint, fingerprint};
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::Tested;

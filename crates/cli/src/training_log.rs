@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use pupilla::teacher;
-use pupilla::teacher::StepLosses;
+use pupilla::teacher::{self, StepLosses};
 use pupilla_core::observer::Observer;
 use pupilla_files::atomic_file;
 

@@ -6,8 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
-use pupilla::DetectorKind;
-use pupilla::Model;
+use pupilla::{DetectorKind, Model};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::read;
 use pupilla_core::map::map_file;

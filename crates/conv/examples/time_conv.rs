@@ -1,5 +1,6 @@
 //! Times one pass of one convolution, for scripts that compare it with others:
-//! `time_conv PASS BATCH IN HEIGHT WIDTH OUT KERNEL STRIDE REPETITIONS` prints one time in milliseconds a line.
+//! `time_conv PASS BATCH IN HEIGHT WIDTH OUT KERNEL STRIDE REPETITIONS` prints one time in milliseconds a line. The pass `depthwise` is the
+//! forward pass of a depthwise convolution, its map padded by half a kernel.
 //!
 //! With `-` as its only argument it reads such lines from standard input and answers each with one line of times, so that a
 //! script can alternate between it and a competitor without starting it anew.
@@ -9,7 +10,7 @@ mod passes;
 use std::io::{BufRead, Write};
 
 use passes::Problem;
-use pupilla_conv::Conv2d;
+use pupilla_conv::{Activation, Conv2d, Depthwise};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,16 +56,32 @@ fn times(words: &[&str]) -> Vec<f64> {
     else {
         panic!("BATCH IN HEIGHT WIDTH OUT KERNEL STRIDE REPETITIONS are needed");
     };
+    let timed = |run: &mut dyn FnMut()| -> Vec<f64> {
+        run();
+        let time = |_| {
+            let start = std::time::Instant::now();
+            run();
+            start.elapsed().as_secs_f64() * 1e3
+        };
+        (0..repetitions).map(time).collect()
+    };
+    if *pass == "depthwise" {
+        assert_eq!(channels, out_channels, "each channel has one kernel");
+        let input = [batch, channels, height, width];
+        let shape = Depthwise::new(input, kernel, stride, [[kernel / 2; 2]; 2])
+            .unwrap_or_else(|error| panic!("{error}"));
+        let values = |len: usize| -> Vec<f32> { (0..len).map(|i| (i as f32).sin()).collect() };
+        let [input, weight] = [shape.input_len(), shape.weight_len()].map(values);
+        let bias = values(channels);
+        let mut output = vec![0.0; shape.output_len()];
+        return timed(&mut || {
+            let none = Activation::NONE;
+            pupilla_conv::depthwise(&shape, &input, &weight, Some(&bias), none, &mut output);
+        });
+    }
     let shape = Conv2d::new([batch, channels, height, width], out_channels, [kernel; 2])
         .and_then(|shape| shape.with_stride([stride; 2]))
         .unwrap_or_else(|error| panic!("{error}"));
     let mut problem = Problem::new(shape);
-    problem.run(pass);
-    (0..repetitions)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            problem.run(pass);
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect()
+    timed(&mut || problem.run(pass))
 }

@@ -1,25 +1,86 @@
-//! Bias and leaky ReLU, where a convolution writes its output, and the ReLU's gradient.
+//! Bias and activation, where a convolution writes its output, and the leaky ReLU's gradient.
 
 use rayon::prelude::*;
+
+/// A leaky ReLU, limited above: `min(max(v, slope · v), ceiling)`. A NaN stays a NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Activation {
+    /// What values below 0 are multiplied by, within 0 … 1: 1 for no ReLU, 0 for the plain one.
+    pub slope: f32,
+    /// The largest output, above 0; infinity for no limit.
+    pub ceiling: f32,
+}
+
+impl Activation {
+    /// None at all.
+    pub const NONE: Self = Self::leaky_relu(1.0);
+
+    /// `min(max(v, 0), 6)` (Howard et al. 2017).
+    pub const RELU6: Self = Self {
+        slope: 0.0,
+        ceiling: 6.0,
+    };
+
+    /// A leaky ReLU without a limit.
+    pub const fn leaky_relu(slope: f32) -> Self {
+        Self {
+            slope,
+            ceiling: f32::INFINITY,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        let Self { slope, ceiling } = *self;
+        assert!(
+            (0.0..=1.0).contains(&slope),
+            "the slope of a leaky ReLU must be within 0 and 1, not {slope}"
+        );
+        assert!(
+            ceiling > 0.0,
+            "the ceiling of an activation must be above 0, not {ceiling}"
+        );
+    }
+
+    #[inline]
+    pub(crate) fn of(&self, value: f32) -> f32 {
+        let value = value.max(value * self.slope);
+        // Not `min`, which would turn a NaN into the ceiling.
+        if value > self.ceiling {
+            self.ceiling
+        } else {
+            value
+        }
+    }
+}
 
 /// What happens to an output before it is written.
 #[derive(Clone, Copy)]
 pub(crate) struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
-    /// Slope of the leaky ReLU below 0, at most 1: no activation.
-    pub(crate) slope: f32,
+    pub(crate) activation: Activation,
 }
 
 impl Epilogue<'_> {
     pub(crate) const NONE: Self = Self {
         bias: None,
-        slope: 1.0,
+        activation: Activation::NONE,
     };
 
     #[inline]
     pub(crate) fn activate(&self, value: f32) -> f32 {
-        value.max(value * self.slope)
+        self.activation.of(value)
     }
+}
+
+/// Limits values above.
+pub(crate) fn limit(ceiling: f32, values: &mut [f32]) {
+    const RUN: usize = 1 << 14;
+    values.par_chunks_mut(RUN).for_each(|run| {
+        for value in run {
+            *value = if *value > ceiling { ceiling } else { *value };
+        }
+    });
 }
 
 /// Turns the gradient with respect to a leaky ReLU's *output* into that with respect to its input, in place.

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     Conv2d,
-    activation::Epilogue,
+    activation::{Activation, Epilogue, limit},
     connected,
     cook_toom::{self, TILE, Tiles, pixels::Target, weights::Weight},
     disjoint::Disjoint,
@@ -116,6 +116,11 @@ pub(crate) fn forward(
         Algorithm::CookToom(kernel) => {
             let target = Target::full(output);
             cook_toom_forward(kernel, shape, input, weight, epilogue, target);
+            // Tiles know leaky ReLUs alone.
+            let Activation { ceiling, .. } = epilogue.activation;
+            if ceiling < f32::INFINITY {
+                limit(ceiling, output);
+            }
         }
         Algorithm::Pointwise => {
             let weight = Weight {
@@ -312,7 +317,7 @@ mod tests {
             let gradient = values(shape.output_len());
             let epilogue = Epilogue {
                 bias: Some(&bias),
-                slope: 0.25,
+                activation: Activation::leaky_relu(0.25),
             };
             let mut expected = [
                 vec![0.0; shape.output_len()],
@@ -399,7 +404,7 @@ mod tests {
             let bias: Vec<f32> = values(shape.out_channels).collect();
             let epilogue = Epilogue {
                 bias: Some(&bias),
-                slope: 0.25,
+                activation: Activation::leaky_relu(0.25),
             };
             for level in Level::available() {
                 let run = |output: &mut [f32], streamed| {

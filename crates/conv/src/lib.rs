@@ -12,6 +12,7 @@
 //! | kernel as large as the input | one matrix product |
 //! | square kernel of 2 to 6, stride 1, tiles that save a quarter of the products | Cook–Toom, tiles of 4×4 outputs; with up to four input channels, products stay in registers |
 //! | 1×1 kernel, stride 1, channels by the dozen | a matrix product of channels |
+//! | a kernel for each channel ([`depthwise`]) | sums in registers, four rows of outputs at once |
 //! | everything else | lowered to blocks of matrix products |
 //!
 //! # Error
@@ -61,6 +62,7 @@ mod algorithm;
 mod allocation;
 mod connected;
 mod cook_toom;
+mod depthwise;
 mod disjoint;
 mod fragments;
 mod inner_products;
@@ -76,8 +78,9 @@ mod workspace;
 
 use rayon::prelude::*;
 
-pub use activation::leaky_relu_gradient;
+pub use activation::{Activation, leaky_relu_gradient};
 pub use allocation::{keep_freed_memory, zeros};
+pub use depthwise::{Depthwise, depthwise, depthwise_input_gradient, depthwise_weight_gradient};
 pub use fragments::{Fragments, max_pool_fragments, max_pool_fragments_gradient};
 pub use inner_products::inner_products;
 pub use peak::measured_peak;
@@ -112,7 +115,23 @@ pub fn forward_leaky_relu(
     slope: f32,
     output: &mut [f32],
 ) {
-    let epilogue = check_operands(shape, input, weight, bias, slope);
+    let activation = Activation::leaky_relu(slope);
+    forward_activated(shape, input, weight, bias, activation, output);
+}
+
+/// As [`forward`], with any activation on the output. The algorithms make no extra pass for it, except Cook–Toom for a ceiling.
+///
+/// # Panics
+/// When the length of a slice is not the one that the shape demands, or the activation's numbers are out of their range.
+pub fn forward_activated(
+    shape: &Conv2d,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    activation: Activation,
+    output: &mut [f32],
+) {
+    let epilogue = check_operands(shape, input, weight, bias, activation);
     check_len("output", output, shape.output_len());
     algorithm::forward(shape, input, weight, epilogue, output);
 }
@@ -135,7 +154,8 @@ pub fn forward_max_pool(
     output: &mut [f32],
     winners: Option<&mut [u8]>,
 ) {
-    let epilogue = check_operands(shape, input, weight, bias, slope);
+    let activation = Activation::leaky_relu(slope);
+    let epilogue = check_operands(shape, input, weight, bias, activation);
     let [rows, columns] = shape.output_size();
     assert!(
         rows >= 2 && columns >= 2,
@@ -155,18 +175,15 @@ fn check_operands<'a>(
     input: &[f32],
     weight: &[f32],
     bias: Option<&'a [f32]>,
-    slope: f32,
+    activation: Activation,
 ) -> activation::Epilogue<'a> {
-    assert!(
-        (0.0..=1.0).contains(&slope),
-        "the slope of a leaky ReLU must be within 0 and 1, not {slope}"
-    );
+    activation.check();
     check_len("input", input, shape.input_len());
     check_len("weight", weight, shape.weight_len());
     if let Some(bias) = bias {
         check_len("bias", bias, shape.out_channels);
     }
-    activation::Epilogue { bias, slope }
+    activation::Epilogue { bias, activation }
 }
 
 /// Computes the gradient with respect to the input, overwriting `input_gradient`. `output_gradient` has the shape of

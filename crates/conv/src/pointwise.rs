@@ -153,12 +153,15 @@ impl Kernel for Block<'_> {
                 right = next;
                 for channel in first..(first + I::COLUMNS).min(to) {
                     let bias = I::splat(self.epilogue.bias.map_or(0.0, |bias| bias[channel]));
-                    let slope = I::splat(self.epilogue.slope);
+                    let activation = self.epilogue.activation;
+                    let slope = I::splat(activation.slope);
+                    let ceiling = I::splat(activation.ceiling);
                     let row = products.add((channel - first) * lanes);
                     let mut lane = 0;
                     while lane < lanes {
                         let value = I::add(I::load(row.add(lane)), bias);
-                        I::store(row.add(lane), I::leaky_relu(value, slope));
+                        let value = I::min(ceiling, I::leaky_relu(value, slope));
+                        I::store(row.add(lane), value);
                         lane += I::LANES;
                     }
                     let place = (self.image * to + channel) * self.area + self.pixels.start;

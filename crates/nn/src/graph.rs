@@ -33,6 +33,40 @@ pub struct Convolution {
     pub bias: bool,
     /// The slope of the leaky ReLU after it, in `[0, 1]`: 1 for no activation, 0 for the plain ReLU.
     pub slope: f32,
+    /// The largest output, above 0: larger ones become it after the leaky ReLU. Infinity for no limit; 6 with slope 0 is ReLU6.
+    pub ceiling: f32,
+}
+
+/// A depthwise convolution, each channel with a kernel of its own, with biases and [same padding](SamePadding).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DepthwiseConvolution {
+    /// Channels of input and output.
+    pub channels: usize,
+    /// Side of the kernel, and the step between outputs.
+    pub window: SamePadding,
+    /// As [`Convolution::slope`].
+    pub slope: f32,
+    /// As [`Convolution::ceiling`].
+    pub ceiling: f32,
+}
+
+/// TensorFlow's padding `SAME`: as many zeros around a map that its windows are `side / stride`, rounded up. Of an odd number of zeros,
+/// the larger part stands at the bottom and at the right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SamePadding {
+    /// Side of the windows.
+    pub kernel: usize,
+    /// Distance between windows.
+    pub stride: usize,
+}
+
+impl SamePadding {
+    /// The zeros before and after a side of a map.
+    pub fn zeros(&self, side: usize) -> [usize; 2] {
+        let last = side.div_ceil(self.stride).saturating_sub(1) * self.stride;
+        let all = (last + self.kernel).saturating_sub(side);
+        [all / 2, all - all / 2]
+    }
 }
 
 impl Convolution {
@@ -45,6 +79,7 @@ impl Convolution {
             padding: 0,
             bias: true,
             slope: 1.0,
+            ceiling: f32::INFINITY,
         }
     }
 }
@@ -108,6 +143,10 @@ pub enum Operation {
     Convolution(Convolution),
     /// PyTorch's `ConvTranspose2d`, `[b, in, h, w]` to `[b, out, (h - 1) stride + kernel - 2 padding, …]`.
     TransposedConvolution(Convolution),
+    /// A cross-correlation of each channel by itself, `[b, c, h, w]` to `[b, c, h / stride, …]`, rounded up.
+    DepthwiseConvolution(DepthwiseConvolution),
+    /// Zeros around a map, for a convolution without padding.
+    SamePadding(SamePadding),
     /// The largest number of each window.
     MaxPool(MaxPool),
     /// 2×2 max-pooling with stride 2 at each of its four offsets, which stand next to each other in the batch: `[b, c, h, w]`, sides
@@ -142,7 +181,8 @@ pub struct Node {
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A kernel, `[out, in, kernel, kernel]` (`[in, out, kernel, kernel]` of a transposed convolution, as PyTorch has them).
+    /// A kernel, `[out, in, kernel, kernel]` (`[in, out, kernel, kernel]` of a transposed convolution and `[channels, 1, kernel, kernel]` of
+    /// a depthwise one, as PyTorch has them).
     Weight,
     /// Added to each output channel, `[out]`.
     Bias,
@@ -275,6 +315,12 @@ impl Operation {
             }) => std::iter::once(kernel(from, to, side))
                 .chain(bias.then(|| line(Role::Bias, to)))
                 .collect(),
+            Self::DepthwiseConvolution(DepthwiseConvolution {
+                channels, window, ..
+            }) => vec![
+                kernel(channels, 1, window.kernel),
+                line(Role::Bias, channels),
+            ],
             Self::BatchNorm(BatchNorm {
                 channels,
                 affine: true,
@@ -298,6 +344,12 @@ impl fmt::Display for Operation {
         match self {
             Self::Convolution(of) => convolution(formatter, "convolution", of),
             Self::TransposedConvolution(of) => convolution(formatter, "transposed convolution", of),
+            Self::DepthwiseConvolution(of) => write!(
+                formatter,
+                "depthwise convolution of {} channels, {1}×{1}, stride {2}",
+                of.channels, of.window.kernel, of.window.stride
+            ),
+            Self::SamePadding(_) => formatter.write_str("same padding"),
             Self::MaxPool(pool) => write!(
                 formatter,
                 "max-pooling {0}×{0}, stride {1}",
@@ -334,6 +386,21 @@ mod tests {
         assert_eq!(centred, [1, 1, 2, 2, 3, 3, 4, 4]);
         let partial: Vec<_> = (2..9).map(|side| count(0, true, side)).collect();
         assert_eq!(partial, [1, 1, 2, 2, 3, 3, 4]);
+    }
+
+    #[test]
+    fn same_padding_is_that_of_tensorflow() {
+        // What `tf.nn.conv2d(…, padding="SAME")` puts around sides of 1 to 5.
+        let zeros = |kernel, stride, sides: [usize; 5]| {
+            sides.map(|side| SamePadding { kernel, stride }.zeros(side))
+        };
+        let sides = [1, 2, 3, 4, 5];
+        assert_eq!(zeros(3, 1, sides), [[1, 1]; 5]);
+        let [odd, even] = [[1, 1], [0, 1]];
+        assert_eq!(zeros(3, 2, sides), [odd, even, odd, even, odd]);
+        let [odd, even] = [[2, 2], [1, 2]];
+        assert_eq!(zeros(5, 2, sides), [odd, even, odd, even, odd]);
+        assert_eq!(zeros(1, 2, sides), [[0, 0]; 5]);
     }
 
     #[test]

@@ -38,6 +38,9 @@ mod tensor;
 
 pub use cpu::Cpu;
 pub use engine::{Engine, Gradients, Moments, Parameters, Tape, Wanted};
-pub use graph::{BatchNorm, Convolution, Graph, MaxPool, Node, Operation, Parameter, Role, Value};
+pub use graph::{
+    BatchNorm, Convolution, DepthwiseConvolution, Graph, MaxPool, Node, Operation, Parameter, Role,
+    SamePadding, Value,
+};
 pub use optimizer::{Adam, Optimizer, OptimizerState, UnknownOptimizer};
 pub use tensor::Tensor;

@@ -65,9 +65,15 @@ impl Tensor {
     /// The same planes with `padding` rows and columns of zeros on every side.
     #[must_use]
     pub fn padded(&self, padding: usize) -> Self {
+        self.padded_by([[padding; 2]; 2])
+    }
+
+    /// The same planes with so many zeros before and after their rows, and before and after their columns.
+    #[must_use]
+    pub fn padded_by(&self, [[top, bottom], [left, right]]: [[usize; 2]; 2]) -> Self {
         let [batch, channels, height, width] = self.shape;
-        let size = [height + 2 * padding, width + 2 * padding];
-        self.framed([padding; 2], [batch, channels, size[0], size[1]])
+        let size = [top + height + bottom, left + width + right];
+        self.framed([top, left], [batch, channels, size[0], size[1]])
     }
 
     /// The same planes without `padding` rows and columns on every side.
@@ -76,8 +82,17 @@ impl Tensor {
     /// If the planes are smaller.
     #[must_use]
     pub fn cropped(&self, padding: usize) -> Self {
+        self.cropped_by([[padding; 2]; 2])
+    }
+
+    /// The inverse of [`padded_by`](Self::padded_by).
+    ///
+    /// # Panics
+    /// If the planes are smaller.
+    #[must_use]
+    pub fn cropped_by(&self, [[top, bottom], [left, right]]: [[usize; 2]; 2]) -> Self {
         let [batch, channels, height, width] = self.shape;
-        let [rows, columns] = [height - 2 * padding, width - 2 * padding];
+        let [rows, columns] = [height - top - bottom, width - left - right];
         let mut cropped = Self::zeros([batch, channels, rows, columns]);
         let planes = self.values.chunks_exact(height * width);
         for (target, plane) in cropped
@@ -86,7 +101,7 @@ impl Tensor {
             .zip(planes)
         {
             for (row, target) in target.chunks_exact_mut(columns).enumerate() {
-                let start = (row + padding) * width + padding;
+                let start = (row + top) * width + left;
                 target.copy_from_slice(&plane[start..start + columns]);
             }
         }
@@ -132,5 +147,9 @@ mod tests {
         assert_eq!(padded.shape(), [1, 2, 4, 5]);
         assert_eq!(padded.values()[6..9], [1.0, 2.0, 3.0]);
         assert_eq!(padded.cropped(1), tensor);
+        let padded = tensor.padded_by([[0, 1], [2, 0]]);
+        assert_eq!(padded.shape(), [1, 2, 3, 5]);
+        assert_eq!(padded.values()[5..10], [0.0, 0.0, 4.0, 5.0, 6.0]);
+        assert_eq!(padded.cropped_by([[0, 1], [2, 0]]), tensor);
     }
 }

@@ -5,7 +5,8 @@
 
 use pupilla_nn::device::{self, DeviceChoice, DeviceError};
 use pupilla_nn::{
-    BatchNorm, Convolution, Graph, MaxPool, Operation, Parameters, Role, Tensor, Value, Wanted,
+    BatchNorm, Convolution, DepthwiseConvolution, Graph, MaxPool, Operation, Parameters, Role,
+    SamePadding, Tensor, Value, Wanted,
 };
 
 /// Of an output, or of a gradient of one operation, relative to its largest number.
@@ -513,6 +514,36 @@ fn pretrained_networks_agree() {
     let classes = squeezenet.add(convolution([128, 10], [1, 1, 0], 0.0), &[fire]);
     squeezenet.add(Operation::GlobalAverage, &[classes]);
     assert_agree(&squeezenet, [1, 3, 65, 64], "a fire module");
+    // EfficientNet-Lite's beginning, and a block that halves the map; a low ceiling is reached.
+    let [window, halving] = [1, 2].map(|stride| SamePadding { kernel: 5, stride });
+    let limited = |channels, kernel, stride| {
+        Operation::Convolution(Convolution {
+            stride,
+            slope: 0.0,
+            ceiling: 0.5,
+            ..Convolution::new(channels, kernel)
+        })
+    };
+    for (size, window) in [([33, 36], window), ([33, 36], halving), ([7, 3], halving)] {
+        let depthwise = DepthwiseConvolution {
+            channels: 48,
+            window,
+            slope: 0.0,
+            ceiling: 0.5,
+        };
+        let lite = Graph::chain([
+            Operation::SamePadding(halving),
+            limited([3, 16], 5, 2),
+            limited([16, 48], 1, 1),
+            Operation::DepthwiseConvolution(depthwise),
+            convolution([48, 24], [1, 1, 0], 1.0),
+        ]);
+        assert_agree(
+            &lite,
+            [2, 3, size[0], size[1]],
+            "an inverted residual block",
+        );
+    }
 }
 
 fn wanted_values_come_in_the_order_asked_for() {

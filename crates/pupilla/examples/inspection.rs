@@ -9,12 +9,10 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use pupilla::ReceptiveField;
-use pupilla::Sampling;
-use pupilla::Teacher;
-use pupilla::device;
 use pupilla::student_teacher::{Quick, Settings, Training};
-use pupilla::{Length, StudentTeacher, StudentTeacherConfig};
+use pupilla::{
+    Length, ReceptiveField, Sampling, StudentTeacher, StudentTeacherConfig, Teacher, device,
+};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;

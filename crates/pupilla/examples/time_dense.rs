@@ -3,9 +3,8 @@
 
 use std::time::Instant;
 
-use pupilla::PatchNetworkConfig;
-use pupilla::ReceptiveField;
 use pupilla::nn::Tensor;
+use pupilla::{PatchNetworkConfig, ReceptiveField};
 
 fn main() {
     pupilla_conv::keep_freed_memory();

@@ -8,13 +8,9 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use pupilla::Optimizer;
-use pupilla::PatchNetworkConfig;
-use pupilla::ReceptiveField;
-use pupilla::device;
-use pupilla::internals::DESCRIPTOR_CHANNELS;
-use pupilla::internals::{Learning, StudentsInTraining};
+use pupilla::internals::{DESCRIPTOR_CHANNELS, Learning, StudentsInTraining};
 use pupilla::nn::Tensor;
+use pupilla::{Optimizer, PatchNetworkConfig, ReceptiveField, device};
 
 fn main() {
     pupilla_conv::keep_freed_memory();

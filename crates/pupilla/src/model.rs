@@ -25,8 +25,7 @@ use crate::detectors::student_teacher::model_file::{
     StudentTeacherManifest, StudentTeacherTraining,
 };
 use crate::error::ScoreError;
-use crate::features::teacher::TeacherManifest;
-use crate::features::teacher::{self};
+use crate::features::teacher::{self, TeacherManifest};
 use crate::features::{Sampling, Teacher};
 use crate::manifest::{CalibrationManifest, DataManifest, Manifest, Trained, ValidationManifest};
 

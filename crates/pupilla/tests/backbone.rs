@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pupilla::backbone::{
-    Backbone, BackboneConfig, BackboneError, FEATURES, Preprocessing, ResNet18Config,
-    SqueezeNetConfig, features, load, summarise,
+    Backbone, BackboneConfig, BackboneError, DenseFeatures, EfficientNetLiteConfig, FEATURES,
+    Preprocessing, ResNet18Config, SqueezeNetConfig, features, load, summarise,
 };
 use pupilla::nn::Tensor;
 use pupilla_core::image::Image;
@@ -73,12 +73,22 @@ pub fn state_dict(config: BackboneConfig) -> Vec<Named> {
     for (name, shape) in config.layout().unwrap() {
         let batch_norm = name
             .strip_suffix(".bias")
-            .filter(|_| {
-                !matches!(config, BackboneConfig::SqueezeNet(_)) && !name.starts_with("fc.")
+            .filter(|layer| {
+                !matches!(config, BackboneConfig::SqueezeNet(_)) && !layer.ends_with("fc")
             })
-            .map(|layer| match layer.strip_suffix("downsample.0") {
-                Some(block) => format!("{block}downsample.1"),
-                None => layer.replace("conv", "bn"),
+            .map(|layer| {
+                let names = [
+                    ("downsample.0", "downsample.1"),
+                    ("_conv_stem", "_bn0"),
+                    ("_expand_conv", "_bn0"),
+                    ("_depthwise_conv", "_bn1"),
+                    ("_project_conv", "_bn2"),
+                    ("_conv_head", "_bn1"),
+                ];
+                let mut names = names.into_iter();
+                let known = names
+                    .find_map(|(part, norm)| Some(format!("{}{norm}", layer.strip_suffix(part)?)));
+                known.unwrap_or_else(|| layer.replace("conv", "bn"))
             });
         match batch_norm {
             None => tensors.push(tensor(&name, &shape)),
@@ -262,6 +272,180 @@ fn resnet18_agrees_with_torchvision_and_survives_every_form_of_file() {
         &message,
         &["features", "stem, layer1, layer2, layer3", "ends before"],
     );
+}
+
+fn lite(variant: usize, stages: usize, classes: Option<usize>) -> EfficientNetLiteConfig {
+    EfficientNetLiteConfig {
+        variant,
+        stages,
+        head: classes.is_some(),
+        classes,
+    }
+}
+
+#[test]
+fn efficientnet_lite0_agrees_with_pytorch() {
+    let config = BackboneConfig::EfficientNetLite(lite(0, 7, Some(10)));
+    let mut tensors = state_dict(config);
+    let backbone = loaded(&torch_file::old_state_dict(&tensors)).unwrap();
+    assert_eq!(backbone.config(), config);
+    agrees_with_torchvision("efficientnet_lite0", &*backbone);
+    let preprocessing = backbone.preprocessing();
+    assert_eq!(preprocessing.side, 224);
+    for (value, expected) in [(0.0, -127.0 / 128.0), (1.0, 1.0)] {
+        let image = Image::new(1, 1, vec![value; 3]);
+        let input = preprocessing.batch(&[&image]).unwrap();
+        assert!((input.values()[0] - expected).abs() < 1e-6);
+    }
+    let usual = DenseFeatures::usual(&*backbone, 1).unwrap();
+    assert_eq!(usual.outputs, ["stage3", "stage5"]);
+    assert_eq!(usual.channels(&*backbone).unwrap(), 40 + 112);
+
+    // From the newer format, with batch norm folded in already, and from a model file.
+    let again = loaded(&torch_file::state_dict(&tensors)).unwrap();
+    assert_eq!(again.arrays(), backbone.arrays());
+    let folded = backbone.arrays().into_iter();
+    let folded: Vec<Named> = folded.map(|of| (of.name, of.shape, of.values)).collect();
+    let again = loaded(&safetensors(&folded)).unwrap();
+    assert_eq!(again.arrays(), backbone.arrays());
+    let arrays = folded.iter().map(|(.., values)| values.clone()).collect();
+    let json = serde_json::to_string(&config).unwrap();
+    let config: BackboneConfig = serde_json::from_str(&json).unwrap();
+    assert_eq!(config.build(arrays).unwrap().arrays(), backbone.arrays());
+
+    // Without classes.
+    tensors.retain(|(name, ..)| !name.starts_with("_fc."));
+    let features = loaded(&safetensors(&tensors)).unwrap();
+    let expected = EfficientNetLiteConfig {
+        classes: None,
+        ..lite(0, 7, Some(10))
+    };
+    assert_eq!(
+        features.config(),
+        BackboneConfig::EfficientNetLite(expected)
+    );
+    let small = input([1, 3, 33, 40]);
+    let message = features.maps(&small, &["logits"]).unwrap_err().to_string();
+    assert_words(
+        &message,
+        &["\"logits\"", "stage7, features", "no layer _fc"],
+    );
+    assert_eq!(
+        features.maps(&small, &[FEATURES]).unwrap(),
+        backbone.maps(&small, &[FEATURES]).unwrap()
+    );
+}
+
+#[test]
+fn efficientnet_lite_may_end_after_any_stage() {
+    let whole = state_dict(BackboneConfig::EfficientNetLite(lite(0, 7, Some(10))));
+    let backbone = loaded(&safetensors(&whole)).unwrap();
+    let input = input([1, 3, 37, 50]);
+    // The last block of each stage.
+    for (stages, last) in [0, 2, 4, 7, 10, 14, 15].into_iter().enumerate() {
+        let stages = stages + 1;
+        let mut tensors = whole.clone();
+        // Classes and the last convolution, to which nothing leads, are left aside.
+        tensors.retain(|(name, ..)| match name.strip_prefix("_blocks.") {
+            Some(rest) => rest.split('.').next().unwrap().parse::<usize>().unwrap() <= last,
+            None => stages < 7 || name.starts_with("_conv_stem") || name.starts_with("_bn0"),
+        });
+        let short = loaded(&safetensors(&tensors)).unwrap();
+        let config = BackboneConfig::EfficientNetLite(lite(0, stages, None));
+        assert_eq!(short.config(), config, "{stages} stages");
+        let names: Vec<_> = short.outputs().iter().map(|output| output.name).collect();
+        assert_eq!(names.len(), stages);
+        let maps = short.maps(&input, &names).unwrap();
+        assert_eq!(maps, backbone.maps(&input, &names).unwrap());
+        let arrays = short.arrays().into_iter().map(|array| array.values);
+        assert_eq!(
+            config.build(arrays.collect()).unwrap().arrays(),
+            short.arrays()
+        );
+        if stages < 7 {
+            let message = short.maps(&input, &["stage7"]).unwrap_err().to_string();
+            assert_words(&message, &["\"stage7\"", "stage1", "ends before"]);
+        }
+    }
+}
+
+#[test]
+fn every_efficientnet_lite_is_recognised() {
+    // Parameters of the whole networks in millions, as timm states them.
+    let stated = [4.65, 5.42, 6.09, 8.20, 13.01];
+    for (variant, millions) in stated.into_iter().enumerate() {
+        let config = BackboneConfig::EfficientNetLite(lite(variant, 7, Some(1000)));
+        let count = |(name, shape): (String, Vec<usize>)| -> usize {
+            let numbers = shape.iter().product();
+            // A batch norm has scales beside its biases.
+            let scales = if name.ends_with("bias") && name != "_fc.bias" {
+                numbers
+            } else {
+                0
+            };
+            numbers + scales
+        };
+        let numbers: usize = config.layout().unwrap().into_iter().map(count).sum();
+        let found = numbers as f64 / 1e6;
+        assert!((found - millions).abs() < 0.006, "{variant}: {found}");
+        assert_eq!(config.name(), format!("EfficientNet-Lite{variant}"));
+        let side = [224, 240, 260, 280, 300][variant];
+        assert_eq!(config.preprocessing().side, side);
+        // Only the first three stages, which tell the variants apart.
+        let config = BackboneConfig::EfficientNetLite(lite(variant, 3, None));
+        let loaded = loaded(&safetensors(&state_dict(config))).unwrap();
+        assert_eq!(loaded.config(), config);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_efficientnet_lite_is_named() {
+    let whole = state_dict(BackboneConfig::EfficientNetLite(lite(0, 2, None)));
+    let mut tensors = whole.clone();
+    tensors.retain(|(name, ..)| name != "_blocks.1._bn1.running_mean" && name != "_bn0.bias");
+    tensors.push(tensor("_blocks.1._squash.weight", &[8]));
+    for (name, shape, _) in &mut tensors {
+        if name == "_blocks.2._depthwise_conv.weight" {
+            *shape = vec![1, 144, 3, 3];
+        }
+    }
+    assert_words(
+        &refusal(&safetensors(&tensors)),
+        &[
+            "EfficientNet-Lite0",
+            "_blocks.1._bn1.running_mean is missing",
+            "_bn0.bias is missing",
+            "_blocks.2._depthwise_conv.weight has shape [1, 144, 3, 3] instead of [144, 1, 3, 3]",
+            "_blocks.1._squash.weight does not belong here",
+        ],
+    );
+    let mut larger = whole;
+    larger.push(tensor("_blocks.0._se_reduce.weight", &[8, 32, 1, 1]));
+    assert_words(
+        &refusal(&safetensors(&larger)),
+        &["squeeze-and-excitation (B0", "EfficientNet-Lite"],
+    );
+    // A number of a block that no memory holds.
+    let far = tensor(&format!("_blocks.{}._bn1.bias", usize::MAX), &[1]);
+    assert_words(&refusal(&safetensors(&[far])), &["does not belong here"]);
+    // Settings of a model file are untrusted too.
+    let wrong = [
+        lite(5, 7, None),
+        lite(usize::MAX, 1, None),
+        lite(0, 0, None),
+        lite(0, 8, None),
+        lite(0, 6, Some(10)),
+        lite(0, 7, Some(0)),
+        lite(0, 7, Some(1 << 40)),
+        EfficientNetLiteConfig {
+            head: false,
+            ..lite(0, 7, Some(10))
+        },
+    ];
+    for config in wrong.map(BackboneConfig::EfficientNetLite) {
+        assert!(config.layout().is_err() && config.build(Vec::new()).is_err());
+        assert!(config.outputs().len() <= 9);
+    }
 }
 
 #[test]
@@ -498,10 +682,7 @@ fn files_that_hold_no_weights() {
         &["no file of weights"],
     );
     let old = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
-    assert_words(
-        &refusal(old),
-        &["before 1.6", "torch.save(torch.load(\"weights.bin\""],
-    );
+    assert_words(&refusal(old), &["refused", "ends in the middle"]);
     let whole = safetensors(&short());
     assert_words(&refusal(&whole[..whole.len() - 1]), &["damaged or cut off"]);
     let entries = [("word/document.xml".to_string(), b"<xml/>".to_vec())];

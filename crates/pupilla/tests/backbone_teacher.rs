@@ -1,15 +1,12 @@
 //! Students that predict a pretrained network's features: the whole way, on small images.
 
-use pupilla::Config;
-use pupilla::ReceptiveField;
-use pupilla::Sampling;
-use pupilla::Scoring;
-use pupilla::Trained;
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla::internals::ExtractorManifest;
 use pupilla::student_teacher::{Paper, Quick, Settings, Training};
-use pupilla::{BackboneExtractor, Length, ScaleTeacher, StudentTeacher, StudentTeacherConfig};
-use pupilla::{ScoreError, TrainError};
+use pupilla::{
+    BackboneExtractor, Config, Length, ReceptiveField, Sampling, ScaleTeacher, ScoreError, Scoring,
+    StudentTeacher, StudentTeacherConfig, TrainError, Trained,
+};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Silent;

@@ -1,11 +1,8 @@
 //! Thresholds of a model: what training gives, what a calibration changes, and what the parts of a score add up to.
 
-use pupilla::Config;
-use pupilla::ReceptiveField;
-use pupilla::Trained;
 use pupilla::manifest::{CalibrationData, CalibrationManifest};
 use pupilla::student_teacher::Settings;
-use pupilla::{StudentTeacher, StudentTeacherConfig};
+use pupilla::{Config, ReceptiveField, StudentTeacher, StudentTeacherConfig, Trained};
 use pupilla_core::detector::Detector;
 use pupilla_core::observer::{Observer, Silent};
 use pupilla_core::verdict::calibration::{Thresholds, WantedRates};

@@ -2,7 +2,8 @@
 //! are where they are said to be.
 
 use pupilla::backbone::{
-    Backbone, BackboneConfig, DenseFeatures, Output, Positions, ResNet18Config, SqueezeNetConfig,
+    Backbone, BackboneConfig, DenseFeatures, EfficientNetLiteConfig, Output, Positions,
+    ResNet18Config, SqueezeNetConfig,
 };
 use pupilla::nn::Tensor;
 use pupilla_core::image::Image;
@@ -12,8 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::backbone::tensor;
 use crate::patch_network::part;
 
-/// ResNet-18 to layer3, and SqueezeNet.
-fn networks() -> [BackboneConfig; 2] {
+/// ResNet-18 to layer3, SqueezeNet, and EfficientNet-Lite0 to stage4.
+fn networks() -> [BackboneConfig; 3] {
     let stages = ResNet18Config {
         stages: 3,
         classes: None,
@@ -21,6 +22,12 @@ fn networks() -> [BackboneConfig; 2] {
     [
         BackboneConfig::ResNet18(stages),
         BackboneConfig::SqueezeNet(SqueezeNetConfig::default()),
+        BackboneConfig::EfficientNetLite(EfficientNetLiteConfig {
+            variant: 0,
+            stages: 4,
+            head: false,
+            classes: None,
+        }),
     ]
 }
 
@@ -103,7 +110,7 @@ fn a_maps_pixels_are_centred_where_they_are_said_to_be() {
                     .map(|(answer, at)| f64::from(*answer) * f64::from(at))
                     .sum::<f64>()
                     / sum;
-                let expected = (output.first_centre + CELL * stride) as f64;
+                let expected = (output.first_centre(side) + CELL * stride) as f64;
                 assert!(
                     sum > 0.0 && (centre - expected).abs() < 1e-3,
                     "{} {}: {centre}, not {expected}",
@@ -171,7 +178,7 @@ fn a_position_on_a_maps_pixel_has_its_numbers() {
             };
             assert_eq!(features.channels(&*backbone).unwrap(), channels);
             let positions = Positions {
-                first: [output.first_centre as f32; 2],
+                first: [61, 70].map(|side| output.first_centre(side) as f32),
                 stride: stride as f32,
                 size: [rows, columns],
             };
@@ -184,7 +191,7 @@ fn a_position_on_a_maps_pixel_has_its_numbers() {
 #[test]
 fn many_positions_are_each_position_alone() {
     let image = noise(50, 43, 5);
-    let [resnet18, _] = networks();
+    let [resnet18, ..] = networks();
     let backbone = random(resnet18);
     for (zoom, smooth) in [(1, true), (2, false), (2, true)] {
         let features = DenseFeatures {
@@ -223,7 +230,7 @@ fn many_positions_are_each_position_alone() {
 
 #[test]
 fn features_that_a_network_does_not_give_are_named() {
-    let [resnet18, squeezenet] = networks();
+    let [resnet18, squeezenet, _] = networks();
     let features = |outputs: &[&str], zoom| DenseFeatures {
         outputs: outputs.iter().map(|name| name.to_string()).collect(),
         zoom,

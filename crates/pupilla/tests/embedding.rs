@@ -1,18 +1,14 @@
 //! Detectors that compare features: the whole way of each, on small images.
 
-use pupilla::Config;
-use pupilla::Trained;
+use pupilla::{Config, Trained};
 use std::sync::LazyLock;
 
-use pupilla::BackboneExtractor;
-use pupilla::DetectorKind;
-use pupilla::Model;
-use pupilla::ReceptiveField;
-use pupilla::Teacher;
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla::embedding::{FittedManifest, Gamma, Method};
-use pupilla::{EmbeddingConfig, EmbeddingDetector, Extractor};
-use pupilla::{ScoreError, TrainError};
+use pupilla::{
+    BackboneExtractor, DetectorKind, EmbeddingConfig, EmbeddingDetector, Extractor, Model,
+    ReceptiveField, ScoreError, Teacher, TrainError,
+};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;

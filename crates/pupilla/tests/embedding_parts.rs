@@ -1,13 +1,9 @@
 //! The parts of the detectors on features against scikit-learn, SciPy and NumPy (`oracle/make_embedding.py`).
 
-use pupilla::internals::GaussiansInTraining;
-use pupilla::internals::Matrix;
-use pupilla::internals::PrincipalComponents;
-use pupilla::internals::greedy;
-use pupilla::internals::nearest;
-use pupilla::internals::smooth;
-use pupilla::internals::{MOST_PASSES, settle};
-use pupilla::internals::{Machine, MachineTraining, scale_gamma};
+use pupilla::internals::{
+    GaussiansInTraining, MOST_PASSES, Machine, MachineTraining, Matrix, PrincipalComponents,
+    greedy, nearest, scale_gamma, settle, smooth,
+};
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use serde::Deserialize;
 

@@ -7,21 +7,18 @@
 //! A change that is wanted: a failing test writes what it found to a folder and names it; copy the files from there to `golden/`, and
 //! say in the change log that scores change.
 
-use pupilla::Config;
-use pupilla::Trained;
+use pupilla::{Config, Trained};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pupilla::DetectorKind;
-use pupilla::Model;
-use pupilla::ReceptiveField;
-use pupilla::Teacher;
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla::embedding::Method;
 use pupilla::student_teacher::{Quick, Settings, Training};
-use pupilla::{BackboneExtractor, Length, StudentTeacher, StudentTeacherConfig};
-use pupilla::{EmbeddingConfig, Extractor};
+use pupilla::{
+    BackboneExtractor, DetectorKind, EmbeddingConfig, Extractor, Length, Model, ReceptiveField,
+    StudentTeacher, StudentTeacherConfig, Teacher,
+};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;

@@ -4,28 +4,22 @@
 //! Any adapter of Vulkan, Metal or DirectX 12 will do, software too (Debian's `mesa-vulkan-drivers`). Without one this says why it is
 //! skipped, and succeeds. Numbers differ in the order of their sums: the tolerance is a share of the largest number.
 
-use pupilla::Config;
-use pupilla::Trained;
+use pupilla::{Config, Trained};
 use std::path::Path;
 
-use pupilla::Checkpoints;
-use pupilla::DetectorKind;
-use pupilla::Model;
-use pupilla::PatchNetworkConfig;
-use pupilla::ReceptiveField;
-use pupilla::ReconstructionConfig;
-use pupilla::Sampling;
-use pupilla::Teacher;
-use pupilla::TrainError;
-use pupilla::backbone;
-use pupilla::backbone::{BackboneConfig, ResNet18Config, SqueezeNetConfig};
-use pupilla::device;
-use pupilla::device::{DeviceChoice, DeviceError};
+use pupilla::backbone::{
+    self, BackboneConfig, EfficientNetLiteConfig, ResNet18Config, SqueezeNetConfig,
+};
+use pupilla::device::{self, DeviceChoice, DeviceError};
 use pupilla::nn::Tensor;
 use pupilla::reconstruction::Method;
 use pupilla::student_teacher::{Paper, Quick, Settings, Training};
 use pupilla::teacher::{Distillation, Provenance, TeacherConfig};
-use pupilla::{BackboneExtractor, Length, StudentTeacher, StudentTeacherConfig};
+use pupilla::{
+    BackboneExtractor, Checkpoints, DetectorKind, Length, Model, PatchNetworkConfig,
+    ReceptiveField, ReconstructionConfig, Sampling, StudentTeacher, StudentTeacherConfig, Teacher,
+    TrainError,
+};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;
@@ -193,6 +187,15 @@ fn pretrained_networks_agree() {
         (
             BackboneConfig::SqueezeNet(SqueezeNetConfig::default()),
             &["conv1", "fire3", "fire5", "fire9", "features"][..],
+        ),
+        (
+            BackboneConfig::EfficientNetLite(EfficientNetLiteConfig {
+                variant: 0,
+                stages: 5,
+                head: false,
+                classes: None,
+            }),
+            &["stage1", "stage3", "stage5"][..],
         ),
     ] {
         let path = folder.path().join("weights.safetensors");

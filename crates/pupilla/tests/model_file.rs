@@ -3,8 +3,7 @@
 use pupilla::Trained;
 use std::path::Path;
 
-use pupilla::ReceptiveField;
-use pupilla::StudentTeacher;
+use pupilla::{ReceptiveField, StudentTeacher};
 use pupilla_core::detector::Detector;
 use pupilla_files::weight_file::WeightFileError;
 

@@ -3,8 +3,7 @@
 
 use proptest::prelude::*;
 use pupilla::ScoreError;
-use pupilla::backbone;
-use pupilla::backbone::{BackboneConfig, ResNet18Config};
+use pupilla::backbone::{self, BackboneConfig, ResNet18Config};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use rand::{RngExt, SeedableRng};

@@ -1,15 +1,13 @@
 //! Numbers at their edges: images without variance, components that never vary, scores without deviation, numbers too large and too
 //! small. Nothing becomes NaN unseen, and what does is named where it arises.
 
-use pupilla::Config;
-use pupilla::Trained;
+use pupilla::{Config, Trained};
 use std::path::Path;
 
-use pupilla::ReceptiveField;
-use pupilla::Teacher;
 use pupilla::student_teacher::Training;
-use pupilla::{Length, StudentTeacher, StudentTeacherConfig};
-use pupilla::{ScoreError, TrainError};
+use pupilla::{
+    Length, ReceptiveField, ScoreError, StudentTeacher, StudentTeacherConfig, Teacher, TrainError,
+};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::observer::Silent;

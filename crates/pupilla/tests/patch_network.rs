@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use proptest::prelude::*;
-use pupilla::PatchNetworkConfig;
-use pupilla::ReceptiveField;
 use pupilla::internals::{LEAKY_SLOPE, PatchNetwork};
 use pupilla::nn::Tensor;
+use pupilla::{PatchNetworkConfig, ReceptiveField};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

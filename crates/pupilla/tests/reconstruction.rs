@@ -1,17 +1,13 @@
 //! Networks trained to reconstruct good images: the whole way of each, on small images.
 
-use pupilla::Checkpoints;
-use pupilla::Config;
-use pupilla::DetectorKind;
-use pupilla::Length;
-use pupilla::Model;
-use pupilla::Trained;
 use pupilla::reconstruction::{
     AnoGan as AnoGanSettings, Method, SquaredErrorAutoencoder as Squared,
     VariationalAutoencoder as Variational,
 };
-use pupilla::{ReconstructionConfig, ReconstructionDetector};
-use pupilla::{ScoreError, TrainError};
+use pupilla::{
+    Checkpoints, Config, DetectorKind, Length, Model, ReconstructionConfig, ReconstructionDetector,
+    ScoreError, TrainError, Trained,
+};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::Resize;

@@ -1,8 +1,7 @@
 //! Errors in the metric of good parts' residuals against NumPy (`oracle/make_residual_metric.py`), and against slow loops.
 
 use proptest::prelude::*;
-use pupilla::internals::Terms;
-use pupilla::internals::{NoMetric, ResidualMetric, ResidualProducts};
+use pupilla::internals::{NoMetric, ResidualMetric, ResidualProducts, Terms};
 use serde::Deserialize;
 
 use crate::embedding_parts::all_close;

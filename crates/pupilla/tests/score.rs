@@ -1,7 +1,6 @@
 //! Whitening, e, v and the score against NumPy (`oracle/make_score.py`).
 
-use pupilla::internals::Moments;
-use pupilla::internals::{Normalisation, Terms, Whitening};
+use pupilla::internals::{Moments, Normalisation, Terms, Whitening};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

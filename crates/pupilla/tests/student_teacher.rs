@@ -1,19 +1,14 @@
 //! Fitting and using a whole detector, on small images that train in seconds.
 
-use pupilla::Config;
-use pupilla::Trained;
+use pupilla::{Config, Trained};
 use std::sync::{Mutex, OnceLock};
 
-use pupilla::Checkpoints;
-use pupilla::Optimizer;
-use pupilla::ReceptiveField;
-use pupilla::Sampling;
-use pupilla::Scoring;
-use pupilla::Teacher;
 use pupilla::student_teacher::{Paper, QUICK_STEPS, Quick, Settings, Training};
 use pupilla::teacher::{Provenance, TeacherConfig};
-use pupilla::{Length, ScaleTeacher, StudentTeacher, StudentTeacherConfig};
-use pupilla::{ScoreError, TrainError};
+use pupilla::{
+    Checkpoints, Length, Optimizer, ReceptiveField, Sampling, ScaleTeacher, ScoreError, Scoring,
+    StudentTeacher, StudentTeacherConfig, Teacher, TrainError,
+};
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;

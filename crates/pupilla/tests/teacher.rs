@@ -1,14 +1,11 @@
 //! Training and keeping a teacher.
 
-use pupilla::ReceptiveField;
-use pupilla::TrainError;
-use pupilla::backbone;
-use pupilla::backbone::{Backbone, BackboneConfig, DenseFeatures, ResNet18Config};
+use pupilla::backbone::{self, Backbone, BackboneConfig, DenseFeatures, ResNet18Config};
 use pupilla::teacher::{
     Distillation, DistillationError, Provenance, StepLosses, TeacherConfig, TrainedTeacher, report,
     train,
 };
-use pupilla::{Checkpoints, Teacher};
+use pupilla::{Checkpoints, ReceptiveField, Teacher, TrainError};
 use pupilla_core::image::Image;
 use pupilla_core::observer::{Observer, Silent};
 use pupilla_files::weight_file::WeightFileError;

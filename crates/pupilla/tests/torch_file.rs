@@ -127,8 +127,37 @@ pub fn file(pickle: Vec<u8>, storages: &[(&str, Vec<f32>)]) -> Vec<u8> {
 
 /// A `.pth` file of a state dict.
 pub fn state_dict(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Vec<u8> {
+    let storages: Vec<(String, Vec<f32>)> = storages(tensors).collect();
+    let storages = storages
+        .iter()
+        .map(|(key, values)| (key.as_str(), values.clone()));
+    file(pickled(tensors), &storages.collect::<Vec<_>>())
+}
+
+/// The same in the format from before PyTorch 1.6.
+pub fn old_state_dict(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Vec<u8> {
+    let mut file = vec![0x80, 2, 0x8a, 10];
+    file.extend(b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.");
+    file.extend(Pickle::new().number(1001).end());
+    let system = Pickle::new().raw(b"}(");
+    let system = system.text("protocol_version").number(1001);
+    file.extend(system.text("little_endian").raw(b"\x88u").end());
+    file.extend(pickled(tensors));
+    let mut keys = Pickle::new().raw(b"](");
+    for (key, _) in storages(tensors) {
+        keys = keys.text(&key);
+    }
+    file.extend(keys.raw(b"e").end());
+    for (_, values) in storages(tensors) {
+        file.extend((values.len() as i64).to_le_bytes());
+        file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    file
+}
+
+/// A state dict, each tensor in a storage of its own.
+fn pickled(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Vec<u8> {
     let mut pickle = Pickle::new().ordered_dict().raw(b"(");
-    let mut entries = Vec::new();
     for (index, (name, shape, values)) in tensors.iter().enumerate() {
         let shape: Vec<i64> = shape.iter().map(|size| *size as i64).collect();
         let strides: Vec<i64> = (0..shape.len())
@@ -138,12 +167,14 @@ pub fn state_dict(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Vec<u8> {
         pickle = pickle
             .text(name)
             .tensor(&key, values.len() as i64, 0, &shape, &strides);
-        entries.push((key, values.clone()));
     }
-    let pickle = pickle.raw(b"u").end();
-    let entries: Vec<(&str, Vec<f32>)> = entries
-        .iter()
-        .map(|(key, values)| (key.as_str(), values.clone()))
-        .collect();
-    file(pickle, &entries)
+    pickle.raw(b"u").end()
+}
+
+/// Key and numbers of each.
+fn storages(
+    tensors: &[(String, Vec<usize>, Vec<f32>)],
+) -> impl Iterator<Item = (String, Vec<f32>)> {
+    let numbered = tensors.iter().enumerate();
+    numbered.map(|(index, (.., values))| (index.to_string(), values.clone()))
 }

@@ -1,8 +1,7 @@
 //! `pupilla backbone`: a pretrained network's file and an image in; what the network gives, out.
 
 use anyhow::{Context, anyhow};
-use pupilla::backbone;
-use pupilla::backbone::OutputSummary;
+use pupilla::backbone::{self, OutputSummary};
 use pupilla_core::image::read;
 use serde::Serialize;
 
@@ -12,7 +11,7 @@ use crate::output;
 /// What `--json` gives.
 #[derive(Debug, Serialize)]
 struct Features {
-    /// The last map's mean over all its pixels, 512 numbers.
+    /// The last map's mean over all its pixels.
     features: Vec<f32>,
 }
 

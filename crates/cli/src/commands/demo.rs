@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use pupilla::DetectorKind;
-use pupilla::ReceptiveField;
-use pupilla::Teacher;
-use pupilla::Trained;
 use pupilla::student_teacher::{Quick, Settings, Training};
-use pupilla::{Length, StudentTeacherConfig, fit_files};
+use pupilla::{
+    DetectorKind, Length, ReceptiveField, StudentTeacherConfig, Teacher, Trained, fit_files,
+};
 use pupilla_core::data::Dataset;
 use pupilla_core::evaluate::CategoryEvaluations;
 use pupilla_core::evaluate::test_run::TestSettings;

@@ -1,10 +1,8 @@
 //! `pupilla info`: what a file, or the program's own teachers, say about themselves.
 
 use anyhow::Context;
-use pupilla::FileManifest;
-use pupilla::ReceptiveField;
-use pupilla::Teacher;
 use pupilla::teacher::TeacherManifest;
+use pupilla::{FileManifest, ReceptiveField, Teacher};
 use serde_json::Value;
 
 use crate::options::Info;

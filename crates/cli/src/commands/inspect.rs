@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::Model;
-use pupilla::Sampling;
 use pupilla::student_teacher::bytes_beside;
+use pupilla::{Model, Sampling};
 use pupilla_core::data::{file_fingerprint, images_below};
 use pupilla_core::detector::Detector;
 use pupilla_core::image::read;
-use pupilla_core::map::heatmap;
-use pupilla_core::map::map_file;
+use pupilla_core::map::{heatmap, map_file};
 use pupilla_core::observer::Observer;
 use pupilla_core::pipeline;
 use pupilla_core::verdict::region::{Region, draw_regions};
@@ -19,10 +17,9 @@ use pupilla_core::verdict::{Rule, Verdict};
 use serde::Serialize;
 
 use crate::options::{Inspect, Looking, Memory, Thresholds};
-use crate::output;
 use crate::progress::Progress;
-use crate::region_of_interest;
 use crate::region_table::RegionTable;
+use crate::{output, region_of_interest};
 
 /// Everything `inspect` found.
 #[derive(Debug, Serialize)]

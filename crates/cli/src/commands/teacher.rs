@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pupilla::ReceptiveField;
-use pupilla::backbone;
-use pupilla::backbone::{Backbone, DenseFeatures};
+use pupilla::backbone::{self, Backbone, DenseFeatures};
 use pupilla::teacher::{
-    Compactness, Distillation, DistillationError, HeldOut, Provenance, TeacherConfig,
+    self, Compactness, Distillation, DistillationError, HeldOut, Provenance, TeacherConfig,
     TeacherManifest, TrainedTeacher,
 };
-use pupilla::{Checkpoints, Teacher, teacher};
+use pupilla::{Checkpoints, ReceptiveField, Teacher};
 use pupilla_core::data::image_source::{ImageFiles, ImageSource};
 use pupilla_core::data::{file_fingerprint, fingerprint, images_in};
 use pupilla_core::map::heatmap::write_png;

@@ -9,7 +9,8 @@ use super::shared::Json;
 
 #[derive(Debug, Args)]
 pub struct Backbone {
-    /// ResNet-18 or SqueezeNet 1.1: a .safetensors or .pth file with torchvision's names (ResNet-18 with timm's, too)
+    /// ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite: a .safetensors or .pth file with the names of torchvision, timm (ResNet-18)
+    /// or efficientnet_lite_pytorch
     pub weights: PathBuf,
     /// An image of 224×224 pixels, or of any size with --resize
     pub image: PathBuf,

@@ -3,9 +3,8 @@
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Id};
-use pupilla::DetectorKind;
-use pupilla::ReconstructionConfig;
 use pupilla::embedding::Method as Embedding;
+use pupilla::{DetectorKind, ReconstructionConfig};
 use serde_json::{Map, Value};
 
 use crate::output::Usage;

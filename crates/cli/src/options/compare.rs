@@ -4,8 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Args;
-use pupilla::DetectorKind;
-use pupilla::ReceptiveField;
+use pupilla::{DetectorKind, ReceptiveField};
 use pupilla_core::image::resize::Resize;
 
 use super::belonging::{Belongs, DETECTOR, detectors, students};

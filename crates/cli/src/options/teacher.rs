@@ -4,9 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use pupilla::Optimizer;
-use pupilla::ReceptiveField;
 use pupilla::teacher::TeacherConfig;
+use pupilla::{Optimizer, ReceptiveField};
 
 use super::belonging::{Belongs, only};
 use super::shared::{Json, Seed, Unreadable};
@@ -68,14 +67,15 @@ fn usual() -> TeacherConfig {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Distillation")]
 pub struct Distilling {
-    /// Learn from a pretrained network: ResNet-18 or SqueezeNet 1.1, a .safetensors or .pth file with torchvision's names (ResNet-18
-    /// with timm's, too) [default: none, metric learning alone]
+    /// Learn from a pretrained network: ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite, a .safetensors or .pth file
+    /// [default: none, metric learning alone]
     #[arg(long, value_name = "WEIGHTS")]
     pub backbone: Option<PathBuf>,
     /// What to learn of the pretrained network
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Dense, requires = "backbone")]
     pub distill: Form,
-    /// Outputs of the network to learn [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet]
+    /// Outputs of the network to learn [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet,
+    /// stage3,stage5 of EfficientNet-Lite]
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "backbone", belongs = only("distill", &["dense"]))]
     pub targets: Vec<String>,
     /// How many times larger the network sees the image, 1 to 8 [default: 4, 4, 1 for scales 17, 33, 65]

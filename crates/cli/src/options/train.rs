@@ -4,13 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use pupilla::Border;
-use pupilla::DetectorKind;
-use pupilla::Optimizer;
-use pupilla::ReceptiveField;
-use pupilla::Scoring;
 use pupilla::embedding::Gamma;
 use pupilla::student_teacher::{Paper, Quick, Settings};
+use pupilla::{Border, DetectorKind, Optimizer, ReceptiveField, Scoring};
 use pupilla_core::image::resize::Resize;
 use serde::Serialize;
 
@@ -91,7 +87,8 @@ pub struct Patches {
     #[arg(long, value_name = "KIND", default_value_t, belongs = of(of_patches),
         value_parser = named::<Border>([Border::Reflect, Border::Replicate, Border::Zero]))]
     pub border: Border,
-    /// Which maps of the pretrained network to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet]
+    /// Which maps of the pretrained network to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet, stage3,stage5
+    /// of EfficientNet-Lite]
     #[arg(long, value_delimiter = ',', value_name = "NAME", requires = "pretrained", belongs = of(of_patches))]
     pub backbone_outputs: Option<Vec<String>>,
     /// How many times larger than the resized image the pretrained network sees it, 1 to 8

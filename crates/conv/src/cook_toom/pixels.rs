@@ -159,7 +159,7 @@ pub(super) fn constants(epilogue: &Epilogue<'_>, channel: usize) -> [f32; 2] {
         Some(bias) if channel < bias.len() => bias[channel],
         _ => 0.0,
     };
-    [bias, epilogue.slope]
+    [bias, epilogue.activation.slope]
 }
 
 /// Writes the pixels of one of `channels` output channels, left as by [`finish`], without what sticks out.

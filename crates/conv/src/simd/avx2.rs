@@ -72,6 +72,10 @@ impl Isa for Avx2 {
         unsafe { _mm256_max_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn or_nan(max: Self::V, a: Self::V, b: Self::V) -> Self::V {
         // The mask's set bits are a NaN.
         unsafe { _mm256_or_ps(max, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, b)) }

@@ -66,6 +66,10 @@ impl Isa for Avx512 {
         unsafe { _mm512_max_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn or_nan(max: Self::V, a: Self::V, b: Self::V) -> Self::V {
         unsafe {
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);

@@ -52,6 +52,8 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// The larger; where one is NaN, `b` (NEON: NaN).
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; where one is NaN, `b` (NEON: NaN).
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// A leaky ReLU of slope 0 to 1; an infinity times slope 0 is no NaN but stays the infinity, as in scalar code.
     #[inline(always)]
     unsafe fn leaky_relu(value: Self::V, slope: Self::V) -> Self::V {

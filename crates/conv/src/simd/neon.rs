@@ -52,6 +52,10 @@ impl Isa for Neon {
         unsafe { vmaxq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { vminq_f32(a, b) }
+    }
+    #[inline(always)]
     unsafe fn leaky_relu(value: Self::V, slope: Self::V) -> Self::V {
         unsafe { vmaxnmq_f32(vmulq_f32(value, slope), value) }
     }

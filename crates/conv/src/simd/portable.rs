@@ -55,6 +55,10 @@ impl Isa for Portable {
         zip(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
     unsafe fn or_nan(max: Self::V, a: Self::V, b: Self::V) -> Self::V {
         std::array::from_fn(|lane| {
             if a[lane].is_nan() | b[lane].is_nan() {

@@ -3,21 +3,25 @@
 //!
 //! Files are untrusted. Nothing in them is ever executed: a `.pth` file is a pickle, and the pickle
 //! reader here knows four calls, all of which describe tensors; whatever else a pickle holds is
-//! refused by name. The size of a file, every length in it and the place of every tensor are checked
+//! refused by name. That holds for both formats of `torch.save`, the zip archive and the one before PyTorch 1.6, which has no checksums. The size of a file, every length in it and the place of every tensor are checked
 //! before anything is allocated for them, and numbers are decoded only for tensors that a caller
 //! asks for by name and shape.
 
+mod old_torch;
 mod pickle;
 mod torch_archive;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::bounded_file::{self, BoundedFileError};
 
 use crate::foreign_text::{shown, shown_up_to};
+
+use pickle::PickledTensor;
 
 pub use pickle::PickleError;
 pub use torch_archive::ArchiveError;
@@ -28,11 +32,6 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// More are counted, not named: a file may hold millions of tensors that do not belong there.
 const MAX_PROBLEMS: usize = 1000;
-
-/// What the old format of `torch.save` begins with: a pickled number, little-endian.
-const OLD_TORCH_MAGIC: [u8; 14] = [
-    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
-];
 
 /// A file of tensors could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,11 +59,13 @@ pub enum TensorFileError {
         /// The file.
         path: PathBuf,
     },
-    /// What `torch.save` wrote before PyTorch 1.6.
-    #[error("{} is in the format of PyTorch before 1.6, which is not read here: convert it once with torch.save(torch.load({:?}, weights_only=True), \"new.pth\")", path.display(), path.file_name().unwrap_or_default())]
+    /// A `.pth` file in the format of PyTorch before 1.6 that is damaged or cut off.
+    #[error("{} is damaged, or no file of weights: {reason}", path.display())]
     OldTorch {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A safetensors file that is damaged or cut off.
     #[error("{} is damaged or cut off: {reason}", path.display())]
@@ -120,6 +121,18 @@ impl Number {
             Self::Other(bytes) => bytes,
         }
     }
+}
+
+/// Where a tensor of a pickle lies in the file, if its storage has the size it should have.
+fn place(tensor: &PickledTensor, storage: &Range<usize>) -> Option<StoredTensor> {
+    let number = tensor.storage.number;
+    let promised = tensor.storage.elements.checked_mul(number.bytes())?;
+    (promised == storage.len()).then(|| StoredTensor {
+        number,
+        shape: tensor.shape.clone(),
+        strides: tensor.strides.clone(),
+        start: storage.start + tensor.offset * number.bytes(),
+    })
 }
 
 /// Where a tensor lies in its file. Whoever makes one has checked that every element of it lies
@@ -212,8 +225,8 @@ impl TensorFile {
         let path = path.to_path_buf();
         let tensors = if bytes.starts_with(b"PK\x03\x04") {
             torch_archive::tensors(&path, &bytes)?
-        } else if bytes.starts_with(&OLD_TORCH_MAGIC) {
-            return Err(TensorFileError::OldTorch { path });
+        } else if bytes.starts_with(&old_torch::MAGIC) {
+            old_torch::tensors(&path, &bytes)?
         } else if bytes.get(8) == Some(&b'{') {
             match safetensors(&bytes) {
                 Ok(tensors) => tensors,
@@ -354,6 +367,7 @@ mod tests {
 
     /// Written by `torch.save` (`tests/oracle/make_state_dict.py`).
     const STATE_DICT: &[u8] = include_bytes!("../../tests/oracle/state_dict.pth");
+    const OLD_STATE_DICT: &[u8] = include_bytes!("../../tests/oracle/old_state_dict.pth");
 
     fn parse(bytes: &[u8]) -> Result<TensorFile, TensorFileError> {
         TensorFile::parse(Path::new("state_dict.pth"), bytes.to_vec())
@@ -361,7 +375,12 @@ mod tests {
 
     #[test]
     fn a_state_dict_of_torch_with_every_kind_of_tensor() {
-        let file = parse(STATE_DICT).unwrap();
+        for bytes in [STATE_DICT, OLD_STATE_DICT] {
+            has_every_kind_of_tensor(&parse(bytes).unwrap());
+        }
+    }
+
+    fn has_every_kind_of_tensor(file: &TensorFile) {
         let expected: [(&str, &[usize], &[f32]); 10] = [
             ("brain", &[3], &[1.0, -3.0, 2f32.powi(100)]),
             ("empty", &[0, 3], &[]),
@@ -432,7 +451,7 @@ mod tests {
         let numbers = [1.0f32, 2.0].map(f32::to_le_bytes).concat();
         let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![2], &numbers).unwrap();
         let other = safetensors::serialize([("a", &view), ("b", &view)], None).unwrap();
-        for whole in [STATE_DICT, &other] {
+        for whole in [STATE_DICT, OLD_STATE_DICT, &other] {
             for length in 0..whole.len() {
                 assert!(parse(&whole[..length]).is_err(), "{length} bytes");
             }

@@ -122,12 +122,13 @@ impl Global {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Value<'a> {
     None,
-    Bool,
+    Bool(bool),
     Int(i64),
     Text(&'a str),
     Global(Global),
     Tuple(usize),
     Dict(usize),
+    List(usize),
     Storage(usize),
     Tensor(usize),
 }
@@ -136,12 +137,13 @@ impl Value<'_> {
     fn kind(self) -> &'static str {
         match self {
             Self::None => "None",
-            Self::Bool => "a truth value",
+            Self::Bool(_) => "a truth value",
             Self::Int(_) => "a number",
             Self::Text(_) => "a text",
             Self::Global(_) => "a class",
             Self::Tuple(_) => "a tuple",
             Self::Dict(_) => "a dictionary",
+            Self::List(_) => "a list",
             Self::Storage(_) => "a storage",
             Self::Tensor(_) => "a tensor",
         }
@@ -155,36 +157,98 @@ pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(String, PickledTensor)>, 
             bytes: pickle.len(),
         });
     }
-    let mut machine = Machine::new(pickle);
+    let mut machine = Machine::new(pickle, 0);
     let root = machine.run()?;
-    let Value::Dict(root) = root else {
-        return Err(PickleError::Entry {
-            key: "(the whole)".to_string(),
-            what: root.kind(),
-        });
-    };
-    let mut tensors: Vec<(String, PickledTensor)> = Vec::new();
-    let mut seen = HashSet::new();
-    for &(key, value) in &machine.dicts[root] {
-        let Value::Text(key) = key else {
-            return Err(machine.damaged(format!("an entry's name is {}", key.kind())));
-        };
-        let Value::Tensor(tensor) = value else {
-            return Err(PickleError::Entry {
-                key: shown(key),
-                what: value.kind(),
-            });
-        };
-        if !seen.insert(key) {
-            return Err(machine.damaged(format!("{} stands twice", shown(key))));
-        }
-        tensors.push((key.to_string(), machine.tensors[tensor].clone()));
+    machine.named_tensors(root)
+}
+
+/// What the older format of `torch.save` has between its magic number and the raw numbers.
+#[derive(Debug)]
+pub(super) struct OldHeader {
+    /// Tensors by name, in the order of the pickle.
+    pub tensors: Vec<(String, PickledTensor)>,
+    /// All storages, in the order in which their numbers follow.
+    pub storages: Vec<Storage>,
+    /// Where the numbers begin.
+    pub end: usize,
+}
+
+/// Reads the four pickles from `start` on: the format's version, the machine that wrote the file, the state dict, the keys of the
+/// storages.
+pub(super) fn old_header(file: &[u8], start: usize) -> Result<OldHeader, PickleError> {
+    const VERSION: i64 = 1001;
+    let mut machine = Machine::new(file, start);
+    if machine.run()? != Value::Int(VERSION) {
+        return Err(machine.damaged("the format has another version than 1001"));
     }
-    Ok(tensors)
+    let mut machine = Machine::new(file, machine.at);
+    let system = machine.run()?;
+    let Value::Dict(system) = system else {
+        return Err(machine.damaged(format!(
+            "the machine that wrote it is {}, not a dictionary",
+            system.kind()
+        )));
+    };
+    let little_endian = (Value::Text("little_endian"), Value::Bool(true));
+    if !machine.dicts[system].contains(&little_endian) {
+        return Err(
+            machine.damaged("numbers are not little-endian: save it on an ordinary machine")
+        );
+    }
+    let mut machine = Machine::new(file, machine.at);
+    let root = machine.run()?;
+    let tensors = machine.named_tensors(root)?;
+    let mut described: HashMap<String, Storage> = HashMap::new();
+    for storage in std::mem::take(&mut machine.storages) {
+        match described.get(&storage.key) {
+            None => {
+                described.insert(storage.key.clone(), storage);
+            }
+            Some(before) if *before == storage => {}
+            Some(_) => {
+                let key = shown(&storage.key);
+                return Err(machine.damaged(format!("the storage {key} is described twice")));
+            }
+        }
+    }
+    let mut machine = Machine::new(file, machine.at);
+    machine.with_lists = true;
+    let keys = machine.run()?;
+    let Value::List(keys) = keys else {
+        return Err(machine.damaged(format!(
+            "the keys of the storages are {}, not a list",
+            keys.kind()
+        )));
+    };
+    let mut storages = Vec::new();
+    for key in &machine.lists[keys] {
+        let Value::Text(key) = key else {
+            return Err(machine.damaged(format!("the key of a storage is {}", key.kind())));
+        };
+        // Taken out: a key that comes again is unknown.
+        let Some(storage) = described.remove(*key) else {
+            let key = shown(key);
+            return Err(machine.damaged(format!("no tensor needs the storage {key}, or not twice")));
+        };
+        storages.push(storage);
+    }
+    if let Some(key) = described.keys().min() {
+        return Err(machine.damaged(format!("the storage {} is missing", shown(key))));
+    }
+    Ok(OldHeader {
+        tensors,
+        storages,
+        end: machine.at,
+    })
 }
 
 struct Machine<'a> {
+    /// The file up to the end of the pickle, or up to the length that a pickle may have.
     pickle: &'a [u8],
+    /// Whether the file goes on behind `pickle`.
+    cut: bool,
+    /// Whether lists may stand in it.
+    with_lists: bool,
     at: usize,
     stack: Vec<Value<'a>>,
     /// Heights of the stack at the open marks.
@@ -192,20 +256,26 @@ struct Machine<'a> {
     memo: HashMap<u32, Value<'a>>,
     tuples: Vec<Vec<Value<'a>>>,
     dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
+    lists: Vec<Vec<Value<'a>>>,
     storages: Vec<Storage>,
     tensors: Vec<PickledTensor>,
 }
 
 impl<'a> Machine<'a> {
-    fn new(pickle: &'a [u8]) -> Self {
+    /// For the pickle that begins at `start`.
+    fn new(file: &'a [u8], start: usize) -> Self {
+        let end = file.len().min(start.saturating_add(MAX_PICKLE_BYTES));
         Self {
-            pickle,
-            at: 0,
+            pickle: &file[..end],
+            cut: end < file.len(),
+            with_lists: false,
+            at: start,
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
             tuples: Vec::new(),
             dicts: Vec::new(),
+            lists: Vec::new(),
             storages: Vec::new(),
             tensors: Vec::new(),
         }
@@ -218,16 +288,55 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Where it ends before it should.
+    fn ended(&self) -> PickleError {
+        if self.cut {
+            self.damaged(format!(
+                "it has more than the {MAX_PICKLE_BYTES} bytes that a state dict takes"
+            ))
+        } else {
+            self.damaged("it ends in the middle")
+        }
+    }
+
+    /// The tensors of a dictionary by name.
+    fn named_tensors(&self, root: Value<'a>) -> Result<Vec<(String, PickledTensor)>, PickleError> {
+        let Value::Dict(root) = root else {
+            return Err(PickleError::Entry {
+                key: "(the whole)".to_string(),
+                what: root.kind(),
+            });
+        };
+        let mut tensors: Vec<(String, PickledTensor)> = Vec::new();
+        let mut seen = HashSet::new();
+        for &(key, value) in &self.dicts[root] {
+            let Value::Text(key) = key else {
+                return Err(self.damaged(format!("an entry's name is {}", key.kind())));
+            };
+            let Value::Tensor(tensor) = value else {
+                return Err(PickleError::Entry {
+                    key: shown(key),
+                    what: value.kind(),
+                });
+            };
+            if !seen.insert(key) {
+                return Err(self.damaged(format!("{} stands twice", shown(key))));
+            }
+            tensors.push((key.to_string(), self.tensors[tensor].clone()));
+        }
+        Ok(tensors)
+    }
+
     /// Follows the operations to the end; the names are those of Python's `pickletools`.
     fn run(&mut self) -> Result<Value<'a>, PickleError> {
         loop {
             let at = self.at;
             let [operation] = self.bytes()?;
             match operation {
-                0x80 => self.protocol()?,              // PROTO
-                b'.' => return self.pop(),             // STOP
-                b'N' => self.push(Value::None),        // NONE
-                0x88 | 0x89 => self.push(Value::Bool), // NEWTRUE, NEWFALSE
+                0x80 => self.protocol()?,                                 // PROTO
+                b'.' => return self.pop(),                                // STOP
+                b'N' => self.push(Value::None),                           // NONE
+                0x88 | 0x89 => self.push(Value::Bool(operation == 0x88)), // NEWTRUE, NEWFALSE
                 b'K' => {
                     let [number] = self.bytes()?; // BININT1
                     self.push(Value::Int(number.into()));
@@ -262,6 +371,18 @@ impl<'a> Machine<'a> {
                 b'u' => {
                     let items = self.marked()?; // SETITEMS
                     self.set(&items)?;
+                }
+                b']' if self.with_lists => {
+                    self.lists.push(Vec::new()); // EMPTY_LIST
+                    self.push(Value::List(self.lists.len() - 1));
+                }
+                b'a' if self.with_lists => {
+                    let items = self.take(1)?; // APPEND
+                    self.append(&items)?;
+                }
+                b'e' if self.with_lists => {
+                    let items = self.marked()?; // APPENDS
+                    self.append(&items)?;
                 }
                 b'q' => {
                     let [index] = self.bytes()?; // BINPUT
@@ -305,7 +426,7 @@ impl<'a> Machine<'a> {
                 self.at += count;
                 Ok(bytes)
             }
-            None => Err(self.damaged("it ends in the middle")),
+            None => Err(self.ended()),
         }
     }
 
@@ -319,7 +440,7 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Result<&'a [u8], PickleError> {
         let rest = &self.pickle[self.at..];
         let Some(length) = rest.iter().position(|byte| *byte == b'\n') else {
-            return Err(self.damaged("it ends in the middle"));
+            return Err(self.ended());
         };
         self.at += length + 1;
         Ok(&rest[..length])
@@ -430,6 +551,15 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// Adds to the list on top of the stack.
+    fn append(&mut self, items: &[Value<'a>]) -> Result<(), PickleError> {
+        let Some(&Value::List(list)) = self.stack.last() else {
+            return Err(self.damaged("items for what is no list"));
+        };
+        self.lists[list].extend(items);
+        Ok(())
+    }
+
     fn remember(&mut self, index: u32) -> Result<(), PickleError> {
         match self.stack.last() {
             Some(&value) => {
@@ -450,7 +580,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `('storage', torch.FloatStorage, key, device, number of elements)`
+    /// `('storage', torch.FloatStorage, key, device, number of elements)`, in the older format with a sixth entry, what part of another
+    /// storage it is: none.
     fn storage(&mut self) -> Result<(), PickleError> {
         let reference = self.pop()?;
         if let Value::Tuple(items) = reference
@@ -460,7 +591,9 @@ impl<'a> Machine<'a> {
                 Value::Text(key),
                 _,
                 Value::Int(elements),
+                ref view @ ..,
             ] = self.tuples[items][..]
+            && matches!(view, [] | [Value::None])
             && let Ok(elements) = usize::try_from(elements)
         {
             self.storages.push(Storage {
@@ -580,7 +713,7 @@ mod tests {
         fn no_pickle_breaks_the_reader(
             parts in proptest::collection::vec(
                 prop_oneof![
-                    proptest::sample::select(&b".N\x88K\x01M\x8a\x01(t)}su\x85\x86\x87q\0h\0Q\x52b"[..])
+                    proptest::sample::select(&b".N\x88K\x01M\x8a\x01(t)}su]ae\x85\x86\x87q\0h\0Q\x52b"[..])
                         .prop_map(|byte| vec![byte]),
                     Just(b"ccollections\nOrderedDict\n".to_vec()),
                     Just(b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec()),
@@ -597,6 +730,14 @@ mod tests {
             pickle.extend(parts.concat());
             pickle.push(b'.');
             let _ = state_dict(&pickle);
+            // As each of the last two pickles of the older format, before or after a sound one.
+            let header = b"\x80\x02M\xe9\x03.\x80\x02}X\x0d\0\0\0little_endian\x88s.";
+            for end in [[&pickle[..], b"\x80\x02]."], [b"\x80\x02}.", &pickle]] {
+                let file = [&header[..], &end.concat()].concat();
+                if let Ok(header) = old_header(&file, 0) {
+                    prop_assert!(header.end <= file.len());
+                }
+            }
         }
     }
 
@@ -612,7 +753,7 @@ mod tests {
             let mut pickle = vec![0x8a, bytes.len() as u8];
             pickle.extend(bytes);
             pickle.push(b'.');
-            assert_eq!(Machine::new(&pickle).run(), Ok(Value::Int(expected)));
+            assert_eq!(Machine::new(&pickle, 0).run(), Ok(Value::Int(expected)));
         }
     }
 }

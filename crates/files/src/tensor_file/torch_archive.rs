@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
-use super::pickle::{self, PickledTensor};
-use super::{StoredTensor, TensorFileError};
+use super::{StoredTensor, TensorFileError, pickle, place};
 use crate::foreign_text::shown;
 
 /// A zip archive that is no `.pth` file, or a damaged one.
@@ -100,18 +99,6 @@ pub(super) fn tensors(
         tensors.insert(name, stored);
     }
     Ok(tensors)
-}
-
-/// Where a tensor lies in the file, if its storage has the size it should have.
-fn place(tensor: &PickledTensor, storage: &Range<usize>) -> Option<StoredTensor> {
-    let number = tensor.storage.number;
-    let promised = tensor.storage.elements.checked_mul(number.bytes())?;
-    (promised == storage.len()).then(|| StoredTensor {
-        number,
-        shape: tensor.shape.clone(),
-        strides: tensor.strides.clone(),
-        start: storage.start + tensor.offset * number.bytes(),
-    })
 }
 
 fn fault(name: &str, reason: impl Into<String>) -> ArchiveError {

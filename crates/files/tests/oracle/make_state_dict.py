@@ -1,9 +1,10 @@
-"""Writes state_dict.pth: a tiny state dict as torch.save writes it, with every kind of tensor that the reader knows.
+"""Writes state_dict.pth and old_state_dict.pth: a tiny state dict as torch.save writes it, as a zip archive and in the format from before
+PyTorch 1.6, with every kind of tensor that the reader knows.
 
     python3 -m venv "$VENV" && "$VENV"/bin/pip install torch
-    "$VENV"/bin/python make_state_dict.py        # writes the file beside this one
+    "$VENV"/bin/python make_state_dict.py        # writes the files beside this one
 
-The expected values stand in the test that reads the file, in src/tensor_file/mod.rs.
+The expected values stand in the test that reads the files, in src/tensor_file/mod.rs.
 """
 
 import collections
@@ -32,6 +33,7 @@ def main():
     # As every Module's state dict has it.
     state._metadata = collections.OrderedDict({"": {"version": 1}})
     torch.save(state, HERE / "state_dict.pth")
+    torch.save(state, HERE / "old_state_dict.pth", _use_new_zipfile_serialization=False)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 
-use pupilla_conv::{Conv2d, Pool};
+use pupilla_conv::{Activation, Conv2d, Pool};
 
 use super::batch_norm::{self, deviations};
+use super::elementwise::{activation_gradient, ceiling_gradient};
 use crate::engine::Moments;
 use crate::graph::Convolution;
 use crate::tensor::Tensor;
@@ -18,7 +19,7 @@ pub(super) struct Fused<'a> {
     pub shape: &'a Convolution,
     /// The ε of the batch norm before it, if there is one.
     pub normalised: Option<f64>,
-    /// Whether 2×2 max-pooling follows.
+    /// Whether 2×2 max-pooling follows; there is no ceiling then.
     pub pooled: bool,
 }
 
@@ -97,12 +98,16 @@ impl Fused<'_> {
             );
             kept.winners = keep.then_some(winners);
         } else {
-            pupilla_conv::forward_leaky_relu(
+            let activation = Activation {
+                slope,
+                ceiling: self.shape.ceiling,
+            };
+            pupilla_conv::forward_activated(
                 &shape,
                 input.values(),
                 &weight,
                 bias.as_deref(),
-                slope,
+                activation,
                 output.values_mut(),
             );
         }
@@ -134,11 +139,10 @@ impl Fused<'_> {
                 );
                 gradient = before;
             }
-            None if self.shape.slope != 1.0 => {
-                let slope = self.shape.slope;
-                pupilla_conv::leaky_relu_gradient(output.values(), slope, gradient.values_mut());
+            None => {
+                ceiling_gradient(output, self.shape.ceiling, &mut gradient);
+                activation_gradient(output, self.shape.slope, &mut gradient);
             }
-            None => {}
         }
         // The moments' gradients come from those of weight and bias.
         let through_moments = kept.normalised.is_some() && of_input;

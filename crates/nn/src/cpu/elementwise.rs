@@ -46,6 +46,24 @@ pub(super) fn activation_gradient(output: &Tensor, slope: f32, gradient: &mut Te
     }
 }
 
+/// The gradient before a ceiling, from the one after it and its output, in place.
+pub(super) fn ceiling_gradient(output: &Tensor, ceiling: f32, gradient: &mut Tensor) {
+    if ceiling == f32::INFINITY {
+        return;
+    }
+    gradient
+        .values_mut()
+        .par_chunks_mut(RUN)
+        .zip(output.values().par_chunks(RUN))
+        .for_each(|(gradient, output)| {
+            for (gradient, output) in gradient.iter_mut().zip(output) {
+                if *output >= ceiling {
+                    *gradient = 0.0;
+                }
+            }
+        });
+}
+
 /// The channels of all, one after the other.
 pub(super) fn concatenated(sources: &[&Tensor]) -> Tensor {
     let [batch, _, height, width] = sources[0].shape();

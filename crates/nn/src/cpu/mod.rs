@@ -5,7 +5,9 @@
 
 mod batch_norm;
 mod convolution;
+mod depthwise;
 mod elementwise;
+mod padding;
 mod pooling;
 mod step;
 mod transposed_convolution;

@@ -1,6 +1,8 @@
 //! One step of a run: a node, or a convolution with the batch norm before it and the max-pooling after it.
 
-use super::{batch_norm, convolution, elementwise, pooling, transposed_convolution};
+use super::{
+    batch_norm, convolution, depthwise, elementwise, padding, pooling, transposed_convolution,
+};
 use crate::engine::Moments;
 use crate::graph::{BatchNorm, Convolution, Graph, MaxPool, Operation, Value};
 use crate::tensor::Tensor;
@@ -88,7 +90,11 @@ pub(super) fn steps<'a>(graph: &'a Graph, wanted: &[Value]) -> Vec<Step<'a>> {
         let mut pooled = false;
         if let Operation::MaxPool(MaxPool::HALVING) = node.operation
             && let Some(before) = alone(node.inputs[0])
-            && let Operation::Convolution(Convolution { stride: 1, .. }) = before.operation
+            && let Operation::Convolution(Convolution {
+                stride: 1,
+                ceiling: f32::INFINITY,
+                ..
+            }) = before.operation
         {
             at = node.inputs[0].index() - 1;
             absorbed[at] = true;
@@ -174,6 +180,8 @@ impl Step<'_> {
                 Operation::TransposedConvolution(shape) => {
                     transposed_convolution::forward(shape, numbers, sources[0])
                 }
+                Operation::DepthwiseConvolution(of) => depthwise::forward(of, numbers, sources[0]),
+                Operation::SamePadding(window) => padding::padded(window, sources[0]),
                 Operation::MaxPool(pool) => pooling::max_pool(pool, sources[0]),
                 Operation::MaxPoolFragments => pooling::max_pool_fragments(sources[0]),
                 Operation::Weave => pooling::weave(sources[0]),
@@ -232,6 +240,19 @@ impl Step<'_> {
                     parameters: numbered(arrays),
                 }
             }
+            Kind::Node(Operation::DepthwiseConvolution(of)) => {
+                let (source, arrays) = depthwise::backward(
+                    of,
+                    numbers,
+                    (sources[0], output),
+                    gradient,
+                    [of_parameters, of_source],
+                );
+                Backward {
+                    sources: vec![source],
+                    parameters: numbered(arrays),
+                }
+            }
             Kind::Node(Operation::BatchNorm(norm)) => {
                 let Kept::Moments(moments) = kept else {
                     unreachable!("what its forward pass kept")
@@ -245,6 +266,9 @@ impl Step<'_> {
             }
             Kind::Node(operation) => {
                 match operation {
+                    Operation::SamePadding(window) => {
+                        one(of_source.then(|| padding::cropped(window, sources[0], &gradient)))
+                    }
                     Operation::MaxPool(pool) => {
                         one(of_source
                             .then(|| pooling::max_pool_gradient(pool, sources[0], &gradient)))
@@ -275,6 +299,7 @@ impl Step<'_> {
                     }
                     Operation::Convolution(_)
                     | Operation::TransposedConvolution(_)
+                    | Operation::DepthwiseConvolution(_)
                     | Operation::BatchNorm(_) => unreachable!("they have arms of their own"),
                 }
             }

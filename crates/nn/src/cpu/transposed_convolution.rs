@@ -55,7 +55,12 @@ pub(super) fn forward(of: &Convolution, numbers: &[Vec<f32>], input: &Tensor) ->
             };
             for output in output {
                 let value = *output + bias;
-                *output = if value < 0.0 { of.slope * value } else { value };
+                let value = if value < 0.0 { of.slope * value } else { value };
+                *output = if value > of.ceiling {
+                    of.ceiling
+                } else {
+                    value
+                };
             }
         });
     output
@@ -70,6 +75,7 @@ pub(super) fn backward(
     [of_parameters, of_input]: [bool; 2],
 ) -> (Option<Tensor>, Vec<Vec<f32>>) {
     let shape = mirrored(of, input.shape());
+    super::elementwise::ceiling_gradient(output, of.ceiling, &mut gradient);
     super::elementwise::activation_gradient(output, of.slope, &mut gradient);
     let mut arrays = Vec::new();
     let of_bias = (of_parameters && of.bias).then(|| {

@@ -1,9 +1,9 @@
 //! Operations made of Burn's own. Gradients come from the parts.
 
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, MaxPoolOptions};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, MaxPoolOptions, PadMode};
 use burn::tensor::{Tensor, activation, module};
 
-use crate::graph::{BatchNorm, Convolution, MaxPool};
+use crate::graph::{BatchNorm, Convolution, DepthwiseConvolution, MaxPool, SamePadding};
 
 /// A valid convolution by Burn's kernel: [`columns`](super::columns) takes its place where memory allows.
 ///
@@ -29,6 +29,44 @@ pub(super) fn activated(map: Tensor<4>, slope: f32) -> Tensor<4> {
     }
 }
 
+/// A limit above; none if it is infinite.
+pub(super) fn limited(map: Tensor<4>, ceiling: f32) -> Tensor<4> {
+    if ceiling == f32::INFINITY {
+        map
+    } else {
+        map.clamp_max(ceiling)
+    }
+}
+
+/// Zeros around a map; see [`Operation::SamePadding`](crate::Operation::SamePadding).
+pub(super) fn same_padding(window: &SamePadding, map: Tensor<4>) -> Tensor<4> {
+    let [.., height, width] = map.dims();
+    let zeros = [height, width].map(|side| window.zeros(side));
+    if zeros == [[0; 2]; 2] {
+        return map;
+    }
+    let pairs = zeros.map(|[before, after]| (before, after));
+    map.pad(pairs, PadMode::Constant(0.0))
+}
+
+/// See [`Operation::DepthwiseConvolution`](crate::Operation::DepthwiseConvolution).
+///
+/// # Shapes
+/// - `weight`: `[channels, 1, kernel, kernel]`
+/// - `bias`: `[channels]`
+pub(super) fn depthwise_convolution(
+    of: &DepthwiseConvolution,
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+) -> Tensor<4> {
+    let input = same_padding(&of.window, input);
+    let stride = [of.window.stride; 2];
+    let options = ConvOptions::new(stride, [0, 0], [1, 1], of.channels);
+    let map = module::conv2d(input, weight, Some(bias), options);
+    limited(activated(map, of.slope), of.ceiling)
+}
+
 /// See [`Operation::TransposedConvolution`](crate::Operation::TransposedConvolution).
 ///
 /// # Shapes
@@ -42,10 +80,8 @@ pub(super) fn transposed_convolution(
 ) -> Tensor<4> {
     let [stride, padding] = [[of.stride; 2], [of.padding; 2]];
     let options = ConvTransposeOptions::new(stride, padding, [0, 0], [1, 1], 1);
-    activated(
-        module::conv_transpose2d(input, weight, bias, options),
-        of.slope,
-    )
+    let map = module::conv_transpose2d(input, weight, bias, options);
+    limited(activated(map, of.slope), of.ceiling)
 }
 
 /// See [`Operation::MaxPool`](crate::Operation::MaxPool).

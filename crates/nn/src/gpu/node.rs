@@ -41,6 +41,17 @@ fn on_one(operation: &Operation, numbers: &[Tensor<1>], map: Tensor<4>) -> Tenso
             let weight = numbers[0].clone().reshape([from, to, of.kernel, of.kernel]);
             composed::transposed_convolution(of, map, weight, numbers.get(1).cloned())
         }
+        Operation::DepthwiseConvolution(of) => {
+            let channels = map.dims()[1];
+            assert_eq!(
+                channels, of.channels,
+                "the input of a depthwise convolution has another number of channels"
+            );
+            let side = of.window.kernel;
+            let weight = numbers[0].clone().reshape([channels, 1, side, side]);
+            composed::depthwise_convolution(of, map, weight, numbers[1].clone())
+        }
+        Operation::SamePadding(window) => composed::same_padding(window, map),
         Operation::MaxPool(pool) => composed::max_pool(pool, map),
         Operation::MaxPoolFragments => composed::max_pool_fragments(map),
         Operation::Weave => composed::weave(map),
@@ -75,5 +86,6 @@ fn convolution(of: &Convolution, numbers: &[Tensor<1>], map: Tensor<4>) -> Tenso
     let [from, to] = of.channels;
     let weight = numbers[0].clone().reshape([to, from, of.kernel, of.kernel]);
     let bias = numbers.get(1).cloned();
-    columns::convolution(map, weight, bias, of.stride, of.slope)
+    let map = columns::convolution(map, weight, bias, of.stride, of.slope);
+    composed::limited(map, of.ceiling)
 }

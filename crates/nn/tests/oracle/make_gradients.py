@@ -81,6 +81,25 @@ cases.append(case("global_average", {}, [tracked(2, 3, 4, 5)], [], lambda x: x.m
 cases.append(case("sigmoid", {}, [tracked(2, 3, 4, 5)], [], torch.sigmoid))
 
 
+def depthwise(x, w, b, stride):
+    # TensorFlow's SAME: of an odd number of zeros, more at the bottom and at the right.
+    kernel = w.shape[-1]
+    zeros = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (x.shape[3], x.shape[2])]
+    padded = F.pad(x, [part for all in zeros for part in (all // 2, all - all // 2)])
+    return F.relu6(F.conv2d(padded, w, b, stride, groups=x.shape[1]))
+
+
+# Last, so that the numbers of the others stay what they are; the biases reach beyond 6.
+generator_state = torch.get_rng_state()
+torch.manual_seed(8)
+for kernel, stride in [(3, 1), (5, 2)]:
+    options = {"channels": 3, "kernel": kernel, "stride": stride}
+    bias = (tracked(3) * 8).detach().requires_grad_()
+    cases.append(case("depthwise", options, [tracked(2, 3, 6, 7)], [tracked(3, 1, kernel, kernel), bias],
+                      lambda x, w, b: depthwise(x, w, b, stride)))
+torch.set_rng_state(generator_state)
+
+
 def adam(weight_decay, betas, rate, steps):
     parameter = tracked(6)
     start = rounded(parameter)

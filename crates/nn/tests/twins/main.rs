@@ -6,7 +6,8 @@ mod slow;
 
 use proptest::prelude::*;
 use pupilla_nn::{
-    BatchNorm, Convolution, Cpu, Engine, Graph, MaxPool, Operation, Parameters, Tensor, Wanted,
+    BatchNorm, Convolution, Cpu, DepthwiseConvolution, Engine, Graph, MaxPool, Operation,
+    Parameters, SamePadding, Tensor, Wanted,
 };
 
 /// Numbers that look random, between −1 and 1, none of which meet.
@@ -87,6 +88,10 @@ fn check(graph: &Graph, shape: [usize; 4], seed: u64) {
     assert!(alone.parameters.is_empty() && alone.input == Some(found));
 }
 
+fn ceilings() -> impl Strategy<Value = f32> {
+    prop_oneof![Just(f32::INFINITY), Just(0.25)]
+}
+
 fn slopes() -> impl Strategy<Value = f32> {
     prop_oneof![Just(1.0f32), Just(0.0), Just(0.2)]
 }
@@ -106,9 +111,9 @@ proptest! {
     #[test]
     fn convolution(
         channels in proptest::array::uniform2(1usize..4), kernel in 1usize..5, stride in 1usize..3, padding in 0usize..3,
-        bias: bool, slope in slopes(), batch in 1usize..3, room in proptest::array::uniform2(0usize..5), seed: u32,
+        bias: bool, slope in slopes(), ceiling in ceilings(), batch in 1usize..3, room in proptest::array::uniform2(0usize..5), seed: u32,
     ) {
-        let shape = Convolution { channels, kernel, stride, padding, bias, slope };
+        let shape = Convolution { channels, kernel, stride, padding, bias, slope, ceiling };
         let sides = room.map(|room| kernel + room);
         let input = [batch, channels[0], sides[0], sides[1]];
         check(&Graph::chain([Operation::Convolution(shape)]), input, seed.into());
@@ -117,19 +122,34 @@ proptest! {
     #[test]
     fn transposed_convolution(
         channels in proptest::array::uniform2(1usize..4), kernel in 1usize..5, stride in 1usize..3, padding in 0usize..2,
-        bias: bool, slope in slopes(), batch in 1usize..3, size in proptest::array::uniform2(2usize..5), seed: u32,
+        bias: bool, slope in slopes(), ceiling in ceilings(), batch in 1usize..3, size in proptest::array::uniform2(2usize..5), seed: u32,
     ) {
-        let shape = Convolution { channels, kernel: kernel + 1, stride, padding, bias, slope };
+        let shape = Convolution { channels, kernel: kernel + 1, stride, padding, bias, slope, ceiling };
         let input = [batch, channels[0], size[0], size[1]];
         check(&Graph::chain([Operation::TransposedConvolution(shape)]), input, seed.into());
     }
 
     #[test]
+    fn depthwise_convolution_and_same_padding(
+        channels in 1usize..4, kernel in 1usize..6, stride in 1usize..4, slope in slopes(), ceiling in ceilings(),
+        batch in 1usize..3, size in proptest::array::uniform2(1usize..7), seed: u32,
+    ) {
+        let window = SamePadding { kernel, stride };
+        let shape = [batch, channels, size[0], size[1]];
+        let depthwise = DepthwiseConvolution { channels, window, slope, ceiling };
+        check(&Graph::chain([Operation::DepthwiseConvolution(depthwise)]), shape, seed.into());
+        // A convolution of the padded map is as large as a depthwise one of the map.
+        let convolution = Convolution { stride, slope, ceiling, ..Convolution::new([channels, 2], kernel) };
+        let graph = Graph::chain([Operation::SamePadding(window), Operation::Convolution(convolution)]);
+        check(&graph, shape, seed.into());
+    }
+
+    #[test]
     fn convolution_with_max_pooling(
-        channels in proptest::array::uniform2(1usize..4), kernel in 1usize..5, padding in 0usize..2, slope in slopes(),
+        channels in proptest::array::uniform2(1usize..4), kernel in 1usize..5, padding in 0usize..2, slope in slopes(), ceiling in ceilings(),
         size in proptest::array::uniform2(2usize..7), seed: u32,
     ) {
-        let shape = Convolution { padding, slope, ..Convolution::new(channels, kernel) };
+        let shape = Convolution { padding, slope, ceiling, ..Convolution::new(channels, kernel) };
         let sides = size.map(|size| size + kernel - 1);
         let graph = Graph::chain([Operation::Convolution(shape), Operation::MaxPool(MaxPool::HALVING)]);
         check(&graph, [2, channels[0], sides[0], sides[1]], seed.into());

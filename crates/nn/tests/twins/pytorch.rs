@@ -1,8 +1,8 @@
 //! Every operation, its gradients and Adam's steps against what PyTorch says, see `tests/oracle/make_gradients.py`.
 
 use pupilla_nn::{
-    Adam, BatchNorm, Convolution, Cpu, Engine, Graph, MaxPool, Operation, Optimizer,
-    OptimizerState, Parameter, Parameters, Role, Tensor, Wanted,
+    Adam, BatchNorm, Convolution, Cpu, DepthwiseConvolution, Engine, Graph, MaxPool, Operation,
+    Optimizer, OptimizerState, Parameter, Parameters, Role, SamePadding, Tensor, Wanted,
 };
 use serde::Deserialize;
 
@@ -42,6 +42,12 @@ enum Of {
     Convolution(Shape),
     TransposedConvolution(Shape),
     ConvolutionMaxPool(Shape),
+    /// ReLU6 after it.
+    Depthwise {
+        channels: usize,
+        kernel: usize,
+        stride: usize,
+    },
     MaxPool {
         size: usize,
         stride: usize,
@@ -90,6 +96,16 @@ fn graph(of: &Of) -> Graph {
             Operation::Convolution(shape.convolution()),
             Operation::MaxPool(MaxPool::HALVING),
         ]),
+        &Of::Depthwise {
+            channels,
+            kernel,
+            stride,
+        } => Graph::chain([Operation::DepthwiseConvolution(DepthwiseConvolution {
+            channels,
+            window: SamePadding { kernel, stride },
+            slope: 0.0,
+            ceiling: 6.0,
+        })]),
         &Of::MaxPool {
             size,
             stride,

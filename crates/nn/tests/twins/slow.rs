@@ -1,6 +1,9 @@
 //! A graph number by number in `f64`, and gradients by finite differences.
 
-use pupilla_nn::{BatchNorm, Convolution, Graph, MaxPool, Operation, Parameters, Tensor};
+use pupilla_nn::{
+    BatchNorm, Convolution, DepthwiseConvolution, Graph, MaxPool, Operation, Parameters,
+    SamePadding, Tensor,
+};
 
 #[derive(Clone)]
 struct Map {
@@ -79,7 +82,53 @@ fn convolution(of: &Convolution, input: &Map, arrays: &[Vec<f64>]) -> Map {
                     }
                 }
             }
-            leaky(sum, of.slope)
+            leaky(sum, of.slope).min(of.ceiling.into())
+        },
+    )
+}
+
+/// Windows of a side as TensorFlow counts them, and the zeros before it.
+fn same(of: &SamePadding, side: usize) -> [usize; 2] {
+    let windows = side.div_ceil(of.stride);
+    let reach = (windows - 1) * of.stride + of.kernel;
+    [windows, reach.saturating_sub(side) / 2]
+}
+
+fn depthwise_convolution(of: &DepthwiseConvolution, input: &Map, arrays: &[Vec<f64>]) -> Map {
+    let [batch, channels, height, width] = input.shape;
+    let SamePadding { kernel, stride } = of.window;
+    let [[rows, top], [columns, left]] = [height, width].map(|side| same(&of.window, side));
+    Map::from(
+        [batch, channels, rows, columns],
+        |[item, channel, row, column]| {
+            let mut sum = arrays[1][channel];
+            for y in 0..kernel {
+                for x in 0..kernel {
+                    let at = [
+                        (row * stride + y) as isize - top as isize,
+                        (column * stride + x) as isize - left as isize,
+                    ];
+                    let tap = (channel * kernel + y) * kernel + x;
+                    sum += arrays[0][tap] * input.around([item, channel], at, 0.0);
+                }
+            }
+            leaky(sum, of.slope).min(of.ceiling.into())
+        },
+    )
+}
+
+fn same_padding(of: &SamePadding, input: &Map) -> Map {
+    let [batch, channels, height, width] = input.shape;
+    let [rows, columns] = [height, width].map(|side| {
+        let [windows, _] = same(of, side);
+        side.max((windows - 1) * of.stride + of.kernel)
+    });
+    let [top, left] = [height, width].map(|side| same(of, side)[1] as isize);
+    Map::from(
+        [batch, channels, rows, columns],
+        |[item, channel, row, column]| {
+            let at = [row as isize - top, column as isize - left];
+            input.around([item, channel], at, 0.0)
         },
     )
 }
@@ -116,7 +165,7 @@ fn transposed_convolution(of: &Convolution, input: &Map, arrays: &[Vec<f64>]) ->
     }
     Map::from(output.shape, |place| {
         let bias = if of.bias { arrays[1][place[1]] } else { 0.0 };
-        leaky(output.at(place) + bias, of.slope)
+        leaky(output.at(place) + bias, of.slope).min(of.ceiling.into())
     })
 }
 
@@ -174,6 +223,8 @@ fn node(operation: &Operation, sources: &[&Map], arrays: &[Vec<f64>]) -> Map {
     match operation {
         Operation::Convolution(of) => convolution(of, input, arrays),
         Operation::TransposedConvolution(of) => transposed_convolution(of, input, arrays),
+        Operation::DepthwiseConvolution(of) => depthwise_convolution(of, input, arrays),
+        Operation::SamePadding(of) => same_padding(of, input),
         Operation::MaxPool(of) => max_pool(of, input),
         Operation::MaxPoolFragments => {
             let shape = [4 * batch, channels, (height - 1) / 2, (width - 1) / 2];

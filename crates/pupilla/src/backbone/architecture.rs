@@ -2,7 +2,7 @@
 
 use pupilla_nn::{Convolution, Graph, Operation, Value};
 
-use super::output::{FEATURES, Output};
+use super::output::{Centres, FEATURES, LOGITS, Output};
 
 /// A convolution as files of weights know it.
 #[derive(Clone, Debug)]
@@ -11,8 +11,8 @@ pub(super) struct Layer {
     pub name: String,
     /// Name of the batch norm behind it, in files where it is not folded in.
     pub batch_norm: Option<String>,
-    /// What it computes once batch norm is folded in; it has a bias.
-    pub convolution: Convolution,
+    /// What it computes once batch norm is folded in: a convolution with a bias.
+    pub operation: Operation,
     /// A fully connected layer, whose weight is stored as `[out_channels, in_channels]`.
     pub linear: bool,
 }
@@ -20,21 +20,25 @@ pub(super) struct Layer {
 impl Layer {
     /// Names and shapes of weight and bias once batch norm is folded in.
     pub fn layout(&self) -> [(String, Vec<usize>); 2] {
-        let [from, to] = self.convolution.channels;
-        let mut shape = vec![to, from];
-        if !self.linear {
-            shape.extend([self.convolution.kernel; 2]);
+        let parameters = self.operation.parameters().into_iter();
+        let mut shapes = parameters.map(|parameter| parameter.shape);
+        let mut next = || shapes.next().unwrap_or_default();
+        let mut weight = next();
+        if self.linear {
+            weight.truncate(2);
         }
         [
-            (format!("{}.weight", self.name), shape),
-            (format!("{}.bias", self.name), vec![to]),
+            (format!("{}.weight", self.name), weight),
+            (format!("{}.bias", self.name), next()),
         ]
     }
 }
 
 /// A network without its numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Architecture {
+    /// What its batch norms add to a variance.
+    pub epsilon: f64,
     /// What it computes; only convolutions have parameters.
     pub graph: Graph,
     /// All convolutions, in the graph's order.
@@ -44,11 +48,40 @@ pub(super) struct Architecture {
 }
 
 impl Architecture {
+    /// A network without layers; `epsilon` is what its batch norms add to a variance.
+    pub fn new(epsilon: f64) -> Self {
+        Self {
+            epsilon,
+            graph: Graph::default(),
+            layers: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
     /// Adds a convolution; its value.
     pub fn layer(&mut self, layer: Layer, input: Value) -> Value {
-        let operation = Operation::Convolution(layer.convolution);
+        let operation = layer.operation;
         self.layers.push(layer);
         self.graph.add(operation, &[input])
+    }
+
+    /// Adds the fully connected layer that gives class scores from the pooled features; both are outputs.
+    pub fn classes(&mut self, name: &str, [features, classes]: [usize; 2], pooled: Value) {
+        let layer = Layer {
+            name: name.to_string(),
+            batch_norm: None,
+            operation: Operation::Convolution(Convolution::new([features, classes], 1)),
+            linear: true,
+        };
+        let logits = self.layer(layer, pooled);
+        let output = Output {
+            name: LOGITS,
+            channels: classes,
+            stride: None,
+            centres: Centres::First(0),
+            smallest_side: 1,
+        };
+        self.outputs.push((output, logits));
     }
 
     /// Adds the pooled features, the means of a map of so many channels; their value.
@@ -58,7 +91,7 @@ impl Architecture {
             name: FEATURES,
             channels,
             stride: None,
-            first_centre: 0,
+            centres: Centres::First(0),
             smallest_side,
         };
         self.outputs.push((output, features));

@@ -1,9 +1,6 @@
 //! Batch norm with fixed statistics is a factor and an offset for each channel: both go into the
 //! convolution before it.
 
-/// Added to the variance (PyTorch's default, which ResNet uses).
-const EPSILON: f64 = 1e-5;
-
 /// The four arrays of a batch norm, `[channels]` each.
 pub(super) struct BatchNorm<'a> {
     pub weight: &'a [f32],
@@ -14,8 +11,8 @@ pub(super) struct BatchNorm<'a> {
 
 impl BatchNorm<'_> {
     /// Folds it into the weight (`[channels, …]`) of the convolution before it, which has no bias of
-    /// its own, and returns the new bias. Computed in 64 bits.
-    pub fn fold(&self, weight: &mut [f32]) -> Vec<f32> {
+    /// its own, and returns the new bias. `epsilon` is added to the variance. Computed in 64 bits.
+    pub fn fold(&self, epsilon: f64, weight: &mut [f32]) -> Vec<f32> {
         let taps = weight.len() / self.weight.len();
         let parameters = self
             .weight
@@ -26,7 +23,7 @@ impl BatchNorm<'_> {
             .chunks_exact_mut(taps)
             .zip(parameters)
             .map(|(row, ((&scale, &bias), (&mean, &variance)))| {
-                let factor = f64::from(scale) / (f64::from(variance) + EPSILON).sqrt();
+                let factor = f64::from(scale) / (f64::from(variance) + epsilon).sqrt();
                 for value in row {
                     *value = (f64::from(*value) * factor) as f32;
                 }
@@ -49,7 +46,7 @@ mod tests {
             variance: &[4.0, 0.0],
         };
         let mut weight = [1.0, 3.0, -2.0, 0.5];
-        let bias = norm.fold(&mut weight);
+        let bias = norm.fold(1e-5, &mut weight);
         let input = [0.7f64, -1.1];
         for channel in 0..2 {
             let product = |row: &[f32]| -> f64 {

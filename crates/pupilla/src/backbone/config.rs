@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::architecture::Architecture;
 use super::output::Output;
 use super::pretrained::Pretrained;
-use super::{Backbone, BackboneError, resnet18, squeezenet, weights};
+use super::{Backbone, BackboneError, Preprocessing, resnet18, squeezenet, weights};
 use pupilla_files::tensor_file::TensorFile;
 
 /// A network without its weights.
@@ -18,6 +18,23 @@ pub enum BackboneConfig {
     /// The feature part of SqueezeNet 1.1, or its beginning.
     #[serde(rename = "squeezenet1_1")]
     SqueezeNet(SqueezeNetConfig),
+    /// EfficientNet-Lite, or its first stages.
+    #[serde(rename = "efficientnet_lite")]
+    EfficientNetLite(EfficientNetLiteConfig),
+}
+
+/// Which EfficientNet-Lite it is, and how much of it there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EfficientNetLiteConfig {
+    /// 0 for Lite0, to 4 for Lite4.
+    pub variant: usize,
+    /// Stages of blocks after the first convolution, 1 to 7: `stage1` to `stage7`.
+    pub stages: usize,
+    /// Whether the last convolution and the pooled features are there, after all stages.
+    pub head: bool,
+    /// Classes of the layer after the pooled features, if it is there: 1000 for ImageNet.
+    pub classes: Option<usize>,
 }
 
 /// How much of SqueezeNet 1.1 there is.
@@ -57,6 +74,7 @@ impl BackboneConfig {
         match self {
             Self::ResNet18(_) => resnet18::NAME,
             Self::SqueezeNet(_) => squeezenet::NAME,
+            Self::EfficientNetLite(config) => config.name(),
         }
     }
 
@@ -96,8 +114,19 @@ impl BackboneConfig {
             Some(Self::ResNet18(ResNet18Config::of(file)))
         } else if any(&|name| name.starts_with("features.") && name.contains(".squeeze.")) {
             Some(Self::SqueezeNet(SqueezeNetConfig::of(file)))
+        } else if any(&|name| name.starts_with("_blocks.") || name.starts_with("_conv_stem.")) {
+            let config = EfficientNetLiteConfig::of(file);
+            Some(Self::EfficientNetLite(config))
         } else {
             None
+        }
+    }
+
+    /// What an image must go through before it is an input.
+    pub fn preprocessing(&self) -> Preprocessing {
+        match self {
+            Self::ResNet18(_) | Self::SqueezeNet(_) => Preprocessing::IMAGENET,
+            Self::EfficientNetLite(config) => config.preprocessing(),
         }
     }
 
@@ -106,6 +135,7 @@ impl BackboneConfig {
         match self {
             Self::ResNet18(config) => config.classes.is_none() && name.starts_with("fc."),
             Self::SqueezeNet(_) => name.starts_with("classifier."),
+            Self::EfficientNetLite(config) => config.leaves_aside(name),
         }
     }
 
@@ -113,6 +143,7 @@ impl BackboneConfig {
         match self {
             Self::ResNet18(config) => config.architecture(),
             Self::SqueezeNet(config) => config.architecture(),
+            Self::EfficientNetLite(config) => config.architecture(),
         }
     }
 
@@ -120,6 +151,7 @@ impl BackboneConfig {
         match self {
             Self::ResNet18(config) => config.check(),
             Self::SqueezeNet(config) => config.check(),
+            Self::EfficientNetLite(config) => config.check(),
         }
     }
 }

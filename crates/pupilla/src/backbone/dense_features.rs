@@ -58,13 +58,13 @@ impl Positions {
 }
 
 impl DenseFeatures {
-    /// Layer 2 and layer 3 of ResNet-18 (its fire5 and fire9 for SqueezeNet), or what there is of them
-    /// in a network that was cut off before.
+    /// Layer 2 and layer 3 of ResNet-18, fire5 and fire9 of SqueezeNet, stage 3 and stage 5 of EfficientNet-Lite, all of stride 8 and 16; or
+    /// what there is of them in a network that was cut off before.
     ///
     /// # Errors
     /// [`BackboneError::NoMaps`] if the network has no map at all.
     pub fn usual(backbone: &dyn Backbone, zoom: usize) -> Result<Self, BackboneError> {
-        const USUAL: [&str; 4] = ["layer2", "layer3", "fire5", "fire9"];
+        const USUAL: [&str; 6] = ["layer2", "layer3", "fire5", "fire9", "stage3", "stage5"];
         let maps: Vec<_> = backbone
             .outputs()
             .into_iter()
@@ -201,6 +201,7 @@ impl DenseFeatures {
         let maps = maps.map(|(output, map)| Ok((output, finite(output.name, map)?)));
         Ok(FeatureMaps {
             maps: maps.collect::<Result<_, BackboneError>>()?,
+            seen: [height, width],
             zoom: self.zoom,
             smooth: self.smooth,
         })
@@ -228,6 +229,8 @@ impl DenseFeatures {
 pub struct FeatureMaps {
     /// Of each output, its map `[1, channels, height, width]`.
     maps: Vec<(Output, Tensor)>,
+    /// Height and width of what the network saw.
+    seen: [usize; 2],
     zoom: usize,
     smooth: bool,
 }
@@ -265,13 +268,14 @@ impl FeatureMaps {
     /// Where the positions along one axis (0: rows) lie on a map of `size` pixels.
     fn taps(&self, output: &Output, positions: &Positions, axis: usize, size: usize) -> Vec<Tap> {
         let stride = output.stride.unwrap_or(1) as f64;
+        let first = output.first_centre(self.seen[axis]) as f64;
         let zoom = self.zoom as f64;
         (0..positions.size[axis])
             .map(|index| {
                 let pixel =
                     f64::from(positions.first[axis]) + index as f64 * f64::from(positions.stride);
                 let enlarged = (pixel + 0.5) * zoom - 0.5;
-                let place = (enlarged - output.first_centre as f64) / stride;
+                let place = (enlarged - first) / stride;
                 Tap::at(place.clamp(0.0, (size - 1) as f64), size, self.smooth)
             })
             .collect()

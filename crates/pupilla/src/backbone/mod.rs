@@ -1,22 +1,30 @@
 //! Pretrained networks: frozen, their batch norm folded into the convolutions, for inference alone.
 //!
 //! [`load`] reads ResNet-18 (He et al., CVPR 2016) or SqueezeNet 1.1 (Iandola et al., 2016) from a
-//! file of weights with torchvision's names, which timm's ResNet-18 shares. What the file holds
+//! file of weights with torchvision's names, which timm's ResNet-18 shares, or EfficientNet-Lite0 to 4 (Google, 2020; Tan and Le, ICML
+//! 2019) with the names of `efficientnet_lite_pytorch`. What the file holds
 //! decides what the network can give: [`Backbone::outputs`] names it. A file may end after any stage
-//! of ResNet-18 or any fire module of SqueezeNet, and may come with its batch norm folded in already.
+//! of ResNet-18 or EfficientNet-Lite or any fire module of SqueezeNet, and may come with its batch norm folded in already.
 //!
 //! | network | outputs: channels, stride |
 //! |---|---|
 //! | ResNet-18 | `stem` (behind its max-pooling): 64, 4; `layer1`: 64, 4; `layer2`: 128, 8; `layer3`: 256, 16; `layer4`: 512, 32; `features`: 512 pooled; `logits`: one a class |
 //! | SqueezeNet 1.1 | `conv1`: 64, 2; `fire3`: 128, 4; `fire5`: 256, 8; `fire9`: 512, 16; `features`: 512 pooled |
+//! | EfficientNet-Lite0 | `stage1`: 16, 2; `stage2`: 24, 4; `stage3`: 40, 8; `stage4`: 80, 16; `stage5`: 112, 16; `stage6`: 192, 32; `stage7`: 320, 32; `features`: 1280 pooled; `logits`: one a class |
+//! | EfficientNet-Lite1 | as Lite0 |
+//! | EfficientNet-Lite2 | as Lite0 with 16, 24, 48, 88, 120, 208 and 352 channels |
+//! | EfficientNet-Lite3 | as Lite0 with 24, 32, 48, 96, 136, 232 and 384 channels |
+//! | EfficientNet-Lite4 | as Lite0 with 24, 32, 56, 112, 160, 272 and 448 channels |
 //!
-//! All maps are behind their ReLU. The paper's P, which a teacher is distilled from, is ResNet-18's output `features` (§3.1 of
+//! Maps of ResNet-18 and SqueezeNet are behind their ReLU; those of EfficientNet-Lite are the linear sums at the end of each stage, of both
+//! signs. The paper's P, which a teacher is distilled from, is ResNet-18's output `features` (§3.1 of
 //! Bergmann et al., CVPR 2020).
 
 mod architecture;
 mod batch_norm;
 mod config;
 mod dense_features;
+mod efficientnet_lite;
 mod output;
 mod preprocessing;
 mod pretrained;
@@ -32,10 +40,10 @@ use pupilla_nn::Tensor;
 
 use pupilla_files::tensor_file::{TensorFile, TensorFileError};
 
-pub use config::{BackboneConfig, ResNet18Config, SqueezeNetConfig};
+pub use config::{BackboneConfig, EfficientNetLiteConfig, ResNet18Config, SqueezeNetConfig};
 pub use dense_features::{DenseFeatures, FeatureMaps, Positions};
 pub(crate) use dense_features::{MAX_PIXELS, ZOOMS};
-pub use output::{FEATURES, LOGITS, Output};
+pub use output::{Centres, FEATURES, LOGITS, Output};
 pub use preprocessing::Preprocessing;
 pub use summary::{OutputSummary, features, summarise};
 pub use weights::NamedArray;
@@ -69,7 +77,7 @@ pub trait Backbone: std::fmt::Debug + Send + Sync {
 
     /// What an image must go through before it is an input.
     fn preprocessing(&self) -> Preprocessing {
-        Preprocessing::IMAGENET
+        self.config().preprocessing()
     }
 }
 
@@ -88,8 +96,14 @@ pub enum BackboneError {
         /// What is wrong with its tensors.
         source: TensorFileError,
     },
+    /// An EfficientNet with squeeze-and-excitation.
+    #[error("{} holds an EfficientNet with squeeze-and-excitation (B0 to B8), which is not read here: give an EfficientNet-Lite", path.display())]
+    SqueezeAndExcitation {
+        /// The file.
+        path: PathBuf,
+    },
     /// The names of the tensors are those of no network that is known here.
-    #[error("{} holds no network that is known here, ResNet-18 or SqueezeNet 1.1 with torchvision's names; it holds {}", path.display(), if names.is_empty() { "nothing" } else { names })]
+    #[error("{} holds no network that is known here: ResNet-18 or SqueezeNet 1.1 with torchvision's names, or EfficientNet-Lite with efficientnet_lite_pytorch's; it holds {}", path.display(), if names.is_empty() { "nothing" } else { names })]
     Unrecognised {
         /// The file.
         path: PathBuf,
@@ -187,26 +201,23 @@ pub enum BackboneError {
 /// Why a well-known output may not be there.
 fn hint(network: &str, wanted: &str, available: &str) -> &'static str {
     let given = |wanted: &str| available.split(", ").any(|name| name == wanted);
-    let last = if network == resnet18::NAME {
-        "layer4"
-    } else {
-        "fire9"
+    let (maps, classifier) = match network {
+        resnet18::NAME => (["layer1", "layer2", "layer3", "layer4"].as_slice(), "fc"),
+        squeezenet::NAME => (["fire3", "fire5", "fire9"].as_slice(), ""),
+        _ => (efficientnet_lite::STAGE_NAMES.as_slice(), "_fc"),
     };
-    if given(last) {
+    if maps.last().is_some_and(|last| given(last)) {
         // A list of maps alone, or of everything that the network gives.
-        return match (wanted, given(FEATURES)) {
-            (FEATURES, false) => " (pooled over the whole image, they describe no position)",
-            (LOGITS, false) => " (classes of the whole image describe no position)",
-            (LOGITS, true) if network == resnet18::NAME => " (the file has no layer fc)",
+        return match (wanted, given(FEATURES), classifier) {
+            (FEATURES, false, _) => " (pooled over the whole image, they describe no position)",
+            (LOGITS, false, _) => " (classes of the whole image describe no position)",
+            (LOGITS, true, "fc") => " (the file has no layer fc)",
+            (LOGITS, true, "_fc") => " (the file has no layer _fc)",
             _ => "",
         };
     }
-    let cut = match network {
-        resnet18::NAME => ["layer1", "layer2", "layer3", "layer4", FEATURES, LOGITS].as_slice(),
-        squeezenet::NAME => ["fire3", "fire5", "fire9", FEATURES].as_slice(),
-        _ => &[],
-    };
-    if cut.contains(&wanted) {
+    let pooled = wanted == FEATURES || wanted == LOGITS && !classifier.is_empty();
+    if pooled || maps.contains(&wanted) {
         " (the file ends before the layers of the others: use a complete one)"
     } else {
         ""
@@ -235,6 +246,11 @@ pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Backbone>, Back
 }
 
 fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
+    if efficientnet_lite::has_squeeze_and_excitation(file) {
+        return Err(BackboneError::SqueezeAndExcitation {
+            path: file.path().to_path_buf(),
+        });
+    }
     let Some(config) = BackboneConfig::of(file) else {
         const SHOWN: usize = 5;
         let mut names: Vec<String> = file
@@ -252,11 +268,10 @@ fn recognise(file: &TensorFile) -> Result<Box<dyn Backbone>, BackboneError> {
     };
     let architecture = config.architecture();
     let unused = |name: &str| config.leaves_aside(name);
-    let arrays = weights::read(file, &architecture.layers, unused).map_err(|source| {
-        BackboneError::Weights {
+    let arrays =
+        weights::read(file, &architecture, unused).map_err(|source| BackboneError::Weights {
             network: config.name(),
             source,
-        }
-    })?;
+        })?;
     Ok(Box::new(Pretrained::new(config, architecture, arrays)))
 }

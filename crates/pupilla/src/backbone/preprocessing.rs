@@ -19,12 +19,21 @@ pub struct Preprocessing {
 }
 
 impl Preprocessing {
-    /// That of networks trained on ImageNet, torchvision's and timm's alike.
+    /// That of torchvision's and timm's networks, of which ImageNet's mean and deviation are taken off.
     pub const IMAGENET: Self = Self {
         mean: CHANNEL_MEAN,
         deviation: CHANNEL_DEVIATION,
         side: 224,
     };
+
+    /// That of EfficientNet-Lite: `(v - 127) / 128` of values `v` in 0 … 255.
+    pub const fn lite(side: usize) -> Self {
+        Self {
+            mean: [127.0 / 255.0; 3],
+            deviation: [128.0 / 255.0; 3],
+            side,
+        }
+    }
 
     /// The images as one batch, `[images, 3, height, width]`, normalised; they are not resized.
     ///

@@ -6,7 +6,7 @@ use pupilla_nn::{Convolution, Graph, MaxPool, Operation};
 use super::BackboneError;
 use super::architecture::{Architecture, Layer};
 use super::config::ResNet18Config;
-use super::output::{LOGITS, Output};
+use super::output::{Centres, Output};
 use pupilla_files::tensor_file::TensorFile;
 
 pub(super) const NAME: &str = "ResNet-18";
@@ -18,6 +18,9 @@ const STAGES: [(&str, usize); 4] = [
     ("layer3", 256),
     ("layer4", 512),
 ];
+
+/// PyTorch's default.
+const EPSILON: f64 = 1e-5;
 
 /// Blocks in a stage.
 const BLOCKS: usize = 2;
@@ -31,7 +34,7 @@ fn output(name: &'static str, channels: usize, stride: Option<usize>) -> Output 
         name,
         channels,
         stride,
-        first_centre: 0,
+        centres: Centres::First(0),
         smallest_side: 1,
     }
 }
@@ -47,12 +50,12 @@ fn layer(
     Layer {
         name,
         batch_norm: Some(batch_norm),
-        convolution: Convolution {
+        operation: Operation::Convolution(Convolution {
             stride,
             padding: kernel / 2,
             slope,
             ..Convolution::new(channels, kernel)
-        },
+        }),
         linear: false,
     }
 }
@@ -97,7 +100,7 @@ impl ResNet18Config {
     }
 
     pub(super) fn architecture(&self) -> Architecture {
-        let mut network = Architecture::default();
+        let mut network = Architecture::new(EPSILON);
         let names = ["conv1", "bn1"].map(String::from);
         let first = network.layer(layer(names, [3, 64], 7, 2, 0.0), Graph::INPUT);
         let pooling = MaxPool {
@@ -139,16 +142,7 @@ impl ResNet18Config {
         }
         let features = network.features(map, before, 1);
         if let Some(classes) = self.classes {
-            let fc = Layer {
-                name: "fc".to_string(),
-                batch_norm: None,
-                convolution: Convolution::new([before, classes], 1),
-                linear: true,
-            };
-            let logits = network.layer(fc, features);
-            network
-                .outputs
-                .push((output(LOGITS, classes, None), logits));
+            network.classes("fc", [before, classes], features);
         }
         network
     }

@@ -6,7 +6,7 @@ use pupilla_nn::{Convolution, Graph, MaxPool, Operation};
 use super::BackboneError;
 use super::architecture::{Architecture, Layer};
 use super::config::SqueezeNetConfig;
-use super::output::Output;
+use super::output::{Centres, Output};
 use pupilla_files::tensor_file::TensorFile;
 
 pub(super) const NAME: &str = "SqueezeNet 1.1";
@@ -24,6 +24,9 @@ const FIRES: [(usize, usize, usize, Option<&str>); 8] = [
     (12, 64, 512, Some("fire9")),
 ];
 
+/// PyTorch's default; the network has no batch norm of its own.
+const EPSILON: f64 = 1e-5;
+
 /// A map. Windows are three pixels wide and stand from the corner on, at each stride. Each pooling needs a map of two pixels, and the
 /// first convolution, which is not padded, an image of three.
 fn output(name: &'static str, channels: usize, stride: usize) -> Output {
@@ -31,7 +34,7 @@ fn output(name: &'static str, channels: usize, stride: usize) -> Output {
         name,
         channels,
         stride: Some(stride),
-        first_centre: stride - 1,
+        centres: Centres::First(stride - 1),
         smallest_side: stride + 1,
     }
 }
@@ -41,10 +44,10 @@ fn layer(name: String, convolution: Convolution) -> Layer {
     Layer {
         name,
         batch_norm: None,
-        convolution: Convolution {
+        operation: Operation::Convolution(Convolution {
             slope: 0.0,
             ..convolution
-        },
+        }),
         linear: false,
     }
 }
@@ -81,7 +84,7 @@ impl SqueezeNetConfig {
     }
 
     pub(super) fn architecture(&self) -> Architecture {
-        let mut network = Architecture::default();
+        let mut network = Architecture::new(EPSILON);
         let mut channels = 64;
         let mut stride = 2;
         let first = Convolution {

@@ -52,7 +52,7 @@ pub fn summarise(
         .collect()
 }
 
-/// The pooled features of an image, 512 numbers. The image is not resized.
+/// The pooled features of an image: 512 numbers, or 1280 of EfficientNet-Lite. The image is not resized.
 ///
 /// # Errors
 /// If the network has none, the image is too small or too large, or a feature is not finite.

@@ -1,14 +1,14 @@
 //! The numbers of a network: from a file with batch norm or without, and back out by name.
 
 use super::BackboneError;
-use super::architecture::Layer;
+use super::architecture::Architecture;
 use super::batch_norm::BatchNorm;
 use pupilla_files::tensor_file::{TensorFile, TensorFileError};
 
 /// An array of a network on its way into a model file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedArray {
-    /// Its name, torchvision's: `layer1.0.conv1.weight`.
+    /// Its name in weight files: `layer1.0.conv1.weight`.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
@@ -22,12 +22,12 @@ pub struct NamedArray {
 /// without one, they are folded in already.
 pub(super) fn read(
     file: &TensorFile,
-    layers: &[Layer],
+    network: &Architecture,
     unused: impl Fn(&str) -> bool,
 ) -> Result<Vec<Vec<f32>>, TensorFileError> {
     let folded = !file.names().any(|name| name.ends_with(".running_var"));
     let mut wanted = Vec::new();
-    for layer in layers {
+    for layer in &network.layers {
         let [weight, bias] = layer.layout();
         wanted.push(weight);
         match &layer.batch_norm {
@@ -43,7 +43,7 @@ pub(super) fn read(
 
     let mut problems = Vec::new();
     let mut arrays = Vec::new();
-    for layer in layers {
+    for layer in &network.layers {
         let mut weight = next();
         let bias = match &layer.batch_norm {
             Some(name) if !folded => {
@@ -57,7 +57,7 @@ pub(super) fn read(
                     mean: &mean,
                     variance: &variance.iter().map(|v| v.max(0.0)).collect::<Vec<_>>(),
                 }
-                .fold(&mut weight);
+                .fold(network.epsilon, &mut weight);
                 if weight.iter().chain(&bias).any(|value| !value.is_finite()) {
                     problems.push(format!(
                         "{} becomes infinite when {name} is folded in",

@@ -12,8 +12,7 @@ use super::{Provenance, history};
 use crate::error::TrainError;
 use crate::features::teacher::{Decoding, TeacherConfig};
 use crate::patch_network::arrays;
-use crate::training::checkpoints;
-use crate::training::checkpoints::Checkpoints;
+use crate::training::checkpoints::{self, Checkpoints};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "teacher-checkpoint";

@@ -1,10 +1,12 @@
 """Writes backbone.json: what PyTorch and torchvision make of weights given by a formula.
 
     python3 -m venv "$VENV" && "$VENV"/bin/pip install numpy torch torchvision
-    "$VENV"/bin/python make_backbone.py        # writes the file beside this one
+    "$VENV"/bin/python make_backbone.py                # writes the file beside this one
+    "$VENV"/bin/python make_backbone.py WEIGHTS.pth    # of EfficientNet-Lite0: prints its cases with these weights
 
-backbone.json: torchvision's resnet18 (with 10 classes and non-trivial batch-norm statistics) and the
-feature part of squeezenet1_1, run in f64. No weight is stored: `tensor` below computes each from its name
+backbone.json: torchvision's resnet18 (with 10 classes and non-trivial batch-norm statistics), the
+feature part of squeezenet1_1, and EfficientNet-Lite0 as it is written below, run in f64. The second form is for
+examples/compare_backbone.rs. No weight is stored: `tensor` below computes each from its name
 and shape, and tests/backbone.rs does the same. Of each output there are:
 
   shape      [batch, channels, rows, columns]
@@ -15,10 +17,12 @@ and shape, and tests/backbone.rs does the same. Of each output there are:
 import json
 import math
 import pathlib
+import sys
 
 import numpy as np
 import torch
-import torchvision
+import torch.nn as nn
+import torch.nn.functional as F
 
 HERE = pathlib.Path(__file__).parent
 
@@ -66,6 +70,8 @@ def fill(model):
 
 
 def resnet18():
+    import torchvision
+
     model = fill(torchvision.models.resnet18(num_classes=10))
 
     def run(x):
@@ -82,6 +88,8 @@ def resnet18():
 
 
 def squeezenet1_1():
+    import torchvision
+
     model = fill(torchvision.models.squeezenet1_1())
     names = {1: "conv1", 4: "fire3", 7: "fire5", 12: "fire9"}
 
@@ -91,6 +99,79 @@ def squeezenet1_1():
             if index in names:
                 yield names[index], x
         yield "features", x.mean((2, 3), keepdim=True)
+
+    return model, run
+
+
+def same(x, kernel, stride):
+    """Zeros around x as TensorFlow's SAME has them."""
+    pads = []
+    for side in (x.shape[3], x.shape[2]):
+        zeros = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+        pads += [zeros // 2, zeros - zeros // 2]
+    return F.pad(x, pads)
+
+
+class Block(nn.Module):
+    """An inverted residual block: expand, depthwise, project."""
+
+    def __init__(self, before, after, kernel, stride, expansion):
+        super().__init__()
+        inside = before * expansion
+        self.kernel, self.stride, self.residual = kernel, stride, stride == 1 and before == after
+        if expansion > 1:
+            self._expand_conv = nn.Conv2d(before, inside, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(inside, eps=1e-3)
+        self._depthwise_conv = nn.Conv2d(inside, inside, kernel, stride, groups=inside, bias=False)
+        self._bn1 = nn.BatchNorm2d(inside, eps=1e-3)
+        self._project_conv = nn.Conv2d(inside, after, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(after, eps=1e-3)
+
+    def forward(self, x):
+        value = x
+        if hasattr(self, "_expand_conv"):
+            value = F.relu6(self._bn0(self._expand_conv(value)))
+        value = F.relu6(self._bn1(self._depthwise_conv(same(value, self.kernel, self.stride))))
+        value = self._bn2(self._project_conv(value))
+        return value + x if self.residual else value
+
+
+class EfficientNetLite0(nn.Module):
+    # Blocks, kernel, stride, expansion, channels of each stage.
+    STAGES = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]
+
+    def __init__(self, classes):
+        super().__init__()
+        self._conv_stem = nn.Conv2d(3, 32, 3, 2, bias=False)
+        self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
+        self._blocks, self.ends, before = nn.ModuleList(), [], 32
+        for blocks, kernel, stride, expansion, after in self.STAGES:
+            for block in range(blocks):
+                self._blocks.append(Block(before, after, kernel, stride if block == 0 else 1, expansion))
+                before = after
+            self.ends.append(len(self._blocks) - 1)
+        self._conv_head = nn.Conv2d(before, 1280, 1, bias=False)
+        self._bn1 = nn.BatchNorm2d(1280, eps=1e-3)
+        self._fc = nn.Linear(1280, classes)
+
+
+def efficientnet_lite0(weights=None):
+    if weights is None:
+        model = fill(EfficientNetLite0(10))
+    else:
+        model = EfficientNetLite0(1000)
+        model.load_state_dict(torch.load(weights, weights_only=True))
+        model = model.double().eval()
+
+    def run(x):
+        x = F.relu6(model._bn0(model._conv_stem(same(x, 3, 2))))
+        for index, block in enumerate(model._blocks):
+            x = block(x)
+            if index in model.ends:
+                yield f"stage{model.ends.index(index) + 1}", x
+        x = F.relu6(model._bn1(model._conv_head(x))).mean((2, 3), keepdim=True)
+        yield "features", x
+        yield "logits", model._fc(x.flatten(1))[:, :, None, None]
 
     return model, run
 
@@ -108,8 +189,8 @@ def described(values, most):
     }
 
 
-def cases():
-    for network, (model, run) in {"resnet18": resnet18(), "squeezenet1_1": squeezenet1_1()}.items():
+def cases(networks):
+    for network, (model, run) in networks.items():
         for shape in [(2, 3, 64, 48), (1, 3, 75, 97)]:
             x = tensor("input", shape)
             with torch.no_grad():
@@ -126,12 +207,23 @@ def cases():
             }
 
 
+def write(networks, versions, file):
+    file.write('{"made_by": "make_backbone.py", "versions": ' + json.dumps(versions) + ', "cases": [\n')
+    file.write(",\n".join(json.dumps(case, separators=(",", ":")) for case in cases(networks)))
+    file.write("\n]}\n")
+
+
 def main():
-    versions = {"numpy": np.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
+    versions = {"numpy": np.__version__, "torch": torch.__version__}
+    if sys.argv[1:]:
+        write({"efficientnet_lite0": efficientnet_lite0(sys.argv[1])}, versions, sys.stdout)
+        return
+    import torchvision
+
+    versions["torchvision"] = torchvision.__version__
+    networks = {"resnet18": resnet18(), "squeezenet1_1": squeezenet1_1(), "efficientnet_lite0": efficientnet_lite0()}
     with (HERE / "backbone.json").open("w") as file:
-        file.write('{"made_by": "make_backbone.py", "versions": ' + json.dumps(versions) + ', "cases": [\n')
-        file.write(",\n".join(json.dumps(case, separators=(",", ":")) for case in cases()))
-        file.write("\n]}\n")
+        write(networks, versions, file)
 
 
 if __name__ == "__main__":

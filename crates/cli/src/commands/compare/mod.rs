@@ -11,10 +11,8 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pupilla::DetectorKind;
-use pupilla::ReceptiveField;
 use pupilla::device::DeviceChoice;
-use pupilla::{ReconstructionConfig, reconstruction};
+use pupilla::{DetectorKind, ReceptiveField, ReconstructionConfig, reconstruction};
 use pupilla_core::data::{Dataset, categories, file_fingerprint, fingerprint};
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;

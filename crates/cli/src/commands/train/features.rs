@@ -3,11 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use pupilla::ReceptiveField;
-use pupilla::Teacher;
 use pupilla::embedding::EmbeddingManifest;
-use pupilla::{Config, Manifest};
-use pupilla::{EmbeddingConfig, Extractor};
+use pupilla::{Config, EmbeddingConfig, Extractor, Manifest, ReceptiveField, Teacher};
 
 use crate::options::Train;
 use crate::output::{self, Usage};

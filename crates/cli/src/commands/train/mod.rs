@@ -7,15 +7,10 @@ mod student_teacher;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pupilla::Checkpoints;
-use pupilla::DetectorKind;
-use pupilla::EmbeddingConfig;
-use pupilla::FileManifest;
-use pupilla::Model;
-use pupilla::PreparedFiles;
-use pupilla::ReconstructionConfig;
-use pupilla::TrainError;
-use pupilla::{BackboneExtractor, ExtractorError, Length, StudentTeacherConfig};
+use pupilla::{
+    BackboneExtractor, Checkpoints, DetectorKind, EmbeddingConfig, ExtractorError, FileManifest,
+    Length, Model, PreparedFiles, ReconstructionConfig, StudentTeacherConfig, TrainError,
+};
 use pupilla_core::data::Dataset;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla::PreparedFiles;
-use pupilla::Trained;
 use pupilla::reconstruction::{ReconstructionManifest, ReconstructionPlan};
-use pupilla::{Config, Manifest};
-use pupilla::{ReconstructionConfig, ReconstructionDetector};
+use pupilla::{
+    Config, Manifest, PreparedFiles, ReconstructionConfig, ReconstructionDetector, Trained,
+};
 
 use crate::options::Train;
 use crate::output;

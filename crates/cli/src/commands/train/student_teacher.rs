@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use anyhow::bail;
-use pupilla::PreparedFiles;
-use pupilla::ReceptiveField;
-use pupilla::Scoring;
-use pupilla::Teacher;
-use pupilla::Trained;
 use pupilla::student_teacher::{
     Paper, Plan, Quick, Settings, StudentTeacherManifest, StudentTeacherTraining, Training,
 };
-use pupilla::{Config, Manifest};
-use pupilla::{Length, ScaleTeacher, StudentTeacher, StudentTeacherConfig};
+use pupilla::{
+    Config, Length, Manifest, PreparedFiles, ReceptiveField, ScaleTeacher, Scoring, StudentTeacher,
+    StudentTeacherConfig, Teacher, Trained,
+};
 
 use crate::options::{Budget, Preset, Train};
 use crate::output;

@@ -57,6 +57,7 @@ impl LayerPlan {
             padding: self.padding,
             bias: !self.normalised,
             slope: if self.normalised { 1.0 } else { self.slope },
+            ceiling: f32::INFINITY,
         };
         let mut operations = vec![match self.direction {
             Direction::Down => Operation::Convolution(convolution),
