@@ -26,7 +26,7 @@ fn look(path: &Path) {
     let size = read::size(path);
     match read::read_with(path, &LIMITS) {
         Ok(image) => {
-            assert_eq!(size.unwrap(), (image.width(), image.height()));
+            assert_eq!(size.unwrap(), image.size());
             assert!(image.pixels().iter().all(|value| (0.0..=1.0).contains(value)));
         }
         Err(error) => assert!(error.to_string().contains("image")),

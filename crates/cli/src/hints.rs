@@ -89,6 +89,7 @@ fn of_backbone(error: &BackboneError) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use pupilla_core::image::Size;
     use std::path::PathBuf;
 
     use anyhow::Context;
@@ -115,8 +116,7 @@ mod tests {
     #[test]
     fn causes_are_found_however_they_are_wrapped() {
         let large = || BackboneError::TooLarge {
-            width: 9000,
-            height: 9000,
+            size: Size::square(9000),
             zoom: 1,
         };
         let wanted = Some("--resize".to_owned());

@@ -195,7 +195,7 @@ fn masks_that_do_not_fit_or_are_missing() {
     let mask = parts.join("ground_truth/square/000_mask.png");
     GrayImage::new(7, 9).save(&mask).unwrap();
     let output = run(&["eval", text(model()), text(&parts)]);
-    assert_failure(&output, 1, &["000_mask.png", "000.png", "7x9"]);
+    assert_failure(&output, 1, &["000_mask.png", "000.png", "7×9"]);
     fs::remove_file(&mask).unwrap();
     let output = run(&["eval", text(model()), text(&parts)]);
     assert_failure(&output, 1, &["000.png", "no mask"]);

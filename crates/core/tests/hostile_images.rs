@@ -1,5 +1,6 @@
 //! Images that nobody vouches for: every file is read or refused in order, by the readers of images, masks and maps alike.
 
+use pupilla_core::image::Size;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -307,7 +308,7 @@ fn names_that_lie() {
         assert!(error.to_string().contains("convert it"), "{error}");
     }
     let path = folder.file("part.png", &encoded(&photo(20, 10), ImageFormat::Jpeg));
-    assert_eq!(read::size(&path).unwrap(), (20, 10));
+    assert_eq!(read::size(&path).unwrap(), Size::new(20, 10));
     assert_eq!(read::read(&path).unwrap().width(), 20);
 }
 

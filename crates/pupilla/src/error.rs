@@ -1,5 +1,6 @@
 //! What can go wrong between a configuration and a trained network.
 
+use pupilla_core::image::Size;
 use std::path::PathBuf;
 
 use pupilla_core::image::read::ReadError;
@@ -175,12 +176,10 @@ pub(crate) fn check_rules<const N: usize>(
 #[non_exhaustive]
 pub enum ScoreError {
     /// After resizing, the image is smaller than a patch.
-    #[error("{width}×{height} pixels (after resizing) are smaller than the receptive field of {needed}: use a larger image, resize to a larger size, or use a smaller scale", needed = field.side())]
+    #[error("{size} pixels (after resizing) are smaller than the receptive field of {needed}: use a larger image, resize to a larger size, or use a smaller scale", needed = field.side())]
     TooSmall {
-        /// Width after resizing.
-        width: usize,
-        /// Height after resizing.
-        height: usize,
+        /// After resizing.
+        size: Size,
         /// The patch size that does not fit.
         field: ReceptiveField,
     },

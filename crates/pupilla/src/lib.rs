@@ -70,8 +70,8 @@ pub use training::{Checked, Checkpoints, Config, Length};
 
 pub use pupilla_core::data::Dataset;
 pub use pupilla_core::detector::{Detector, Fit};
-pub use pupilla_core::image::Image;
 pub use pupilla_core::image::resize::Resize;
+pub use pupilla_core::image::{Image, Size};
 pub use pupilla_core::map::anomaly_map::AnomalyMap;
 pub use pupilla_core::map::heatmap::{Heatmap, write_png};
 pub use pupilla_core::observer::{Observer, Silent};

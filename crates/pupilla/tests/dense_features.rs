@@ -6,7 +6,7 @@ use pupilla::backbone::{
     ResNet18Config, SqueezeNetConfig,
 };
 use pupilla::nn::Tensor;
-use pupilla_core::image::Image;
+use pupilla_core::image::{Image, Size};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -257,10 +257,16 @@ fn features_that_a_network_does_not_give_are_named() {
     assert!(features(&["features"], 1).check(&squeezenet).is_err());
 
     let large = features(&["stem"], 8);
-    let message = large.seen_size([1000, 600]).unwrap_err().to_string();
+    let message = large
+        .seen_size(Size::new(1000, 600))
+        .unwrap_err()
+        .to_string();
     for word in ["1000×600", "8 times", "smaller size"] {
         assert!(message.contains(word), "{message}");
     }
-    assert!(large.seen_size([usize::MAX, 2]).is_err());
-    assert_eq!(large.seen_size([256, 300]).unwrap(), [2048, 2400]);
+    assert!(large.seen_size(Size::new(usize::MAX, 2)).is_err());
+    assert_eq!(
+        large.seen_size(Size::new(256, 300)).unwrap(),
+        Size::new(2048, 2400)
+    );
 }

@@ -1,6 +1,7 @@
 //! Fitting and using a whole detector, on small images that train in seconds.
 
 use pupilla::{Config, Trained};
+use pupilla_core::image::Size;
 use std::sync::{Mutex, OnceLock};
 
 use pupilla::student_teacher::{Paper, QUICK_STEPS, Quick, Settings, Training};
@@ -179,7 +180,7 @@ fn a_memory_limit_changes_no_bit_or_says_what_it_takes() {
     let model = fitted(&config(ReceptiveField::P33, 2), 64, 48);
     for (width, height) in [(300, 110), (80, 250)] {
         let image = striped(width, height, 3);
-        let size = [width, height];
+        let size = Size::new(width, height);
         for sampling in [Sampling::Grid, Sampling::Dense] {
             let model = model.clone().with_sampling(sampling);
             let most = model.memory_needed(size).unwrap();
@@ -511,8 +512,8 @@ fn the_metric_is_that_of_some_training_images() {
             Ok(self.0[index].clone())
         }
 
-        fn size(&self, index: usize) -> Result<[usize; 2], ReadError> {
-            Ok([self.0[index].width(), self.0[index].height()])
+        fn size(&self, index: usize) -> Result<Size, ReadError> {
+            Ok(self.0[index].size())
         }
 
         fn name(&self, index: usize) -> String {
@@ -630,11 +631,7 @@ fn small_images_are_refused_with_their_size() {
     let model = fitted(&config, 40, 40);
     assert!(matches!(
         model.anomaly_map(&striped(20, 20, 0)),
-        Err(ScoreError::TooSmall {
-            width: 20,
-            height: 20,
-            ..
-        })
+        Err(ScoreError::TooSmall { size, .. }) if size == Size::square(20)
     ));
 }
 

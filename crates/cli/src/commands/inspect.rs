@@ -217,20 +217,20 @@ fn announce_memory(
     let Model::StudentTeacher(mut students) = model else {
         return model;
     };
-    let Some((width, height)) = images.iter().find_map(|image| read::size(&image.path).ok()) else {
+    let Some(size) = images.iter().find_map(|image| read::size(&image.path).ok()) else {
         return Model::StudentTeacher(students);
     };
     let beside = match images.len() {
         1 => 0,
-        _ => bytes_beside([width, height]),
+        _ => bytes_beside(size),
     };
     if let Some(Memory(limit)) = inspect.looking.memory {
         *students = students.with_memory(limit.saturating_sub(beside));
     }
     // Images that do not fit say so by name when their turn comes.
-    if let Ok(needed) = students.memory_needed([width, height]) {
+    if let Ok(needed) = students.memory_needed(size) {
         progress.note(&format!(
-            "images of {width}x{height} take about {} MiB of memory",
+            "images of {size} take about {} MiB of memory",
             (needed + beside).div_ceil(1 << 20)
         ));
     }

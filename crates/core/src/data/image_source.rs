@@ -1,5 +1,6 @@
 //! Where training gets its images: by index, one at a time, so that memory does not grow with them.
 
+use crate::image::Size;
 use std::path::PathBuf;
 
 use crate::image::Image;
@@ -27,7 +28,7 @@ pub trait ImageSource: Sync {
     ///
     /// # Errors
     /// As [`image`](Self::image).
-    fn size(&self, index: usize) -> Result<[usize; 2], ReadError>;
+    fn size(&self, index: usize) -> Result<Size, ReadError>;
 
     /// A name for messages: the file's path.
     fn name(&self, index: usize) -> String;
@@ -42,8 +43,8 @@ impl ImageSource for Vec<Image> {
         Ok(self[index].clone())
     }
 
-    fn size(&self, index: usize) -> Result<[usize; 2], ReadError> {
-        Ok([self[index].width(), self[index].height()])
+    fn size(&self, index: usize) -> Result<Size, ReadError> {
+        Ok(self[index].size())
     }
 
     fn name(&self, index: usize) -> String {
@@ -70,7 +71,7 @@ pub enum ImageFilesError {
 #[derive(Clone, Debug)]
 pub struct ImageFiles {
     paths: Vec<PathBuf>,
-    sizes: Vec<[usize; 2]>,
+    sizes: Vec<Size>,
 }
 
 impl ImageFiles {
@@ -96,7 +97,7 @@ impl ImageFiles {
             }
             let sizes: Vec<_> = some
                 .par_iter()
-                .map(|path| read::read(path).map(|image| [image.width(), image.height()]))
+                .map(|path| read::read(path).map(|image| image.size()))
                 .collect();
             for (path, size) in some.iter().zip(sizes) {
                 match size {
@@ -145,7 +146,7 @@ impl ImageSource for ImageFiles {
         read::read(&self.paths[index])
     }
 
-    fn size(&self, index: usize) -> Result<[usize; 2], ReadError> {
+    fn size(&self, index: usize) -> Result<Size, ReadError> {
         Ok(self.sizes[index])
     }
 

@@ -1,5 +1,6 @@
 //! Ground-truth masks: which pixels of an image are defective, and their connected regions.
 
+use crate::image::Size;
 use std::path::{Path, PathBuf};
 
 use ::image::DynamicImage;
@@ -21,18 +22,18 @@ pub enum MaskError {
     },
     /// A mask must have exactly the size of its image: resizing it would change the metrics.
     #[error(
-        "the mask {} is {}x{} pixels, but its image {} is {}x{}",
-        mask.display(), mask_size.0, mask_size.1, image.display(), image_size.0, image_size.1
+        "the mask {} is {mask_size} pixels, but its image {} is {image_size}",
+        mask.display(), image.display()
     )]
     Size {
         /// The mask.
         mask: PathBuf,
         /// Width and height of the mask.
-        mask_size: (usize, usize),
+        mask_size: Size,
         /// The image it belongs to.
         image: PathBuf,
         /// Width and height of the image.
-        image_size: (usize, usize),
+        image_size: Size,
     },
 }
 
@@ -100,24 +101,29 @@ impl Mask {
     /// [`Mask::read`] for the mask of a certain image, which must have its size.
     ///
     /// # Errors
-    /// As [`Mask::read`], and [`MaskError::Size`] if `image_size` (width, height) is another.
+    /// As [`Mask::read`], and [`MaskError::Size`] if `image_size` is another.
     pub fn read_for(
         path: &Path,
         threshold: u8,
         image: &Path,
-        image_size: (usize, usize),
+        image_size: Size,
     ) -> Result<Self, MaskError> {
         let mask = Self::read(path, threshold)?;
-        if (mask.width, mask.height) == image_size {
+        if mask.size() == image_size {
             Ok(mask)
         } else {
             Err(MaskError::Size {
                 mask: path.to_path_buf(),
-                mask_size: (mask.width, mask.height),
+                mask_size: mask.size(),
                 image: image.to_path_buf(),
                 image_size,
             })
         }
+    }
+
+    /// Width and height in pixels, each at least 1.
+    pub fn size(&self) -> Size {
+        Size::new(self.width, self.height)
     }
 
     /// Width in pixels, at least 1.
@@ -306,8 +312,8 @@ mod tests {
         GrayImage::new(30, 20).save(&path).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let image = Path::new("test/crack/000.png");
-        assert!(Mask::read_for(&path, 0, image, (30, 20)).is_ok());
-        let size = Mask::read_for(&path, 0, image, (30, 21)).unwrap_err();
+        assert!(Mask::read_for(&path, 0, image, Size::new(30, 20)).is_ok());
+        let size = Mask::read_for(&path, 0, image, Size::new(30, 21)).unwrap_err();
         let text = size.to_string();
         assert!(
             text.contains("000_mask.png is 30x20") && text.ends_with("crack/000.png is 30x21"),

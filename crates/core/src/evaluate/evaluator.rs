@@ -1,5 +1,6 @@
 //! How an [`Evaluation`] is gathered, image by image.
 
+use crate::image::Size;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
@@ -27,17 +28,14 @@ pub enum EvaluationError {
         source: NotFinite,
     },
     /// A map and the mask it is compared with differ in size.
-    #[error(
-        "{image}: the anomaly map is {}x{} pixels, the mask {}x{}",
-        map_size.0, map_size.1, mask_size.0, mask_size.1
-    )]
+    #[error("{image}: the anomaly map is {map_size} pixels, the mask {mask_size}")]
     Size {
         /// The image.
         image: String,
         /// Width and height of the map.
-        map_size: (usize, usize),
+        map_size: Size,
         /// Width and height of the mask.
-        mask_size: (usize, usize),
+        mask_size: Size,
     },
     /// An image said to be good came with a mask that marks a defect.
     #[error("{image} is a good image, but its mask marks {pixels} pixels as defective")]
@@ -94,8 +92,8 @@ impl ScoredImage {
         map: &AnomalyMap,
         mask: &Mask,
     ) -> Result<Self, EvaluationError> {
-        let map_size = (map.width(), map.height());
-        let mask_size = (mask.width(), mask.height());
+        let map_size = map.size();
+        let mask_size = mask.size();
         let image = || name.to_owned();
         if map_size != mask_size {
             return Err(EvaluationError::Size {
@@ -434,7 +432,7 @@ mod tests {
             [
                 "the anomaly map of a is not finite: the score at row 0, column 1 is NaN",
                 "the anomaly map of b is not finite: the score at row 0, column 0 is inf",
-                "c: the anomaly map is 1x1 pixels, the mask 2x1",
+                "c: the anomaly map is 1×1 pixels, the mask 2×1",
                 "d is a good image, but its mask marks 1 pixels as defective",
             ]
         );

@@ -3,6 +3,7 @@
 //! Maps and masks are read on all threads while the images before them are gathered; of each pixel 4 bytes are
 //! kept (8 in a defect).
 
+use crate::image::Size;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -101,7 +102,7 @@ pub fn run(
         .par_iter()
         .map(|test| read::size(&test.path))
         .collect();
-    let sizes: Vec<(usize, usize)> = sizes.into_iter().collect::<Result<_, _>>()?;
+    let sizes: Vec<Size> = sizes.into_iter().collect::<Result<_, _>>()?;
     let files: Vec<File<'_>> = tests
         .iter()
         .zip(maps.paths)
@@ -137,7 +138,7 @@ pub fn run(
 struct File<'a> {
     test: &'a TestImage,
     map: PathBuf,
-    size: (usize, usize),
+    size: Size,
 }
 
 impl File<'_> {
@@ -145,7 +146,7 @@ impl File<'_> {
         let (test, size) = (self.test, self.size);
         let map = map_file::read_for(&self.map, &test.path, size)?;
         let mask = match &test.mask {
-            None => Mask::good(size.0, size.1),
+            None => Mask::good(size.width, size.height),
             Some(path) => Mask::read_for(path, mask_threshold, &test.path, size)?,
         };
         let name = test.display_name();
@@ -162,7 +163,7 @@ impl File<'_> {
 fn piece(files: &[File<'_>]) -> usize {
     let mut pixels = 0;
     let within = files.iter().take(FILES_AT_ONCE).take_while(|file| {
-        pixels += file.size.0 * file.size.1;
+        pixels += file.size.area();
         pixels <= PIXELS_AT_ONCE
     });
     within.count().max(1)
@@ -205,7 +206,7 @@ mod tests {
     }
 
     fn map_of(test: &TestImage, number: usize) -> AnomalyMap {
-        let (width, height) = read::size(&test.path).unwrap();
+        let Size { width, height } = read::size(&test.path).unwrap();
         let score = |at: usize| ((at * 7919 + number * 31) % 23) as f32 / 4.0;
         AnomalyMap::new(width, height, (0..width * height).map(score).collect())
     }
@@ -248,7 +249,7 @@ mod tests {
         };
         let mut scores = vec![0.0; 21 * 29];
         map_file::write(&path, &AnomalyMap::new(29, 21, scores.clone())).unwrap();
-        error(&["bent/1.tiff is 29x21", "bent/1.png is 21x29"]);
+        error(&["bent/1.tiff is 29×21", "bent/1.png is 21×29"]);
         scores[23] = f32::INFINITY;
         map_file::write(&path, &AnomalyMap::new(21, 29, scores)).unwrap();
         error(&["bent/1.tiff", "row 1, column 2 is inf"]);
@@ -259,7 +260,7 @@ mod tests {
         fs::write(&path, &good).unwrap();
         let mask = dataset.test[0].mask.as_ref().unwrap();
         GrayImage::new(3, 3).save(mask).unwrap();
-        error(&["1_mask.png is 3x3"]);
+        error(&["1_mask.png is 3×3"]);
         let truth = dataset.root.join("ground_truth/good");
         fs::create_dir_all(&truth).unwrap();
         GrayImage::new(21, 29).save(mask).unwrap();
@@ -283,7 +284,7 @@ mod tests {
             let file = || File {
                 test: &test,
                 map: PathBuf::new(),
-                size: (side, side),
+                size: Size::square(side),
             };
             (0..count).map(|_| file()).collect()
         };

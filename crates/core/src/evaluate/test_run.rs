@@ -126,12 +126,9 @@ pub fn run<D: Detector>(
             Ok(image) => {
                 let mask = match &test.mask {
                     None => Mask::good(image.width(), image.height()),
-                    Some(path) => Mask::read_for(
-                        path,
-                        settings.mask_threshold,
-                        &test.path,
-                        (image.width(), image.height()),
-                    )?,
+                    Some(path) => {
+                        Mask::read_for(path, settings.mask_threshold, &test.path, image.size())?
+                    }
                 };
                 (image, mask)
             }

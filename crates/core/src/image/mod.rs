@@ -3,6 +3,9 @@
 pub(crate) mod canvas;
 pub mod read;
 pub mod resize;
+mod size;
+
+pub use size::Size;
 
 /// An RGB image, rows from top to bottom, pixels interleaved: `[height, width, 3]`, values in `[0, 1]`.
 ///
@@ -36,6 +39,11 @@ impl Image {
             height,
             pixels,
         }
+    }
+
+    /// Width and height in pixels, each at least 1.
+    pub fn size(&self) -> Size {
+        Size::new(self.width, self.height)
     }
 
     /// Width in pixels, at least 1.

@@ -7,6 +7,7 @@
 //! to RGB. Of a TIFF with several pages the first is read; a TIFF with a palette or with grey 32-bit
 //! values is refused.
 
+use crate::image::Size;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -380,7 +381,7 @@ pub fn decode(path: &Path, limits: &Limits) -> Result<DynamicImage, ReadError> {
 ///
 /// # Errors
 /// As [`read`], as far as the header shows; within the default [`Limits`].
-pub fn size(path: &Path) -> Result<(usize, usize), ReadError> {
+pub fn size(path: &Path) -> Result<Size, ReadError> {
     use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     let limits = Limits::default();
     let (file, length) = bounded_file::open(path, limits.file_bytes)
@@ -398,8 +399,8 @@ pub fn size(path: &Path) -> Result<(usize, usize), ReadError> {
         .map_err(|source| ReadError::decoding(path, source))?;
     let (width, height) = (width as usize, height as usize);
     Ok(match orientation {
-        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (height, width),
-        _ => (width, height),
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => Size::new(height, width),
+        _ => Size::new(width, height),
     })
 }
 
@@ -587,7 +588,7 @@ mod tests {
             let path = folder.file("picture.png", &encoded(photo(20, 10), format));
             let image = read(&path).unwrap();
             assert_eq!((image.width(), image.height()), (20, 10), "{extension}");
-            assert_eq!(size(&path).unwrap(), (20, 10), "{extension}");
+            assert_eq!(size(&path).unwrap(), Size::new(20, 10), "{extension}");
             let differences: Vec<f32> = (image.pixels().iter())
                 .zip(photo(20, 10).as_raw())
                 .map(|(got, expected)| (got - f32::from(*expected) / 255.0).abs())
@@ -681,7 +682,7 @@ mod tests {
             let path = folder.file("turned.jpg", &oriented_jpeg(orientation));
             let image = read(&path).unwrap();
             assert_eq!((image.width(), image.height()), (width, height));
-            assert_eq!(size(&path).unwrap(), (width, height));
+            assert_eq!(size(&path).unwrap(), Size::new(width, height));
             assert!(image.pixel(white.0, white.1)[0] > 0.9, "{orientation}");
             let (row, column) = (height - 1 - white.0, width - 1 - white.1);
             assert!(image.pixel(row, column)[0] < 0.1, "{orientation}");

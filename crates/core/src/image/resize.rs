@@ -1,5 +1,6 @@
 //! Sizes: an image to the size a detector works at, an anomaly map back to the size of its image.
 
+use crate::image::Size;
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -103,22 +104,23 @@ impl Resize {
         }
     }
 
-    /// The size, (width, height), an image of `width` × `height` pixels is resized to; no side is 0.
-    pub fn target_size(&self, width: usize, height: usize) -> (usize, usize) {
+    /// The size that an image of this size is resized to; no side is 0.
+    pub fn target_size(&self, size: Size) -> Size {
         match *self {
-            Self::Square(side) => (side, side),
+            Self::Square(side) => Size::square(side),
             Self::LongerSide(side) => {
                 let shorter = |short: usize, long: usize| {
                     let exact = short as f64 * side as f64 / long as f64;
                     (exact.round() as usize).max(1)
                 };
+                let Size { width, height } = size;
                 if width >= height {
-                    (side, shorter(height, width))
+                    Size::new(side, shorter(height, width))
                 } else {
-                    (shorter(width, height), side)
+                    Size::new(shorter(width, height), side)
                 }
             }
-            Self::None => (width, height),
+            Self::None => size,
         }
     }
 
@@ -126,11 +128,11 @@ impl Resize {
     /// triangle-weighted mean of all old ones under it), values within `[0, 1]`. Nothing is copied
     /// if the size is right already.
     pub fn apply<'a>(&self, image: &'a Image) -> Cow<'a, Image> {
-        let (width, height) = self.target_size(image.width(), image.height());
-        if (width, height) == (image.width(), image.height()) {
+        let size = self.target_size(image.size());
+        if size == image.size() {
             return Cow::Borrowed(image);
         }
-        Cow::Owned(resize_image(image, width, height))
+        Cow::Owned(resize_image(image, size))
     }
 
     /// [`apply`](Self::apply) to an image that is not needed afterwards.
@@ -147,7 +149,8 @@ impl Resize {
 ///
 /// # Panics
 /// If a side is 0: a programming error.
-pub fn resize_image(image: &Image, width: usize, height: usize) -> Image {
+pub fn resize_image(image: &Image, size: Size) -> Image {
+    let Size { width, height } = size;
     let mut pixels = vec![0.0f32; width * height * 3];
     // The typed form, so that the compiler makes the code of this one pixel type only.
     let source = fir::images::TypedImageRef::<fir::pixels::F32x3>::from_buffer(
@@ -182,7 +185,8 @@ pub fn resize_image(image: &Image, width: usize, height: usize) -> Image {
 ///
 /// # Panics
 /// If a side is 0: a programming error.
-pub fn resize_map(map: &AnomalyMap, width: usize, height: usize) -> AnomalyMap {
+pub fn resize_map(map: &AnomalyMap, size: Size) -> AnomalyMap {
+    let Size { width, height } = size;
     if (width, height) == (map.width(), map.height()) {
         return map.clone();
     }
@@ -264,11 +268,23 @@ mod tests {
 
     #[test]
     fn target_sizes() {
-        assert_eq!(Resize::Square(256).target_size(1000, 20), (256, 256));
-        assert_eq!(Resize::LongerSide(512).target_size(1000, 500), (512, 256));
-        assert_eq!(Resize::LongerSide(512).target_size(100, 200), (256, 512));
-        assert_eq!(Resize::LongerSide(8).target_size(5000, 1), (8, 1));
-        assert_eq!(Resize::None.target_size(3, 5), (3, 5));
+        assert_eq!(
+            Resize::Square(256).target_size(Size::new(1000, 20)),
+            Size::new(256, 256)
+        );
+        assert_eq!(
+            Resize::LongerSide(512).target_size(Size::new(1000, 500)),
+            Size::new(512, 256)
+        );
+        assert_eq!(
+            Resize::LongerSide(512).target_size(Size::new(100, 200)),
+            Size::new(256, 512)
+        );
+        assert_eq!(
+            Resize::LongerSide(8).target_size(Size::new(5000, 1)),
+            Size::new(8, 1)
+        );
+        assert_eq!(Resize::None.target_size(Size::new(3, 5)), Size::new(3, 5));
     }
 
     #[test]
@@ -352,7 +368,7 @@ mod tests {
             width in 1usize..20, height in 1usize..20, to_width in 1usize..30, to_height in 1usize..30, seed: u64,
         ) {
             let image = Image::new(width, height, values(seed, width * height * 3));
-            let fast = resize_image(&image, to_width, to_height);
+            let fast = resize_image(&image, Size::new(to_width, to_height));
             for (got, expected) in fast.pixels().iter().zip(naive_image(&image, to_width, to_height)) {
                 prop_assert!((f64::from(*got) - expected).abs() < 1e-5, "{got} {expected}");
                 prop_assert!((0.0..=1.0).contains(got));
@@ -365,13 +381,13 @@ mod tests {
         ) {
             let map = AnomalyMap::new(width, height, values(seed, width * height));
             let low = map.scores().iter().copied().fold(f32::INFINITY, f32::min);
-            let fast = resize_map(&map, to_width, to_height);
+            let fast = resize_map(&map, Size::new(to_width, to_height));
             prop_assert_eq!((fast.width(), fast.height()), (to_width, to_height));
             for (got, expected) in fast.scores().iter().zip(naive_map(&map, to_width, to_height)) {
                 prop_assert!((f64::from(*got) - expected).abs() < 1e-5, "{got} {expected}");
                 prop_assert!(*got >= low && *got <= map.image_score());
             }
-            prop_assert_eq!(resize_map(&map, width, height), map);
+            prop_assert_eq!(resize_map(&map, Size::new(width, height)), map);
         }
     }
 }

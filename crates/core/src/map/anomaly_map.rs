@@ -1,5 +1,7 @@
 //! The anomaly map: one score for every pixel of an image.
 
+use crate::image::Size;
+
 /// A score for every pixel, `[height, width]` in row-major order; **higher is more anomalous**.
 ///
 /// Values are finite; they have no fixed range (a sum of normalised scores, see the paper's §5).
@@ -23,6 +25,11 @@ impl AnomalyMap {
             height,
             scores,
         }
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> Size {
+        Size::new(self.width, self.height)
     }
 
     /// Width in pixels.

@@ -1,5 +1,6 @@
 //! Anomaly maps as pictures for people: colours laid over the image.
 
+use crate::image::Size;
 use std::io;
 use std::path::Path;
 
@@ -19,14 +20,14 @@ const FIRST_COLOR: f64 = 0.25;
 
 /// An image and its map, or an image and its mask, differ in size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the image is {}x{} pixels, its {what} {}x{}", image.0, image.1, other.0, other.1)]
+#[error("the image is {image} pixels, its {what} {other}")]
 pub struct SizeMismatch {
     /// Width and height of the image.
-    pub image: (usize, usize),
+    pub image: Size,
     /// What differs: "anomaly map" or "mask".
     pub what: &'static str,
     /// Its width and height.
-    pub other: (usize, usize),
+    pub other: Size,
 }
 
 /// A colour scale for scores: nothing at and below `low`, the strongest colour from `high` on.
@@ -81,7 +82,7 @@ impl Heatmap {
     /// # Errors
     /// [`SizeMismatch`] unless both have the same size.
     pub fn overlay(&self, image: &Image, map: &AnomalyMap) -> Result<RgbImage, SizeMismatch> {
-        same_size(image, "anomaly map", (map.width(), map.height()))?;
+        same_size(image, "anomaly map", map.size())?;
         let table = table();
         let mut picture = RgbImage::new(map.width() as u32, map.height() as u32);
         let colors = image.pixels().as_chunks::<3>().0;
@@ -133,15 +134,15 @@ pub fn draw_outline(
     color: [u8; 3],
     thickness: usize,
 ) -> Result<(), SizeMismatch> {
-    let size = (picture.width() as usize, picture.height() as usize);
-    if size != (mask.width(), mask.height()) {
+    let size = Size::new(picture.width() as usize, picture.height() as usize);
+    if size != mask.size() {
         return Err(SizeMismatch {
             image: size,
             what: "mask",
-            other: (mask.width(), mask.height()),
+            other: mask.size(),
         });
     }
-    let (width, height) = size;
+    let Size { width, height } = size;
     let mut inner = mask.defect().to_vec();
     for _ in 0..thickness {
         let before = inner.clone();
@@ -185,9 +186,9 @@ pub fn write_png(path: impl AsRef<Path>, picture: &RgbImage) -> Result<(), Write
 pub(crate) fn same_size(
     image: &Image,
     what: &'static str,
-    other: (usize, usize),
+    other: Size,
 ) -> Result<(), SizeMismatch> {
-    let image = (image.width(), image.height());
+    let image = image.size();
     if image == other {
         Ok(())
     } else {
@@ -245,7 +246,7 @@ mod tests {
             high: 1.0,
         };
         let error = scale.overlay(&image, &map).unwrap_err().to_string();
-        assert_eq!(error, "the image is 2x1 pixels, its anomaly map 1x2");
+        assert_eq!(error, "the image is 2×1 pixels, its anomaly map 1×2");
         let mask = Mask::good(1, 2);
         assert!(draw_outline(&mut to_rgb8(&image), &mask, [255; 3], 1).is_err());
     }

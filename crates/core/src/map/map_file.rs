@@ -3,6 +3,7 @@
 //! The format that MVTec's evaluation reads (`<defect>/<name>.tiff`), so that maps can go to any
 //! tool and come from any tool without losing a bit.
 
+use crate::image::Size;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -88,19 +89,19 @@ pub enum MapFileError {
     },
     /// The map has not the size of its image: resizing it here would change the figures.
     #[error(
-        "the anomaly map {} is {}x{} pixels, but its image {} is {}x{}: give maps at the size of the \
+        "the anomaly map {} is {map_size} pixels, but its image {} is {image_size}: give maps at the size of the \
          original images",
-        path.display(), map_size.0, map_size.1, image.display(), image_size.0, image_size.1
+        path.display(), image.display()
     )]
     OtherSize {
         /// The file.
         path: PathBuf,
         /// Width and height of the map.
-        map_size: (usize, usize),
+        map_size: Size,
         /// The image it belongs to.
         image: PathBuf,
         /// Width and height of the image.
-        image_size: (usize, usize),
+        image_size: Size,
     },
     /// A score is NaN or infinite.
     #[error("the anomaly map {} is not finite: {source}", path.display())]
@@ -142,12 +143,8 @@ pub fn read(path: &Path) -> Result<AnomalyMap, MapFileError> {
 /// are read.
 ///
 /// # Errors
-/// As [`read()`], and [`MapFileError::OtherSize`] if `image_size` (width, height) is another.
-pub fn read_for(
-    path: &Path,
-    image: &Path,
-    image_size: (usize, usize),
-) -> Result<AnomalyMap, MapFileError> {
+/// As [`read()`], and [`MapFileError::OtherSize`] if `image_size` is another.
+pub fn read_for(path: &Path, image: &Path, image_size: Size) -> Result<AnomalyMap, MapFileError> {
     read_if(path, |map_size| {
         if map_size == image_size {
             return Ok(());
@@ -164,7 +161,7 @@ pub fn read_for(
 /// Reads a map whose width and height `check` accepts.
 fn read_if(
     path: &Path,
-    check: impl FnOnce((usize, usize)) -> Result<(), MapFileError>,
+    check: impl FnOnce(Size) -> Result<(), MapFileError>,
 ) -> Result<AnomalyMap, MapFileError> {
     let decode = |error| {
         let path = path.to_path_buf();
@@ -211,7 +208,7 @@ fn read_if(
         ColorType::Gray(32) => {}
         other => return Err(kind(format!("{other:?} pixels"))),
     }
-    check((width as usize, height as usize))?;
+    check(Size::new(width as usize, height as usize))?;
     // A decoder turns such scores over: 1 - score, silently.
     let photometric = tiff.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation);
     if photometric.map_err(decode)? == Some(0) {

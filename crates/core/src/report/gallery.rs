@@ -59,8 +59,8 @@ impl Gallery {
     /// Adds an image if it is to be shown; another may have to go.
     pub fn add(&mut self, image: &ReportImage<'_>) -> Result<(), ReportError> {
         let (mask, map) = (image.mask, image.map);
-        heatmap::same_size(image.image, "mask", (mask.width(), mask.height()))?;
-        heatmap::same_size(image.image, "anomaly map", (map.width(), map.height()))?;
+        heatmap::same_size(image.image, "mask", mask.size())?;
+        heatmap::same_size(image.image, "anomaly map", map.size())?;
         self.seen += 1;
         let outcome = Outcome::of(image);
         if self.cards.len() >= self.most {

@@ -99,8 +99,8 @@ impl Sheet {
     /// [`SizeMismatch`] if image, mask and map differ in size.
     pub fn add(&mut self, row: &SheetRow<'_>) -> Result<(), SizeMismatch> {
         let (mask, map) = (row.mask, row.map);
-        heatmap::same_size(row.image, "mask", (mask.width(), mask.height()))?;
-        heatmap::same_size(row.image, "anomaly map", (map.width(), map.height()))?;
+        heatmap::same_size(row.image, "mask", mask.size())?;
+        heatmap::same_size(row.image, "anomaly map", map.size())?;
         let kind = match row.defect {
             None => &mut self.good,
             Some(defect) => self.defects.entry(defect.to_owned()).or_default(),

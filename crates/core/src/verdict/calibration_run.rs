@@ -60,14 +60,14 @@ pub fn calibrate<D: Detector>(
         let image = images.image(index)?;
         let place = || images.name(index);
         if let Some(mask) = inspected
-            && (mask.width(), mask.height()) != (image.width(), image.height())
+            && mask.size() != image.size()
         {
             return Err(CalibrationError::Mask {
                 image: place(),
                 source: SizeMismatch {
-                    image: (image.width(), image.height()),
+                    image: image.size(),
                     what: "mask of the pixels to look at",
-                    other: (mask.width(), mask.height()),
+                    other: mask.size(),
                 },
             });
         }

@@ -57,12 +57,12 @@ impl Rule {
     pub fn judge(&self, explained: &Explained) -> Result<Verdict, SizeMismatch> {
         let (map, inspected) = (&explained.map, self.inspected.as_ref());
         if let Some(mask) = inspected
-            && (mask.width(), mask.height()) != (map.width(), map.height())
+            && mask.size() != map.size()
         {
             return Err(SizeMismatch {
-                image: (map.width(), map.height()),
+                image: map.size(),
                 what: "mask of the pixels to look at",
-                other: (mask.width(), mask.height()),
+                other: mask.size(),
             });
         }
         let is_inspected = |at: usize| inspected.is_none_or(|mask| mask.defect()[at]);
@@ -184,7 +184,7 @@ mod tests {
             ..rule()
         };
         let error = other.judge(&image).unwrap_err().to_string();
-        assert!(error.contains("5x1") && error.contains("4x1"), "{error}");
+        assert!(error.contains("5×1") && error.contains("4×1"), "{error}");
     }
 
     #[test]

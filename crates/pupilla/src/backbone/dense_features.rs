@@ -6,6 +6,7 @@
 //! the two together (as in EfficientAD, Batzner et al., WACV 2024, whose backbone sees 512² where its patch
 //! network sees 256²).
 
+use pupilla_core::image::Size;
 use std::ops::RangeInclusive;
 
 use pupilla_core::image::Image;
@@ -188,11 +189,11 @@ impl DenseFeatures {
         image: &Image,
     ) -> Result<FeatureMaps, BackboneError> {
         let outputs = self.of(backbone)?;
-        let [width, height] = self.seen_size([image.width(), image.height()])?;
+        let seen = self.seen_size(image.size())?;
         let input = if self.zoom == 1 {
             backbone.preprocessing().batch(&[image])?
         } else {
-            let enlarged = resize_image(image, width, height);
+            let enlarged = resize_image(image, seen);
             backbone.preprocessing().batch(&[&enlarged])?
         };
         let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
@@ -201,24 +202,21 @@ impl DenseFeatures {
         let maps = maps.map(|(output, map)| Ok((output, finite(output.name, map)?)));
         Ok(FeatureMaps {
             maps: maps.collect::<Result<_, BackboneError>>()?,
-            seen: [height, width],
+            seen: [seen.height, seen.width],
             zoom: self.zoom,
             smooth: self.smooth,
         })
     }
 
-    /// Width and height of what the network sees of an image of this width and height.
+    /// The size of what the network sees of an image of this size.
     ///
     /// # Errors
     /// [`BackboneError::TooLarge`].
-    pub fn seen_size(&self, [width, height]: [usize; 2]) -> Result<[usize; 2], BackboneError> {
-        let seen = [width, height].map(|side| side.saturating_mul(self.zoom));
-        if seen[0].saturating_mul(seen[1]) > MAX_PIXELS {
-            return Err(BackboneError::TooLarge {
-                width,
-                height,
-                zoom: self.zoom,
-            });
+    pub fn seen_size(&self, size: Size) -> Result<Size, BackboneError> {
+        let seen = size.map(|side| side.saturating_mul(self.zoom));
+        if seen.area() > MAX_PIXELS {
+            let zoom = self.zoom;
+            return Err(BackboneError::TooLarge { size, zoom });
         }
         Ok(seen)
     }

@@ -33,6 +33,7 @@ mod squeezenet;
 mod summary;
 mod weights;
 
+use pupilla_core::image::Size;
 use std::path::{Path, PathBuf};
 
 use pretrained::Pretrained;
@@ -144,14 +145,10 @@ pub enum BackboneError {
         shape: [usize; 4],
     },
     /// The images are too small for the strides.
-    #[error(
-        "{width}×{height} pixels are too few for the output {output}: each side needs {needed}"
-    )]
+    #[error("{size} pixels are too few for the output {output}: each side needs {needed}")]
     TooSmall {
-        /// Width of the images.
-        width: usize,
-        /// Height of the images.
-        height: usize,
+        /// The images'.
+        size: Size,
         /// The output that was asked for.
         output: &'static str,
         /// Smallest side.
@@ -159,28 +156,24 @@ pub enum BackboneError {
     },
     /// The network would see more pixels at once than memory allows.
     #[error(
-        "{width}×{height} pixels{} are more than the {} that a network sees at once: resize images to a smaller size, or lower the zoom",
+        "{size} pixels{} are more than the {} that a network sees at once: resize images to a smaller size, or lower the zoom",
         if *zoom > 1 { format!(", {zoom} times larger,") } else { String::new() },
         dense_features::MAX_PIXELS
     )]
     TooLarge {
-        /// Width of the image.
-        width: usize,
-        /// Height of the image.
-        height: usize,
+        /// The image's.
+        size: Size,
         /// How many times it was to be enlarged.
         zoom: usize,
     },
     /// An image is not of the size that was asked for: the others' in its batch, or the one that the
     /// network was trained on.
-    #[error("{width}×{height} pixels instead of {}×{}", expected.0, expected.1)]
+    #[error("{size} pixels instead of {expected}")]
     ImageSize {
-        /// Its width.
-        width: usize,
-        /// Its height.
-        height: usize,
-        /// The width and height that it should have.
-        expected: (usize, usize),
+        /// The image's.
+        size: Size,
+        /// What it should be.
+        expected: Size,
     },
     /// An output is NaN or infinite.
     #[error("the output {output} holds NaN or infinity: the weights are damaged")]

@@ -1,6 +1,6 @@
 //! From images to the input that a pretrained network was trained on.
 
-use pupilla_core::image::Image;
+use pupilla_core::image::{Image, Size};
 use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -45,15 +45,12 @@ impl Preprocessing {
                 shape: [0, 3, 0, 0],
             });
         };
-        let (width, height) = (first.width(), first.height());
-        let mut planes = Vec::with_capacity(images.len() * 3 * width * height);
+        let expected = first.size();
+        let mut planes = Vec::with_capacity(images.len() * 3 * expected.area());
         for image in images {
-            if (image.width(), image.height()) != (width, height) {
-                return Err(BackboneError::ImageSize {
-                    width: image.width(),
-                    height: image.height(),
-                    expected: (width, height),
-                });
+            let size = image.size();
+            if size != expected {
+                return Err(BackboneError::ImageSize { size, expected });
             }
             for channel in 0..3 {
                 let (mean, deviation) = (self.mean[channel], self.deviation[channel]);
@@ -61,7 +58,10 @@ impl Preprocessing {
                 planes.extend(values.map(|value| (value - mean) / deviation));
             }
         }
-        Ok(Tensor::new(planes, [images.len(), 3, height, width]))
+        Ok(Tensor::new(
+            planes,
+            [images.len(), 3, expected.height, expected.width],
+        ))
     }
 
     /// Fails unless an image has the size that the network was trained on.
@@ -69,13 +69,10 @@ impl Preprocessing {
     /// # Errors
     /// [`BackboneError::ImageSize`].
     pub fn check_size(&self, image: &Image) -> Result<(), BackboneError> {
-        if (image.width(), image.height()) == (self.side, self.side) {
+        let (size, expected) = (image.size(), Size::square(self.side));
+        if size == expected {
             return Ok(());
         }
-        Err(BackboneError::ImageSize {
-            width: image.width(),
-            height: image.height(),
-            expected: (self.side, self.side),
-        })
+        Err(BackboneError::ImageSize { size, expected })
     }
 }

@@ -1,5 +1,6 @@
 //! A network with its numbers: the one [`Backbone`] there is.
 
+use pupilla_core::image::Size;
 use pupilla_nn::{Parameters, Tensor, Value};
 
 use super::architecture::Architecture;
@@ -25,7 +26,7 @@ impl Pretrained {
     }
 
     /// The value of an output, if it exists and images of this size are large enough for it.
-    fn value(&self, wanted: &str, [height, width]: [usize; 2]) -> Result<Value, BackboneError> {
+    fn value(&self, wanted: &str, size: Size) -> Result<Value, BackboneError> {
         let outputs = &self.architecture.outputs;
         let Some((output, value)) = outputs.iter().find(|(output, _)| output.name == wanted) else {
             let names: Vec<_> = outputs.iter().map(|(output, _)| output.name).collect();
@@ -35,10 +36,9 @@ impl Pretrained {
                 available: names.join(", "),
             });
         };
-        if height.min(width) < output.smallest_side {
+        if size.shorter() < output.smallest_side {
             return Err(BackboneError::TooSmall {
-                width,
-                height,
+                size,
                 output: output.name,
                 needed: output.smallest_side,
             });
@@ -59,7 +59,7 @@ impl Backbone for Pretrained {
         }
         let values = wanted
             .iter()
-            .map(|wanted| self.value(wanted, [height, width]))
+            .map(|wanted| self.value(wanted, Size::new(width, height)))
             .collect::<Result<Vec<_>, _>>()?;
         let graph = &self.architecture.graph;
         Ok(graph.outputs(&self.parameters, input, &values))

@@ -66,13 +66,9 @@ pub fn features(backbone: &dyn Backbone, image: &Image) -> Result<Vec<f32>, Back
 
 /// The network sees the whole image at once.
 fn check_size(image: &Image) -> Result<(), BackboneError> {
-    let (width, height) = (image.width(), image.height());
-    if width.saturating_mul(height) > MAX_PIXELS {
-        return Err(BackboneError::TooLarge {
-            width,
-            height,
-            zoom: 1,
-        });
+    let size = image.size();
+    if size.area() > MAX_PIXELS {
+        return Err(BackboneError::TooLarge { size, zoom: 1 });
     }
     Ok(())
 }

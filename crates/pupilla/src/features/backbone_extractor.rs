@@ -1,5 +1,6 @@
 //! A pretrained network as an extractor: which of its maps are read, and how an image is continued for it.
 
+use pupilla_core::image::Size;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -129,8 +130,8 @@ impl BackboneExtractor {
             .map_err(|source| self.failed(source))
     }
 
-    /// Fails if an image of this width and height (already resized) has too many pixels.
-    pub(crate) fn check_size(&self, size: [usize; 2]) -> Result<(), ScoreError> {
+    /// Fails if an image of this size (already resized) has too many pixels.
+    pub(crate) fn check_size(&self, size: Size) -> Result<(), ScoreError> {
         let continued = size.map(|side| side.saturating_add(2 * self.manifest.margin));
         let seen = self.manifest.features.seen_size(continued);
         seen.map(|_| ()).map_err(|source| self.failed(source))
@@ -146,14 +147,14 @@ impl BackboneExtractor {
         values * size_of::<f32>()
     }
 
-    /// Bytes that it takes, about, while it looks at an image of this width and height (already resized).
-    pub(crate) fn maps_bytes(&self, [width, height]: [usize; 2]) -> usize {
+    /// Bytes that it takes, about, while it looks at an image of this size (already resized).
+    pub(crate) fn maps_bytes(&self, size: Size) -> usize {
         /// A pixel that it sees: thrice three values on the way in, and 64 channels of half the size, the
         /// largest map of all networks here, with the one behind it.
         const BYTES_PER_PIXEL: usize = 3 * 3 * 4 + 64 * 4 / 4 + 64 * 4 / 16;
         let margin = 2 * self.manifest.margin;
         let zoom = self.manifest.features.zoom;
-        (width + margin) * (height + margin) * zoom * zoom * BYTES_PER_PIXEL
+        size.map(|side| (side + margin) * zoom).area() * BYTES_PER_PIXEL
     }
 
     fn failed(&self, source: BackboneError) -> ScoreError {

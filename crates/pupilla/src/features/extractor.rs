@@ -1,5 +1,6 @@
 //! Where features come from: a patch network's descriptors, or a pretrained network's maps.
 
+use pupilla_core::image::Size;
 use std::borrow::Cow;
 
 use pupilla_core::image::Image;
@@ -185,29 +186,25 @@ impl Extractor {
         }
     }
 
-    /// Fails if it cannot describe an image of this width and height (already resized).
-    pub(crate) fn check_size(&self, [width, height]: [usize; 2]) -> Result<(), ScoreError> {
+    /// Fails if it cannot describe an image of this size (already resized).
+    pub(crate) fn check_size(&self, size: Size) -> Result<(), ScoreError> {
         match self {
             Self::PatchNetwork(teacher) => {
                 let field = teacher.receptive_field();
-                if width.min(height) < field.side() {
-                    return Err(ScoreError::TooSmall {
-                        width,
-                        height,
-                        field,
-                    });
+                if size.shorter() < field.side() {
+                    return Err(ScoreError::TooSmall { size, field });
                 }
                 Ok(())
             }
-            Self::Backbone(backbone) => backbone.check_size([width, height]),
+            Self::Backbone(backbone) => backbone.check_size(size),
         }
     }
 
-    /// The positions of an image of this width and height (already resized).
+    /// The positions of an image of this size (already resized).
     ///
     /// # Errors
     /// If it cannot describe such an image.
-    pub(crate) fn grid(&self, size: [usize; 2]) -> Result<Grid, ScoreError> {
+    pub(crate) fn grid(&self, size: Size) -> Result<Grid, ScoreError> {
         self.check_size(size)?;
         Ok(Grid::new(size, self.manifest().stride()))
     }

@@ -1,6 +1,6 @@
 //! Where descriptors are computed: the positions of an image, and the windows of pixels behind them.
 
-use pupilla_core::image::Image;
+use pupilla_core::image::{Image, Size};
 use pupilla_nn::Tensor;
 
 use super::input::{Border, Window};
@@ -17,12 +17,12 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// The grid of an image of this width and height.
-    pub fn new([width, height]: [usize; 2], stride: usize) -> Self {
+    /// The grid of an image of this size.
+    pub fn new(size: Size, stride: usize) -> Self {
         Self {
             stride,
-            rows: (height - 1).div_ceil(stride) + 1,
-            columns: (width - 1).div_ceil(stride) + 1,
+            rows: (size.height - 1).div_ceil(stride) + 1,
+            columns: (size.width - 1).div_ceil(stride) + 1,
         }
     }
 
@@ -42,7 +42,7 @@ impl Grid {
 
     /// Values of the grid points, `[rows, columns]`, spread over all pixels of the image by
     /// bilinear interpolation, `[height, width]`; at a grid point the value is the point's own.
-    pub fn spread(&self, values: &[f32], width: usize, height: usize) -> Vec<f32> {
+    pub fn spread(&self, values: &[f32], Size { width, height }: Size) -> Vec<f32> {
         if self.stride == 1 {
             return values.to_vec();
         }

@@ -168,7 +168,7 @@ fn alignment(field: ReceptiveField, stride: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use pupilla_core::image::Image;
+    use pupilla_core::image::{Image, Size};
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -189,7 +189,7 @@ mod tests {
             for (width, height, side) in
                 [(1, 1, 64), (257, 65, 64), (700, 511, 96), (83, 2000, 128)]
             {
-                let grid = Grid::new([width, height], stride);
+                let grid = Grid::new(Size::new(width, height), stride);
                 let tiling = Tiling::new(field, sampling, side);
                 let mut times = vec![0; grid.rows * grid.columns];
                 for TileOfGrid { part, .. } in tiling.tiles(grid) {
@@ -223,7 +223,7 @@ mod tests {
             for (width, height, side) in [(150, 203, 64), (231, 97, 96), (260, 40, 128)] {
                 let pixels = (0..width * height * 3).map(|_| random.random_range(0.0..1.0));
                 let image = Image::new(width, height, pixels.collect());
-                let grid = Grid::new([width, height], stride);
+                let grid = Grid::new(Size::new(width, height), stride);
                 let all = [0, 0, grid.rows, grid.columns];
                 let window = patches_window(field, stride, all);
                 let border = Border::Reflect;

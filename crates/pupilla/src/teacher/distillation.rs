@@ -1,7 +1,7 @@
 //! What a pretrained network says about patches, and in which units the teacher learns it.
 
-use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_image;
+use pupilla_core::image::{Image, Size};
 use pupilla_nn::Tensor;
 
 use crate::backbone::{Backbone, BackboneError, FEATURES, LOGITS, Positions};
@@ -110,7 +110,7 @@ impl Tutor<'_> {
                 if side == self.window {
                     patch
                 } else {
-                    resize_image(&patch, side, side)
+                    resize_image(&patch, Size::square(side))
                 }
             })
             .collect();

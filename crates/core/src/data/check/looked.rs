@@ -1,5 +1,6 @@
 //! What is kept of an image that was decoded: enough to know it again, and to compare its look with others.
 
+use crate::image::Size;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -12,7 +13,7 @@ use crate::image::read::{self, ReadError};
 pub(super) struct Looked {
     /// SHA-256 of size and decoded pixels.
     pub(super) pixels: [u8; 32],
-    pub(super) size: (usize, usize),
+    pub(super) size: Size,
     pub(super) appearance: Appearance,
 }
 
@@ -21,7 +22,7 @@ impl Looked {
         let image = read::read(path)?;
         Ok(Self {
             pixels: digest(&image),
-            size: (image.width(), image.height()),
+            size: image.size(),
             appearance: Appearance::of(&image),
         })
     }

@@ -11,6 +11,7 @@
 //! equal images do not stand out for nothing. Of the picture only a large difference counts. This finds wrong
 //! parts, empty, dark and blurred images. It does not find small defects: that is what models are for.
 
+use crate::image::Size;
 use std::path::Path;
 
 use super::{Finding, FindingKind, OUTLIERS_NEED};
@@ -39,8 +40,10 @@ pub(super) struct Appearance {
 
 impl Appearance {
     pub(super) fn of(image: &Image) -> Self {
-        let small = resize_image(image, DETAIL, DETAIL);
-        let thumbnail = resize_image(&small, THUMBNAIL, THUMBNAIL).pixels().to_vec();
+        let small = resize_image(image, Size::square(DETAIL));
+        let thumbnail = resize_image(&small, Size::square(THUMBNAIL))
+            .pixels()
+            .to_vec();
         Self {
             brightness: mean(thumbnail.iter().map(|&value| f64::from(value))),
             detail: detail(&small),

@@ -61,9 +61,9 @@ impl Features<'_> {
 
     /// The positions of an image.
     pub fn grid(&self, index: usize) -> Result<Grid, TrainError> {
-        let [width, height] = self.images.size(index)?;
-        let size = self.settings.resize.target_size(width, height);
-        let grid = self.extractor.grid(size.into());
+        let size = self.images.size(index)?;
+        let size = self.settings.resize.target_size(size);
+        let grid = self.extractor.grid(size);
         grid.map_err(|source| self.wrong(index, source))
     }
 

@@ -43,8 +43,8 @@ impl Detector for EmbeddingDetector {
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
         let settings = &self.manifest.method.settings;
         let resized = settings.resize.apply(image);
-        let (width, height) = (resized.width(), resized.height());
-        let grid = self.extractor.grid([width, height])?;
+        let size = resized.size();
+        let grid = self.extractor.grid(size)?;
         let features = describe(&self.extractor, &resized, settings.border, grid)?;
         let scores = self.kept.scores(&features);
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
@@ -53,8 +53,8 @@ impl Detector for EmbeddingDetector {
                 column: at % grid.columns * grid.stride,
             });
         }
-        let map = AnomalyMap::new(width, height, grid.spread(&scores, width, height));
+        let map = AnomalyMap::new(size.width, size.height, grid.spread(&scores, size));
         let map = smooth(map, settings.smoothing);
-        Ok(resize_map(&map, image.width(), image.height()))
+        Ok(resize_map(&map, image.size()))
     }
 }

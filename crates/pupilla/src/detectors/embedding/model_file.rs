@@ -1,5 +1,6 @@
 //! The model file of these detectors, see `docs/reference/model-file.md`.
 
+use pupilla_core::image::Size;
 use std::path::Path;
 
 use pupilla_core::image::resize::Resize;
@@ -97,7 +98,7 @@ fn positions(manifest: &EmbeddingManifest) -> usize {
     let Resize::Square(side) = manifest.settings.resize else {
         return 0;
     };
-    let Grid { rows, columns, .. } = Grid::new([side, side], manifest.features.stride());
+    let Grid { rows, columns, .. } = Grid::new(Size::square(side), manifest.features.stride());
     rows * columns
 }
 

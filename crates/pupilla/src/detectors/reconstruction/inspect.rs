@@ -69,6 +69,6 @@ impl Detector for ReconstructionDetector {
             });
         }
         let map = AnomalyMap::new(side, side, scores);
-        Ok(resize_map(&map, image.width(), image.height()))
+        Ok(resize_map(&map, image.size()))
     }
 }

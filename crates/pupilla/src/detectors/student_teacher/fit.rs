@@ -156,15 +156,15 @@ impl Checked<'_, StudentTeacherConfig> {
 
         let (scores, found) = {
             let map = |index: usize| {
-                let [width, height] = validation.images.size(index)?;
-                let resized = settings.resize.target_size(width, height);
+                let size = validation.images.size(index)?;
+                let resized = settings.resize.target_size(size);
                 let of_scales = scales.iter().zip(&terms).map(|(scale, terms)| {
                     let (grid, terms) = &terms[index];
                     (scale, *grid, terms)
                 });
-                let map = combine(of_scales, resized.into());
+                let map = combine(of_scales, resized);
                 check_finite(&map).map_err(|source| validation.wrong(index, source))?;
-                Ok(resize_map(&map, width, height))
+                Ok(resize_map(&map, size))
             };
             thresholds(validation.len(), settings.false_reject, observer, map)
                 .map_err(|error| progress.stopped_between(error))?
@@ -208,11 +208,11 @@ impl StudentTeacherConfig {
 
 fn check_sizes(images: &Resized<'_>, teachers: &[ScaleTeacher]) -> Result<(), TrainError> {
     for index in 0..images.len() {
-        let [width, height] = images.images.size(index)?;
-        let (width, height) = images.settings.resize.target_size(width, height);
+        let size = images.images.size(index)?;
+        let size = images.settings.resize.target_size(size);
         for teacher in teachers {
             teacher
-                .check_size([width, height])
+                .check_size(size)
                 .map_err(|source| images.wrong(index, source))?;
         }
     }
@@ -230,7 +230,7 @@ pub(super) fn look_at<T>(
     let wrong = |source| images.wrong(index, source);
     let image = images.image(index)?;
     let grid = ensemble.teacher.grid(&image, sampling).map_err(wrong)?;
-    let size = [image.width(), image.height()];
+    let size = image.size();
     let side = usual_side(ensemble.into(), sampling, size);
     let look = Look {
         border: images.settings.border,

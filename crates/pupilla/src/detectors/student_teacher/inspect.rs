@@ -1,8 +1,8 @@
 //! The trained detector: from an image to its anomaly map.
 
 use pupilla_core::detector::Detector;
-use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
+use pupilla_core::image::{Image, Size};
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::verdict::attribution::{Explained, Part};
 
@@ -83,28 +83,17 @@ impl StudentTeacher {
         Self { memory, ..self }
     }
 
-    /// About how many bytes the process takes while it looks at an image of this width and height.
+    /// About how many bytes the process takes while it looks at an image of this size.
     ///
     /// # Errors
     /// [`ScoreError::Memory`] if even the smallest tiles exceed the limit.
-    pub fn memory_needed(&self, size: [usize; 2]) -> Result<usize, ScoreError> {
+    pub fn memory_needed(&self, size: Size) -> Result<usize, ScoreError> {
         Ok(self.fitting_tiles(size)?.bytes)
     }
 
-    fn fitting_tiles(&self, size: [usize; 2]) -> Result<Need, ScoreError> {
-        let resized = self
-            .manifest
-            .method
-            .settings
-            .resize
-            .target_size(size[0], size[1]);
-        let tiles = fitting_tiles(
-            &self.scales,
-            self.sampling,
-            size,
-            resized.into(),
-            self.memory,
-        );
+    fn fitting_tiles(&self, size: Size) -> Result<Need, ScoreError> {
+        let resized = self.manifest.method.settings.resize.target_size(size);
+        let tiles = fitting_tiles(&self.scales, self.sampling, size, resized, self.memory);
         tiles.map_err(|smallest| ScoreError::Memory {
             limit: self.memory.unwrap_or(0),
             needed: smallest.bytes,
@@ -114,9 +103,9 @@ impl StudentTeacher {
 
 impl StudentTeacher {
     /// The resized image's size, and what each scale says about it.
-    fn terms(&self, image: &Image) -> Result<([usize; 2], Vec<ImageTerms>), ScoreError> {
+    fn terms(&self, image: &Image) -> Result<(Size, Vec<ImageTerms>), ScoreError> {
         let settings = &self.manifest.method.settings;
-        let tiles = self.fitting_tiles([image.width(), image.height()])?;
+        let tiles = self.fitting_tiles(image.size())?;
         let resized = settings.resize.apply(image);
         let mut terms = Vec::with_capacity(self.scales.len());
         for scale in &self.scales {
@@ -129,15 +118,15 @@ impl StudentTeacher {
             };
             terms.push((grid, scale.ensemble.terms(&resized, look)?));
         }
-        Ok(([resized.width(), resized.height()], terms))
+        Ok((resized.size(), terms))
     }
 
-    /// The map of an image of `[width, height]` pixels from what each scale says about it.
+    /// The map of an image of this size from what each scale says about it.
     fn map(
         &self,
-        resized: [usize; 2],
+        resized: Size,
         terms: &[ImageTerms],
-        [width, height]: [usize; 2],
+        size: Size,
     ) -> Result<AnomalyMap, ScoreError> {
         let of_scales = self
             .scales
@@ -146,7 +135,7 @@ impl StudentTeacher {
             .map(|(scale, (grid, terms))| (scale, *grid, terms));
         let map = combine(of_scales, resized);
         check_finite(&map)?;
-        Ok(resize_map(&map, width, height))
+        Ok(resize_map(&map, size))
     }
 }
 
@@ -155,14 +144,14 @@ impl Detector for StudentTeacher {
 
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
         let (resized, terms) = self.terms(image)?;
-        self.map(resized, &terms, [image.width(), image.height()])
+        self.map(resized, &terms, image.size())
     }
 
     /// Two parts a scale: its share of the mean over scales of the normalised regression error, and of
     /// the normalised predictive variance.
     fn explain(&self, image: &Image) -> Result<Explained, ScoreError> {
         let (resized, terms) = self.terms(image)?;
-        let size = [image.width(), image.height()];
+        let size = image.size();
         let map = self.map(resized, &terms, size)?;
         let share = 1.0 / self.scales.len() as f32;
         let mut parts = Vec::with_capacity(2 * self.scales.len());
@@ -172,10 +161,9 @@ impl Detector for StudentTeacher {
                 scores.iter_mut().for_each(|score| *score *= share);
                 let field = scale.ensemble.field().to_string();
                 parts.push(Part::new(field, name, move || {
-                    let [width, height] = resized;
-                    let spread =
-                        AnomalyMap::new(width, height, grid.spread(&scores, width, height));
-                    resize_map(&spread, size[0], size[1])
+                    let Size { width, height } = resized;
+                    let spread = AnomalyMap::new(width, height, grid.spread(&scores, resized));
+                    resize_map(&spread, size)
                 }));
             }
         }
@@ -186,12 +174,12 @@ impl Detector for StudentTeacher {
 /// The mean of the scales' normalised scores (the paper's §3.4), at the size of the resized image.
 pub(super) fn combine<'a>(
     scales: impl Iterator<Item = (&'a Scale, Grid, &'a Terms)>,
-    [width, height]: [usize; 2],
+    size: Size,
 ) -> AnomalyMap {
-    let mut sum = vec![0.0f32; width * height];
+    let mut sum = vec![0.0f32; size.area()];
     let mut count = 0.0;
     for (scale, grid, terms) in scales {
-        let scores = grid.spread(&scale.normalisation.apply(terms), width, height);
+        let scores = grid.spread(&scale.normalisation.apply(terms), size);
         for (sum, score) in sum.iter_mut().zip(scores) {
             *sum += score;
         }
@@ -200,7 +188,7 @@ pub(super) fn combine<'a>(
     for score in &mut sum {
         *score /= count;
     }
-    AnomalyMap::new(width, height, sum)
+    AnomalyMap::new(size.width, size.height, sum)
 }
 
 /// A NaN or an infinity is found where it arises.

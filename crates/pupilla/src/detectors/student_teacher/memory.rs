@@ -10,6 +10,7 @@ use crate::features::grid::Grid;
 use crate::features::sampling::Sampling;
 use crate::features::tiles::{self, Tiling};
 use crate::patch_network::{Layer, PatchNetworkConfig, ReceptiveField};
+use pupilla_core::image::Size;
 
 /// Bytes of an `f32`.
 const FLOAT: usize = 4;
@@ -31,8 +32,8 @@ const BESIDE: usize = 2 * 3 * FLOAT + 2 * FLOAT + 6;
 
 /// About how many bytes a run over several images of this width and height takes beside those that one of them needs, because the
 /// next is read and the last is written at the same time.
-pub fn bytes_beside([width, height]: [usize; 2]) -> usize {
-    BESIDE * width * height
+pub fn bytes_beside(size: Size) -> usize {
+    BESIDE * size.area()
 }
 
 /// Tiles and what inspecting with them takes.
@@ -49,8 +50,8 @@ pub(super) struct Need {
 pub(super) fn fitting_tiles(
     scales: &[Scale],
     sampling: Sampling,
-    original: [usize; 2],
-    resized: [usize; 2],
+    original: Size,
+    resized: Size,
     limit: Option<usize>,
 ) -> Result<Need, Need> {
     let need = |side: usize| Need {
@@ -74,7 +75,7 @@ fn sides() -> impl Iterator<Item = usize> {
 }
 
 /// Side of the tiles that a scale's networks look at an image of this width and height with, if memory is not limited.
-pub(super) fn usual_side(networks: Networks<'_>, sampling: Sampling, resized: [usize; 2]) -> usize {
+pub(super) fn usual_side(networks: Networks<'_>, sampling: Sampling, resized: Size) -> usize {
     sides()
         .find(|&side| networks.tile_bytes(sampling, resized, side) <= USUAL)
         .unwrap_or(tiles::SMALLEST)
@@ -84,30 +85,25 @@ pub(super) fn usual_side(networks: Networks<'_>, sampling: Sampling, resized: [u
 fn inspection_bytes(
     scales: &[Scale],
     sampling: Sampling,
-    original: [usize; 2],
-    resized: [usize; 2],
+    original: Size,
+    resized: Size,
     side: usize,
 ) -> usize {
-    let area = |[width, height]: [usize; 2]| width * height;
     let weights: usize = scales
         .iter()
         .map(|scale| Networks::from(&scale.ensemble).weight_bytes())
         .sum();
     // The image as it is and, if that is another, resized: three values a pixel.
-    let mut images = 3 * FLOAT * area(original);
+    let mut images = 3 * FLOAT * original.area();
     if resized != original {
-        images += 3 * FLOAT * area(resized);
+        images += 3 * FLOAT * resized.area();
     }
     // Both terms of every scale.
     let terms: usize = scales
         .iter()
         .map(|scale| {
             let stride = sampling.stride(scale.ensemble.field());
-            2 * FLOAT
-                * resized
-                    .map(|size| size.div_ceil(stride) + 1)
-                    .iter()
-                    .product::<usize>()
+            2 * FLOAT * resized.map(|side| side.div_ceil(stride) + 1).area()
         })
         .sum();
     // What one scale's networks have freed hardly fits the next one's: 400 MiB were held where the largest scale alone made 290.
@@ -118,9 +114,9 @@ fn inspection_bytes(
             networks.whole_image_bytes(resized) + networks.tile_bytes(sampling, resized, side)
         })
         .sum();
-    let mut maps = MAPS * area(original);
+    let mut maps = MAPS * original.area();
     if resized != original {
-        maps += 2 * FLOAT * area(resized);
+        maps += 2 * FLOAT * resized.area();
     }
     PROCESS + weights + images + terms + networks + maps
 }
@@ -157,7 +153,7 @@ impl Networks<'_> {
     }
 
     /// Bytes that a pretrained network takes on an image.
-    fn whole_image_bytes(&self, resized: [usize; 2]) -> usize {
+    fn whole_image_bytes(&self, resized: Size) -> usize {
         match self.teacher.extractor() {
             Extractor::PatchNetwork(_) => 0,
             Extractor::Backbone(backbone) => backbone.maps_bytes(resized),
@@ -165,7 +161,7 @@ impl Networks<'_> {
     }
 
     /// Bytes that patch networks take on one tile.
-    fn tile_bytes(&self, sampling: Sampling, resized: [usize; 2], side: usize) -> usize {
+    fn tile_bytes(&self, sampling: Sampling, resized: Size, side: usize) -> usize {
         let field = self.teacher.receptive_field();
         let tiling = Tiling::new(field, sampling, side);
         let grid = Grid::new(resized, sampling.stride(field));

@@ -1,7 +1,7 @@
 //! The teacher of one scale: what the students of a patch size learn to predict. Student–teacher feature pyramid matching (Wang et al.,
 //! BMVC 2021) has a pretrained network's features in place of a patch network's descriptors.
 
-use pupilla_core::image::Image;
+use pupilla_core::image::{Image, Size};
 use pupilla_nn::Tensor;
 
 use super::seen_images::SeenImages;
@@ -68,14 +68,10 @@ impl ScaleTeacher {
     }
 
     /// Fails if an image of this width and height (already resized) is not one that teacher and students can describe.
-    pub(super) fn check_size(&self, size @ [width, height]: [usize; 2]) -> Result<(), ScoreError> {
+    pub(super) fn check_size(&self, size: Size) -> Result<(), ScoreError> {
         let field = self.field;
-        if width.min(height) < field.side() {
-            return Err(ScoreError::TooSmall {
-                width,
-                height,
-                field,
-            });
+        if size.shorter() < field.side() {
+            return Err(ScoreError::TooSmall { size, field });
         }
         self.extractor.check_size(size)
     }
@@ -85,9 +81,8 @@ impl ScaleTeacher {
     /// # Errors
     /// If the teacher cannot describe such an image.
     pub(super) fn grid(&self, image: &Image, sampling: Sampling) -> Result<Grid, ScoreError> {
-        let size = [image.width(), image.height()];
-        self.check_size(size)?;
-        Ok(Grid::new(size, sampling.stride(self.field)))
+        self.check_size(image.size())?;
+        Ok(Grid::new(image.size(), sampling.stride(self.field)))
     }
 
     /// The teacher before an image (already resized), of which any positions may then be described.

@@ -401,9 +401,9 @@ impl<'a> Class<'a> {
         let images = self.images;
         let mut side = quick.window_side(self.field());
         for index in 0..images.len() {
-            let [width, height] = images.images.size(index)?;
-            let (width, height) = images.settings.resize.target_size(width, height);
-            side = side.min(width.min(height) + 2 * self.field().radius());
+            let size = images.images.size(index)?;
+            let size = images.settings.resize.target_size(size);
+            side = side.min(size.shorter() + 2 * self.field().radius());
         }
         Ok(side)
     }
@@ -426,7 +426,7 @@ impl<'a> Class<'a> {
         let mut windows = Vec::with_capacity(watched.len());
         for index in 0..watched.len() {
             let image = watched.image(index)?;
-            let side = side.min(image.width().min(image.height()) + 2 * self.field().radius());
+            let side = side.min(image.size().shorter() + 2 * self.field().radius());
             let window = random_window(&image, self.field(), side, &mut random);
             let batch = Batch {
                 images: vec![image],

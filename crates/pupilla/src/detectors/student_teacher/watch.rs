@@ -5,8 +5,8 @@
 //! falls. It goes back to where the loss was lowest, and lets the rate fall from there in few steps ([`Schedule::end_early`]).
 
 use pupilla_core::data::image_source::ImageSource;
-use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
+use pupilla_core::image::{Image, Size};
 use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ impl ImageSource for Part<'_> {
         self.images.image(self.indices[index])
     }
 
-    fn size(&self, index: usize) -> Result<[usize; 2], ReadError> {
+    fn size(&self, index: usize) -> Result<Size, ReadError> {
         self.images.size(self.indices[index])
     }
 
