@@ -15,6 +15,7 @@ use pupilla::manifest::Manifest;
 use pupilla::model::Model;
 use pupilla::network_detectors::NetworkDetectorConfig;
 use pupilla::prepared_files::PreparedFiles;
+use pupilla::record::Recorded;
 use pupilla::student_teacher::{
     BackboneTeacher, BackboneTeacherError, Length, StudentTeacherConfig,
 };
@@ -88,16 +89,24 @@ fn fit(
     train: &Train,
     progress: &mut Progress,
 ) -> anyhow::Result<Option<Model>> {
+    let (training, validation) = (files.training(), files.validation());
+    let fingerprint = &files.data().fingerprint;
     match config {
-        Config::StudentTeacher(config) => {
-            let detector = student_teacher::fit(config, files, train, progress)?;
-            Ok(detector.map(Model::from))
-        }
+        Config::StudentTeacher(config) => in_steps(
+            train,
+            files,
+            || config.plan(training, validation),
+            student_teacher::print_plan,
+            |kept| config.fit_with_checkpoints(training, validation, fingerprint, kept, progress),
+        ),
         Config::Features(config) => Ok(Some(files.fit(&**config, progress)?.into())),
-        Config::Network(config) => {
-            let detector = networks::fit(config, files, train, progress)?;
-            Ok(detector.map(Model::from))
-        }
+        Config::Network(config) => in_steps(
+            train,
+            files,
+            || config.plan(training, validation),
+            networks::print_plan,
+            |kept| config.fit_with_checkpoints(training, validation, fingerprint, kept, progress),
+        ),
     }
 }
 
@@ -142,24 +151,27 @@ fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
     }
 }
 
-/// Says what training will take, unless it goes on from a checkpoint; `false` if that was all that was asked for.
-fn begins<P: Serialize>(
+/// Says what training will take, unless it goes on from a checkpoint; then trains, unless that was all that was asked for.
+fn in_steps<P: Serialize, D: Recorded + Into<Model>>(
     train: &Train,
-    checkpoints: Option<&Checkpoints>,
+    files: &PreparedFiles,
     plan: impl FnOnce() -> Result<P, TrainError>,
     print: impl FnOnce(&P, Option<&Path>) -> anyhow::Result<()>,
-) -> anyhow::Result<bool> {
+    fit: impl FnOnce(Option<&Checkpoints>) -> Result<D, TrainError>,
+) -> anyhow::Result<Option<Model>> {
     let json = train.json.file();
-    let goes_on = checkpoints.is_some_and(|kept| kept.resume && kept.path.exists());
-    if goes_on && !train.run.dry_run {
-        return Ok(true);
+    let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
+    let goes_on = |kept: &Checkpoints| kept.resume && kept.path.exists();
+    if train.run.dry_run || !checkpoints.as_ref().is_some_and(goes_on) {
+        let plan = plan()?;
+        print(&plan, json)?;
+        if train.run.dry_run {
+            json.map_or(Ok(()), |target| output::json(target, &plan))?;
+            return Ok(None);
+        }
     }
-    let plan = plan()?;
-    print(&plan, json)?;
-    if let Some(target) = json.filter(|_| train.run.dry_run) {
-        output::json(target, &plan)?;
-    }
-    Ok(!train.run.dry_run)
+    let detector = fit(checkpoints.as_ref())?;
+    Ok(Some(detector.with_data(files.data().clone()).into()))
 }
 
 /// How long to train, if that was given.

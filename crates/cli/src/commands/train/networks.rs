@@ -1,24 +1,19 @@
-//! What the options say about a network that is trained to make good images again.
+//! What the options say about a network that is trained to reconstruct good images.
 
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla::network_detectors::{
-    NetworkDetector, NetworkDetectorConfig, NetworkManifest, NetworkPlan,
-};
-use pupilla::prepared_files::PreparedFiles;
-use pupilla::record::Recorded;
+use pupilla::network_detectors::{NetworkDetectorConfig, NetworkManifest, NetworkPlan};
 
 use crate::options::Train;
 use crate::output;
-use crate::progress::Progress;
 
-use super::{begins, checkpoints, length, replaced, take};
+use super::{length, replaced, take};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
     let config = NetworkDetectorConfig::new(train.detector);
-    let mut config = config.context("a detector that is no network of this kind")?;
+    let mut config = config.context("a detector that does not reconstruct images")?;
     let settings = &mut config.settings;
     take(&mut settings.resize, train.resize);
     settings.seed = train.seed.value;
@@ -34,30 +29,8 @@ pub fn config(train: &Train) -> anyhow::Result<NetworkDetectorConfig> {
     Ok(config)
 }
 
-/// Says what training will take, and trains unless that was all; `None` then.
-pub fn fit(
-    config: &NetworkDetectorConfig,
-    files: &PreparedFiles,
-    train: &Train,
-    progress: &mut Progress,
-) -> anyhow::Result<Option<NetworkDetector>> {
-    let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
-    let plan = || config.plan(files.training(), files.validation());
-    if !begins(train, checkpoints.as_ref(), plan, print_plan)? {
-        return Ok(None);
-    }
-    let detector = config.fit_with_checkpoints(
-        files.training(),
-        files.validation(),
-        &files.data().fingerprint,
-        checkpoints.as_ref(),
-        progress,
-    )?;
-    Ok(Some(detector.with_data(files.data().clone())))
-}
-
 /// What is about to be done, and what it will take.
-fn print_plan(plan: &NetworkPlan, json: Option<&Path>) -> anyhow::Result<()> {
+pub fn print_plan(plan: &NetworkPlan, json: Option<&Path>) -> anyhow::Result<()> {
     let memory = plan.memory_bytes.map_or(String::new(), |bytes| {
         format!(" and {} MiB of memory", bytes.div_ceil(1 << 20))
     });

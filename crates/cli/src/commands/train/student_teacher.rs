@@ -3,21 +3,18 @@
 use std::path::Path;
 
 use anyhow::bail;
-use pupilla::prepared_files::PreparedFiles;
 use pupilla::receptive_field::ReceptiveField;
-use pupilla::record::Recorded;
 use pupilla::score::Scoring;
 use pupilla::student_teacher::{
-    Length, ModelManifest, Paper, Plan, Quick, ScaleTeacher, Settings, StudentTeacher,
-    StudentTeacherConfig, Training,
+    Length, ModelManifest, Paper, Plan, Quick, ScaleTeacher, Settings, StudentTeacherConfig,
+    Training,
 };
 use pupilla::teacher::Teacher;
 
 use crate::options::{Budget, Preset, Train};
 use crate::output;
-use crate::progress::Progress;
 
-use super::{begins, checkpoints, length, pretrained};
+use super::{length, pretrained};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
@@ -44,28 +41,6 @@ pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
     Ok(config)
 }
 
-/// Says what training will take, and trains unless that was all; `None` then.
-pub fn fit(
-    config: &StudentTeacherConfig,
-    files: &PreparedFiles,
-    train: &Train,
-    progress: &mut Progress,
-) -> anyhow::Result<Option<StudentTeacher>> {
-    let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
-    let plan = || config.plan(files.training(), files.validation());
-    if !begins(train, checkpoints.as_ref(), plan, print_plan)? {
-        return Ok(None);
-    }
-    let detector = config.fit_with_checkpoints(
-        files.training(),
-        files.validation(),
-        &files.data().fingerprint,
-        checkpoints.as_ref(),
-        progress,
-    )?;
-    Ok(Some(detector.with_data(files.data().clone())))
-}
-
 /// What became of each scale.
 pub fn print_scales(manifest: &ModelManifest, json: Option<&Path>) -> anyhow::Result<()> {
     for scale in &manifest.scales {
@@ -84,7 +59,7 @@ pub fn print_scales(manifest: &ModelManifest, json: Option<&Path>) -> anyhow::Re
 }
 
 /// What is about to be done, and what it will take.
-fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
+pub fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
     for scale in &plan.scales {
         output::line(
             json,
