@@ -119,6 +119,15 @@ fn number<N: FromStr>(text: &str, fits: fn(&N) -> bool, wrong: &str) -> Result<N
         .ok_or_else(|| wrong.to_string())
 }
 
+/// What becomes a setting of the library: JSON, through which it goes there, has no other numbers.
+pub fn real(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |number: &f64| number.is_finite(),
+        "it is not a finite number",
+    )
+}
+
 pub fn finite(text: &str) -> Result<f32, String> {
     number(
         text,

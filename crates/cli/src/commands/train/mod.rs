@@ -198,7 +198,8 @@ fn take<T>(setting: &mut T, given: Option<T>) {
     }
 }
 
-/// Settings of the library, those that were given on the command line in place of their defaults: both have the same names.
+/// Settings of the library, those that were given on the command line in place of their defaults: both have the same names, and
+/// numbers are finite, since JSON has no others.
 fn replaced<S: Serialize + DeserializeOwned>(
     settings: &S,
     given: &impl Serialize,
