@@ -54,18 +54,15 @@ pub fn check_writable(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Fails now if JSON could not be written to `target` later, or would replace something that is not
-/// JSON: an image or a model that slipped in behind `--json`.
+/// JSON: an image or a model that slipped in after `--json`.
 pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
     let Some(target) = target.filter(|target| !is_stdout(target)) else {
         return Ok(());
     };
     if target.is_file() {
         if begins_otherwise(target, b"{")? {
-            let text = format!(
-                "--json would replace {}, which is no JSON file: give another name, or put --json last",
-                target.display()
-            );
-            return Err(Usage(text).into());
+            let cure = "give another name, or put --json last";
+            return Err(would_replace("--json", target, "JSON file", cure));
         }
     } else if target.exists() && !target.is_dir() {
         let text = format!("--json {}: give a file, or `-`", target.display());
@@ -76,16 +73,14 @@ pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
 
 /// Fails now if a table could not be written to `target` later, or would replace something that is none.
 pub fn check_csv(target: &Path) -> anyhow::Result<()> {
-    if target.is_file()
-        && target
-            .extension()
-            .is_none_or(|extension| extension != "csv")
-    {
-        let text = format!(
-            "--csv would replace {}, which is no .csv file: give another name",
-            target.display()
-        );
-        return Err(Usage(text).into());
+    let other = |ending: &std::ffi::OsStr| ending != "csv";
+    if target.is_file() && target.extension().is_none_or(other) {
+        return Err(would_replace(
+            "--csv",
+            target,
+            ".csv file",
+            "give another name",
+        ));
     }
     check_writable(target)
 }
@@ -190,15 +185,12 @@ pub fn check_weights(target: &Path, wanted: Weights) -> anyhow::Result<()> {
             Weights::Teacher => kind == teacher::KIND,
         });
         if !fits {
-            let text = format!(
-                "--out would replace {}, which is no {}: give another name, or take that file away",
-                target.display(),
-                match wanted {
-                    Weights::Model => "model",
-                    Weights::Teacher => "teacher",
-                }
-            );
-            return Err(Usage(text).into());
+            let named = match wanted {
+                Weights::Model => "model",
+                Weights::Teacher => "teacher",
+            };
+            let cure = "give another name, or take that file away";
+            return Err(would_replace("--out", target, named, cure));
         }
     }
     check_writable(target)
@@ -221,12 +213,16 @@ pub fn check_alike(
     named: &str,
 ) -> anyhow::Result<()> {
     if target.is_file() && begins_otherwise(target, beginning)? {
-        let target = target.display();
-        let text =
-            format!("{option} would replace {target}, which is no {named}: give another name");
-        return Err(Usage(text).into());
+        return Err(would_replace(option, target, named, "give another name"));
     }
     check_writable(target)
+}
+
+/// An option that names a file of another kind.
+fn would_replace(option: &str, target: &Path, named: &str, cure: &str) -> anyhow::Error {
+    let target = target.display();
+    let text = format!("{option} would replace {target}, which is not a {named}: {cure}");
+    Usage(text).into()
 }
 
 /// Whether a file that is not empty begins with something else.

@@ -263,6 +263,8 @@ fn networks_say_what_they_will_take_and_what_is_wrong() {
             &["latent", "1 to 1024"],
         ),
         ("anogan", &["--batch", "1"], 2, &["batch", "2 to 256"]),
+        ("oc-svm", &["--nu", "NaN"], 2, &["--nu", "NaN"]),
+        ("vae", &["--kl-weight", "inf"], 2, &["--kl-weight", "inf"]),
         (
             "anogan",
             &["--budget", "1s"],

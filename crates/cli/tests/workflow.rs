@@ -583,29 +583,29 @@ fn nothing_that_is_read_is_written_over() {
     for (output, words) in [
         (
             teach(&images, &pretrained, &["--backbone", text(&pretrained)]),
-            "resnet18.safetensors, which is no teacher",
+            "resnet18.safetensors, which is not a teacher",
         ),
         (
             train(&pretrained, &from_pretrained),
-            "resnet18.safetensors, which is no model",
+            "resnet18.safetensors, which is not a model",
         ),
         (
             train(&teacher, &["--teacher", text(&teacher)]),
-            "t.safetensors, which is no model",
+            "t.safetensors, which is not a model",
         ),
         (
             teach(&images, &part, &short),
-            "000.png, which is no teacher",
+            "000.png, which is not a teacher",
         ),
-        (train(&part, &[]), "000.png, which is no model"),
+        (train(&part, &[]), "000.png, which is not a model"),
         (
             teach(&images, &teacher, &["--log", text(&photograph)]),
-            "001.png, which is no table of losses",
+            "001.png, which is not a table of losses",
         ),
         (report(&photograph), "001.png, one of the images"),
         (
             report(&file("parts/../resnet18.safetensors")),
-            "which is no PNG",
+            "which is not a PNG",
         ),
     ] {
         assert_failure(&output, 2, &["would replace", words]);

@@ -1,4 +1,4 @@
-//! One room a verb.
+//! One module a command.
 
 pub mod backbone;
 pub mod calibrate;

@@ -303,50 +303,36 @@ fn configs(
 
 /// What the command line says, and the defaults for the rest.
 fn settings(train: &TeacherTrain, default: TeacherConfig) -> TeacherConfig {
-    let window = train.training.window.unwrap_or(default.window);
-    let resized_sides = train
-        .training
+    let (losses, training) = (&train.losses, &train.training);
+    let window = training.window.unwrap_or(default.window);
+    let resized_sides = training
         .resized
         .unwrap_or_else(|| default.resized_sides.map(|side| side.max(window)));
     TeacherConfig {
-        distillation_weight: train.losses.distillation_weight,
-        triplet_weight: train
-            .losses
-            .triplet_weight
-            .unwrap_or(default.triplet_weight),
-        compactness_weight: train
-            .losses
+        distillation_weight: losses.distillation_weight,
+        triplet_weight: losses.triplet_weight.unwrap_or(default.triplet_weight),
+        compactness_weight: losses
             .compactness_weight
             .unwrap_or(default.compactness_weight),
-        compactness: if train.losses.signed_compactness {
-            Compactness::Signed
-        } else {
-            Compactness::Squared
+        compactness: match losses.signed_compactness {
+            true => Compactness::Signed,
+            false => Compactness::Squared,
         },
-        margin: train.losses.margin,
-        batch_norm: train.training.batch_norm.unwrap_or(default.batch_norm),
-        steps: train
-            .training
-            .steps
-            .map_or(default.steps, |steps| steps.get()),
-        images_per_step: train
-            .training
-            .images_per_step
-            .unwrap_or(default.images_per_step),
+        margin: losses.margin,
+        batch_norm: training.batch_norm.unwrap_or(default.batch_norm),
+        steps: training.steps.map_or(default.steps, |steps| steps.get()),
+        images_per_step: training.images_per_step.unwrap_or(default.images_per_step),
         window,
         resized_sides,
-        learning_rate: train
-            .training
-            .learning_rate
-            .unwrap_or(default.learning_rate),
-        optimizer: train.training.optimizer.unwrap_or(default.optimizer),
-        weight_decay: train.training.weight_decay,
-        translation: train.training.translation.unwrap_or(default.translation),
-        brightness: train.training.brightness,
-        noise: train.training.noise,
-        grey_probability: train.training.grey,
-        held_out: train.training.held_out,
-        seed: train.training.seed.value,
+        learning_rate: training.learning_rate.unwrap_or(default.learning_rate),
+        optimizer: training.optimizer.unwrap_or(default.optimizer),
+        weight_decay: training.weight_decay,
+        translation: training.translation.unwrap_or(default.translation),
+        brightness: training.brightness,
+        noise: training.noise,
+        grey_probability: training.grey,
+        held_out: training.held_out,
+        seed: training.seed.value,
         ..default
     }
 }

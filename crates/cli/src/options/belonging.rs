@@ -4,7 +4,7 @@
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Id};
 use pupilla::embedding::Method as Embedding;
-use pupilla::{DetectorKind, ReconstructionConfig};
+use pupilla::{DetectorKind, Family, ReconstructionConfig};
 use serde_json::{Map, Value};
 
 use crate::output::Usage;
@@ -44,24 +44,23 @@ pub fn detectors(detectors: impl Fn(DetectorKind) -> bool) -> Owners {
 
 /// A setting of the library, by its name there: it belongs to the detectors that have it, and help says their defaults.
 pub fn setting(name: &str) -> Owners {
-    let has = |kind| defaults(kind).contains_key(name);
-    let kinds = DetectorKind::ALL.into_iter().filter(|&kind| has(kind));
-    let defaults: Vec<_> = kinds
-        .map(|kind| (kind.name(), plain(&defaults(kind)[name])))
-        .collect();
-    assert!(!defaults.is_empty(), "no detector has the setting {name}");
-    let family = |all: fn(DetectorKind) -> bool| {
-        DetectorKind::ALL.iter().all(|&kind| all(kind) == has(kind))
+    let kinds = DetectorKind::ALL.into_iter();
+    let defaults = kinds.filter_map(|kind| Some((kind.name(), plain(defaults(kind).get(name)?))));
+    let defaults: Vec<_> = defaults.collect();
+    let [(_, first), ..] = &defaults[..] else {
+        unreachable!("no detector has the setting {name}")
     };
-    let owners = match family(embedding) || family(reconstruction) {
-        // The heading names them.
-        true => of(has),
-        false => detectors(has),
+    let owners = detectors(|kind| defaults.iter().any(|(owner, _)| *owner == kind.name()));
+    let text = if defaults.iter().all(|(_, value)| value == first) {
+        format!(" [default: {first}]{}", owners.text)
+    } else {
+        let defaults: Vec<_> = defaults
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        format!(" [default: {}]", defaults.join(", "))
     };
-    Owners {
-        text: format!(" [default: {}]{}", listed(&defaults), owners.text),
-        ..owners
-    }
+    Owners { text, ..owners }
 }
 
 /// An option that belongs to values of another option of the same command.
@@ -92,12 +91,12 @@ pub fn students(kind: DetectorKind) -> bool {
 
 /// Those that compare embeddings of patches.
 pub fn embedding(kind: DetectorKind) -> bool {
-    Embedding::of(kind).is_some()
+    kind.family() == Family::Embedding
 }
 
 /// Networks that reconstruct images.
 pub fn reconstruction(kind: DetectorKind) -> bool {
-    ReconstructionConfig::new(kind).is_some()
+    kind.family() == Family::Reconstruction
 }
 
 /// Those that see patches, and so what lies beyond the edge of an image.
@@ -130,25 +129,6 @@ fn defaults(kind: DetectorKind) -> Map<String, Value> {
         _ => None,
     });
     objects.flatten().collect()
-}
-
-/// The most frequent default, then those of the other detectors.
-fn listed(defaults: &[(&str, String)]) -> String {
-    let count = |value: &String| defaults.iter().filter(|(_, other)| other == value).count();
-    let usual = defaults.iter().rev().map(|(_, value)| value);
-    let usual = usual
-        .max_by_key(|value| count(value))
-        .filter(|value| count(value) > 1);
-    let others = defaults.iter().filter(|(_, value)| Some(value) != usual);
-    let others: Vec<_> = match defaults {
-        [(_, only)] => vec![only.clone()],
-        _ => others
-            .map(|(name, value)| format!("{name} {value}"))
-            .collect(),
-    };
-    let parts = usual.into_iter().cloned();
-    let others = Some(others.join(", ")).filter(|others| !others.is_empty());
-    parts.chain(others).collect::<Vec<_>>().join("; ")
 }
 
 fn plain(value: &Value) -> String {
@@ -254,13 +234,9 @@ mod tests {
     fn owners_and_defaults_are_those_of_the_library() {
         let sample = setting("sample");
         assert_eq!(sample.values.len(), 5);
-        assert!(
-            sample
-                .text
-                .contains("[default: 50000; oc-svm 10000, memory-bank 200000]"),
-            "{}",
-            sample.text
-        );
+        let defaults =
+            "1-nn 50000, oc-svm 10000, k-means 50000, cnn-dictionary 50000, memory-bank 200000";
+        assert_eq!(sample.text, format!(" [default: {defaults}]"));
         assert_eq!(
             setting("gamma").text,
             " [default: scale] [detectors: oc-svm]"

@@ -4,6 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use pupilla::backbone::DenseFeatures;
+use pupilla::student_teacher::{Paper, Quick, Settings};
+use pupilla::teacher::{Distillation, TeacherConfig};
+use pupilla::{
+    DetectorKind, Length, ReceptiveField, ReconstructionConfig, StudentTeacherConfig,
+    reconstruction,
+};
+
 use super::*;
 
 #[test]
@@ -102,4 +110,97 @@ fn commands_without_networks_show_no_device() {
     }
     let mut train = command.find_subcommand("train").unwrap().clone();
     assert!(train.render_long_help().to_string().contains("--device"));
+}
+
+/// Where a default depends on something else, help says it in words.
+#[test]
+fn defaults_in_words_are_those_of_the_library() {
+    let command = command();
+    let train = command.find_subcommand("train").unwrap();
+    let teacher = command.find_subcommand("teacher").unwrap();
+    let teach = teacher.find_subcommand("train").unwrap();
+    let says = |command: &clap::Command, option: &str, defaults: &[String]| {
+        let mut options = command.get_arguments();
+        let option = options.find(|arg| arg.get_id() == option).unwrap();
+        let help = option.get_help().unwrap().to_string();
+        let (_, words) = help.split_once("[default: ").unwrap();
+        let numbers: Vec<_> = words.split([' ', ',', ';', ']']).collect();
+        for default in defaults {
+            assert!(numbers.contains(&&**default), "{default} is not in {help}");
+        }
+    };
+    let networks = DetectorKind::ALL
+        .into_iter()
+        .filter_map(ReconstructionConfig::new);
+    let networks: Vec<_> = networks.map(|config| config.settings).collect();
+    assert_eq!(networks.len(), 4);
+    let of_networks = |value: fn(&reconstruction::Settings) -> String, students: &[String]| {
+        [students, &networks.iter().map(value).collect::<Vec<_>>()].concat()
+    };
+    let steps = |length: Length| length.steps().unwrap().to_string();
+    let quick = Quick::default();
+    let of_all = of_networks(
+        |of| of.training.length.steps().unwrap().to_string(),
+        &[steps(quick.length)],
+    );
+    says(train, "steps", &of_all);
+    let rates = [
+        quick.learning_rate,
+        Quick::without_batch_norm().learning_rate,
+        Paper::default().learning_rate,
+    ];
+    let of_all = of_networks(
+        |of| of.training.learning_rate.to_string(),
+        &rates.map(|rate| rate.to_string()),
+    );
+    says(train, "learning_rate", &of_all);
+    let of_all = of_networks(
+        |of| of.resize.to_string(),
+        &[Settings::default().resize.to_string()],
+    );
+    says(train, "resize", &of_all);
+    says(
+        train,
+        "scales",
+        &StudentTeacherConfig::SCALES.map(|field| field.to_string()),
+    );
+    let features = DenseFeatures {
+        outputs: Vec::new(),
+        zoom: 1,
+        smooth: true,
+    };
+    let dense = Distillation::Dense {
+        features,
+        context: 16,
+    };
+    let metric = TeacherConfig::new(ReceptiveField::P33);
+    let distilled = TeacherConfig::distilled(ReceptiveField::P33, dense);
+    let of_both = |value: fn(&TeacherConfig) -> String| [value(&metric), value(&distilled)];
+    says(teach, "steps", &of_both(|of| of.steps.to_string()));
+    says(
+        teach,
+        "images_per_step",
+        &of_both(|of| of.images_per_step.to_string()),
+    );
+    says(
+        teach,
+        "learning_rate",
+        &of_both(|of| of.learning_rate.to_string()),
+    );
+    says(teach, "optimizer", &of_both(|of| of.optimizer.to_string()));
+    says(
+        teach,
+        "batch_norm",
+        &of_both(|of| of.batch_norm.to_string()),
+    );
+    says(
+        teach,
+        "triplet_weight",
+        &of_both(|of| of.triplet_weight.to_string()),
+    );
+    says(
+        teach,
+        "compactness_weight",
+        &of_both(|of| of.compactness_weight.to_string()),
+    );
 }

@@ -14,7 +14,7 @@ use super::belonging::{
     Belongs, embedding, heading, of, of_patches, only, reconstruction, setting, students,
 };
 use super::shared::{Json, Length, Pretrained, Rates, Seed, Unreadable};
-use super::values::named;
+use super::values::{named, real};
 
 #[derive(Debug, Args)]
 pub struct Train {
@@ -162,7 +162,7 @@ pub struct Embedding {
     #[arg(long, value_name = "N", belongs = setting("sample"))]
     sample: Option<usize>,
     /// Share of the variance that the PCA keeps
-    #[arg(long, value_name = "SHARE", belongs = setting("variance"))]
+    #[arg(long, value_name = "SHARE", value_parser = real, belongs = setting("variance"))]
     variance: Option<f64>,
     /// Number of descriptors (1-nn), centres (k-means) or words (cnn-dictionary) to compare with
     #[arg(long, value_name = "N", belongs = setting("dictionary"))]
@@ -171,13 +171,13 @@ pub struct Embedding {
     #[arg(long, value_name = "N", belongs = setting("neighbours"))]
     neighbours: Option<usize>,
     /// Share of the descriptors that may lie outside
-    #[arg(long, value_name = "SHARE", belongs = setting("nu"))]
+    #[arg(long, value_name = "SHARE", value_parser = real, belongs = setting("nu"))]
     nu: Option<f64>,
     /// γ of the radial kernel, a number or scale
     #[arg(long, value_name = "GAMMA", belongs = setting("gamma"))]
     gamma: Option<Gamma>,
     /// Share of the features that is kept
-    #[arg(long, value_name = "SHARE", belongs = setting("coreset"))]
+    #[arg(long, value_name = "SHARE", value_parser = real, belongs = setting("coreset"))]
     coreset: Option<f64>,
     /// Number of dimensions in which the coreset is chosen
     #[arg(long, value_name = "N", belongs = setting("projection"))]
@@ -186,7 +186,7 @@ pub struct Embedding {
     #[arg(long, value_name = "N", belongs = setting("channels"))]
     channels: Option<usize>,
     /// Number that is added to each variance
-    #[arg(long, value_name = "NUMBER", belongs = setting("regularisation"))]
+    #[arg(long, value_name = "NUMBER", value_parser = real, belongs = setting("regularisation"))]
     regularisation: Option<f64>,
     /// Deviation of the Gaussian that smooths the map, in pixels of the resized image
     #[arg(long, value_name = "PIXELS", belongs = setting("smoothing"))]
@@ -205,15 +205,15 @@ pub struct Reconstruction {
     #[arg(long, value_name = "N", belongs = setting("batch"))]
     batch: Option<usize>,
     /// Weight of the divergence from the prior, beside the summed squared error
-    #[arg(long, value_name = "NUMBER", belongs = setting("kl_weight"))]
+    #[arg(long, value_name = "NUMBER", value_parser = real, belongs = setting("kl_weight"))]
     kl_weight: Option<f64>,
     /// Steps of the search for the code of an image, at most 2000
     #[arg(long, value_name = "N", belongs = setting("search_steps"))]
     search_steps: Option<usize>,
     /// Learning rate of the search
-    #[arg(long, value_name = "RATE", belongs = setting("search_rate"))]
+    #[arg(long, value_name = "RATE", value_parser = real, belongs = setting("search_rate"))]
     search_rate: Option<f64>,
     /// Weight of the discriminator's features in the search; the pixels have the rest
-    #[arg(long, value_name = "SHARE", belongs = setting("feature_weight"))]
+    #[arg(long, value_name = "SHARE", value_parser = real, belongs = setting("feature_weight"))]
     feature_weight: Option<f64>,
 }

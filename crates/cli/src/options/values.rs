@@ -55,23 +55,24 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget(pub u64);
 
+/// A number with a unit after it. `None` if it is not written so; the largest number if it is too large.
+fn amount(text: &str, units: &[(char, u64)]) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    Some(number.saturating_mul(*factor))
+}
+
 impl FromStr for Budget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a time: write it as 90s, 10m or 1h");
-        let (number, unit) =
-            text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return Err(wrong()),
-        };
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        match number.checked_mul(seconds) {
+        match amount(text, &[('s', 1), ('m', 60), ('h', 3600)]) {
             Some(seconds @ 1..=31_536_000) => Ok(Self(seconds)),
-            _ => Err(format!("{text:?} is out of range: from 1s to a year")),
+            Some(_) => Err(format!("{text:?} is out of range: from 1s to a year")),
+            None => Err(format!(
+                "{text:?} is not a time: write it as 90s, 10m or 1h"
+            )),
         }
     }
 }
@@ -90,18 +91,12 @@ impl FromStr for Memory {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not an amount of memory: write it as 500M or 2G");
-        let (number, unit) =
-            text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
-        let shift = match unit {
-            "M" => 20,
-            "G" => 30,
-            _ => return Err(wrong()),
-        };
-        let number: usize = number.parse().map_err(|_| wrong())?;
-        match number.checked_mul(1 << shift) {
-            Some(bytes @ 1..) => Ok(Self(bytes)),
-            _ => Err(format!("{text:?} is out of range")),
+        match amount(text, &[('M', 1 << 20), ('G', 1 << 30)]).map(usize::try_from) {
+            Some(Ok(bytes @ 1..usize::MAX)) => Ok(Self(bytes)),
+            Some(_) => Err(format!("{text:?} is out of range")),
+            None => Err(format!(
+                "{text:?} is not an amount of memory: write it as 500M or 2G"
+            )),
         }
     }
 }
@@ -116,25 +111,46 @@ pub fn sides(text: &str) -> Result<[usize; 2], String> {
     }
 }
 
+/// A number that fits, or what is wrong with others.
+fn number<N: FromStr>(text: &str, fits: fn(&N) -> bool, wrong: &str) -> Result<N, String> {
+    text.parse()
+        .ok()
+        .filter(fits)
+        .ok_or_else(|| wrong.to_string())
+}
+
+/// What becomes a setting of the library: JSON, through which it goes there, has no other numbers.
+pub fn real(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |number: &f64| number.is_finite(),
+        "it is not a finite number",
+    )
+}
+
 pub fn finite(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(number) if number.is_finite() => Ok(number),
-        _ => Err("a threshold is a number".to_string()),
-    }
+    number(
+        text,
+        |number: &f32| number.is_finite(),
+        "a threshold is a number",
+    )
 }
 
 pub fn spacing(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(spacing) if (0.0..=1.0).contains(&spacing) => Ok(spacing),
-        _ => Err("a spacing lies between 0 and 1".to_string()),
-    }
+    number(
+        text,
+        |spacing| (0.0..=1.0).contains(spacing),
+        "a spacing lies between 0 and 1",
+    )
 }
 
 pub fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
-        _ => Err("a false-positive rate lies above 0 and is at most 1".to_string()),
-    }
+    let fits = |rate: &f64| *rate > 0.0 && *rate <= 1.0;
+    number(
+        text,
+        fits,
+        "a false-positive rate lies above 0 and is at most 1",
+    )
 }
 
 #[cfg(test)]

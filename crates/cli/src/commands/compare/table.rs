@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use pupilla_core::report::comparison::{Comparison, Figures};
+use pupilla_core::report::comparison::{Comparison, Figures, HEADS};
 use pupilla_files::atomic_file;
 
 use crate::output;
@@ -31,71 +31,39 @@ fn figures(of: &Figures) -> [Option<f64>; 7] {
     ]
 }
 
-/// Means for people; of several categories, each one's AU-PRO below.
+/// Means for people; of several categories, the AU-PRO of each below.
 pub fn print(comparison: &Comparison, json: Option<&Path>) -> anyhow::Result<()> {
-    let labels: Vec<String> = comparison
-        .detectors
-        .iter()
-        .map(|line| comparison.label(line))
-        .collect();
+    let rows = comparison.rows();
     let categories = comparison.categories();
     if categories.len() + comparison.without.len() > 1 {
         output::line(json, format_args!("means over {}", comparison.scope()))?;
     }
-    let width = labels
-        .iter()
-        .map(|label| label.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(8);
-    output::line(
-        json,
-        format_args!(
-            "{:width$} {:>8} {:>7} {:>9} {:>11} {:>11} {:>10} {:>10} {:>8} {:>8}",
-            "detector",
-            "AU-PRO",
-            "±",
-            "published",
-            "pixel AUROC",
-            "image AUROC",
-            "training",
-            "an image",
-            "memory",
-            "model"
-        ),
-    )?;
-    let three = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.3}"));
-    let mebibytes = |value: Option<f64>| {
-        value.map_or("-".to_string(), |value| {
-            format!("{:.0} MiB", value / f64::from(1 << 20))
-        })
-    };
-    for (line, label) in comparison.detectors.iter().zip(&labels) {
-        let mean = &line.mean;
-        let padding = width - label.chars().count();
-        output::line(
-            json,
-            format_args!(
-                "{label}{:padding$} {:>8} {:>7} {:>9} {:>11} {:>11} {:>10} {:>10} {:>8} {:>8}",
-                "",
-                three(mean.au_pro),
-                three(line.deviation.and_then(|deviation| deviation.au_pro)),
-                three(line.published_au_pro),
-                three(mean.pixel_auroc),
-                three(mean.image_auroc),
-                mean.training_seconds
-                    .map_or("-".to_string(), output::duration),
-                mean.seconds_per_image
-                    .map_or("-".to_string(), |seconds| format!("{seconds:.2} s")),
-                mebibytes(mean.memory_bytes),
-                mebibytes(mean.model_bytes),
-            ),
-        )?;
+    let heads = HEADS.map(String::from).to_vec();
+    let texts = rows.iter().map(|row| {
+        let cells = row
+            .cells
+            .iter()
+            .map(|cell| cell.join(" ").trim_end().to_string());
+        [row.label.clone()].into_iter().chain(cells).collect()
+    });
+    let texts: Vec<Vec<String>> = [heads].into_iter().chain(texts).collect();
+    let width = |column: usize| texts.iter().map(|text| text[column].chars().count()).max();
+    let widths: Vec<_> = (0..HEADS.len())
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    for text in &texts {
+        let mut line = format!("{:width$}", text[0], width = widths[0]);
+        for (cell, width) in text.iter().zip(&widths).skip(1) {
+            line.push_str(&format!("  {cell:>width$}"));
+        }
+        output::line(json, line)?;
     }
     if categories.len() > 1 {
         output::line(json, "\nAU-PRO of each category:")?;
-        for (line, label) in comparison.detectors.iter().zip(&labels) {
-            output::line(json, format_args!("{label}"))?;
+        let share =
+            |value: Option<f64>| value.map_or("–".to_string(), |value| format!("{value:.3}"));
+        for (line, row) in comparison.detectors.iter().zip(&rows) {
+            output::line(json, &row.label)?;
             for one in &line.categories {
                 let beside = one
                     .published_au_pro
@@ -105,7 +73,7 @@ pub fn print(comparison: &Comparison, json: Option<&Path>) -> anyhow::Result<()>
                     format_args!(
                         "  {:20} {:>8}{beside}",
                         one.category,
-                        three(one.mean.au_pro)
+                        share(one.mean.au_pro)
                     ),
                 )?;
             }

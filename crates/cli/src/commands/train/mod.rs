@@ -1,15 +1,16 @@
 //! `pupilla train`: good images in, a model file out.
 
-mod features;
-mod networks;
+mod embedding;
+mod reconstruction;
 mod student_teacher;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use pupilla::Config as _;
 use pupilla::{
-    BackboneExtractor, Checkpoints, DetectorKind, EmbeddingConfig, ExtractorError, FileManifest,
-    Length, Model, PreparedFiles, ReconstructionConfig, StudentTeacherConfig, TrainError,
+    BackboneExtractor, Checkpoints, EmbeddingConfig, ExtractorError, Family, FileManifest,
+    Length, Model, PreparedFiles, ReconstructionConfig, StudentTeacherConfig, TrainError, Trained,
 };
 use pupilla_core::data::Dataset;
 use serde::Serialize;
@@ -25,8 +26,8 @@ pub use student_teacher::usual_scales;
 /// A detector to be trained, its settings checked.
 enum Config {
     StudentTeacher(StudentTeacherConfig),
-    Features(Box<EmbeddingConfig>),
-    Network(ReconstructionConfig),
+    Embedding(Box<EmbeddingConfig>),
+    Reconstruction(ReconstructionConfig),
 }
 
 pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
@@ -48,7 +49,7 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     };
     model.save(out)?;
     // Another detector's file of that name is not its own.
-    if let Config::StudentTeacher(_) | Config::Network(_) = config {
+    if let Config::StudentTeacher(_) | Config::Reconstruction(_) = config {
         let checkpoints = checkpoints(train, out);
         let path = checkpoints.path.display();
         checkpoints
@@ -59,18 +60,10 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
 }
 
 fn config(train: &Train) -> anyhow::Result<Config> {
-    match train.detector {
-        DetectorKind::StudentTeacher => student_teacher::config(train).map(Config::StudentTeacher),
-        DetectorKind::NearestNeighbour
-        | DetectorKind::OneClassSvm
-        | DetectorKind::KMeans
-        | DetectorKind::CnnDictionary
-        | DetectorKind::MemoryBank
-        | DetectorKind::Padim => Ok(Config::Features(Box::new(features::config(train)?))),
-        DetectorKind::SquaredErrorAutoencoder
-        | DetectorKind::SimilarityAutoencoder
-        | DetectorKind::VariationalAutoencoder
-        | DetectorKind::AnoGan => networks::config(train).map(Config::Network),
+    match train.detector.family() {
+        Family::StudentTeacher => student_teacher::config(train).map(Config::StudentTeacher),
+        Family::Embedding => Ok(Config::Embedding(Box::new(embedding::config(train)?))),
+        Family::Reconstruction => reconstruction::config(train).map(Config::Reconstruction),
     }
 }
 
@@ -81,15 +74,33 @@ fn fit(
     train: &Train,
     progress: &mut Progress,
 ) -> anyhow::Result<Option<Model>> {
+    let (training, validation) = (files.training(), files.validation());
+    let fingerprint = &files.data().fingerprint;
     match config {
         Config::StudentTeacher(config) => {
-            let detector = student_teacher::fit(config, files, train, progress)?;
-            Ok(detector.map(Model::from))
+            let config = config.check()?;
+            in_steps(
+                train,
+                files,
+                || config.plan(training, validation),
+                student_teacher::print_plan,
+                |kept| {
+                    config.fit_with_checkpoints(training, validation, fingerprint, kept, progress)
+                },
+            )
         }
-        Config::Features(config) => Ok(Some(files.fit(&**config, progress)?.into())),
-        Config::Network(config) => {
-            let detector = networks::fit(config, files, train, progress)?;
-            Ok(detector.map(Model::from))
+        Config::Embedding(config) => Ok(Some(files.fit(&**config, progress)?.into())),
+        Config::Reconstruction(config) => {
+            let config = config.check()?;
+            in_steps(
+                train,
+                files,
+                || config.plan(training, validation),
+                reconstruction::print_plan,
+                |kept| {
+                    config.fit_with_checkpoints(training, validation, fingerprint, kept, progress)
+                },
+            )
         }
     }
 }
@@ -98,8 +109,8 @@ fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
     let manifest = model.manifest();
     match &manifest {
         FileManifest::StudentTeacher(manifest) => student_teacher::print_scales(manifest, json)?,
-        FileManifest::Embedding(manifest) => features::print_fitted(manifest, json)?,
-        FileManifest::Reconstruction(manifest) => networks::print_losses(manifest, json)?,
+        FileManifest::Embedding(manifest) => embedding::print_fitted(manifest, json)?,
+        FileManifest::Reconstruction(manifest) => reconstruction::print_losses(manifest, json)?,
         FileManifest::Teacher(_) => {}
     }
     let about = model.about();
@@ -135,24 +146,27 @@ fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
     }
 }
 
-/// Says what training will take, unless it goes on from a checkpoint; `false` if that was all that was asked for.
-fn begins<P: Serialize>(
+/// Says what training will take, unless it goes on from a checkpoint; then trains, unless that was all that was asked for.
+fn in_steps<P: Serialize, D: Trained + Into<Model>>(
     train: &Train,
-    checkpoints: Option<&Checkpoints>,
+    files: &PreparedFiles,
     plan: impl FnOnce() -> Result<P, TrainError>,
     print: impl FnOnce(&P, Option<&Path>) -> anyhow::Result<()>,
-) -> anyhow::Result<bool> {
+    fit: impl FnOnce(Option<&Checkpoints>) -> Result<D, TrainError>,
+) -> anyhow::Result<Option<Model>> {
     let json = train.json.file();
-    let goes_on = checkpoints.is_some_and(|kept| kept.resume && kept.path.exists());
-    if goes_on && !train.run.dry_run {
-        return Ok(true);
+    let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
+    let goes_on = |kept: &Checkpoints| kept.resume && kept.path.exists();
+    if train.run.dry_run || !checkpoints.as_ref().is_some_and(goes_on) {
+        let plan = plan()?;
+        print(&plan, json)?;
+        if train.run.dry_run {
+            json.map_or(Ok(()), |target| output::json(target, &plan))?;
+            return Ok(None);
+        }
     }
-    let plan = plan()?;
-    print(&plan, json)?;
-    if let Some(target) = json.filter(|_| train.run.dry_run) {
-        output::json(target, &plan)?;
-    }
-    Ok(!train.run.dry_run)
+    let detector = fit(checkpoints.as_ref())?;
+    Ok(Some(detector.with_data(files.data().clone()).into()))
 }
 
 /// How long to train, if that was given.
@@ -179,7 +193,8 @@ fn take<T>(setting: &mut T, given: Option<T>) {
     }
 }
 
-/// Settings of the library, those that were given on the command line in place of their defaults: both have the same names.
+/// Settings of the library, those that were given on the command line in place of their defaults: both have the same names, and
+/// numbers are finite, since JSON has no others.
 fn replaced<S: Serialize + DeserializeOwned>(
     settings: &S,
     given: &impl Serialize,

@@ -7,15 +7,13 @@ use pupilla::student_teacher::{
     Paper, Plan, Quick, Settings, StudentTeacherManifest, StudentTeacherTraining, Training,
 };
 use pupilla::{
-    Config, Length, Manifest, PreparedFiles, ReceptiveField, ScaleTeacher, Scoring, StudentTeacher,
-    StudentTeacherConfig, Teacher, Trained,
+    Config, Length, Manifest, ReceptiveField, ScaleTeacher, Scoring, StudentTeacherConfig, Teacher,
 };
 
 use crate::options::{Budget, Preset, Train};
 use crate::output;
-use crate::progress::Progress;
 
-use super::{begins, checkpoints, length, pretrained};
+use super::{length, pretrained};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
@@ -42,29 +40,6 @@ pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
     Ok(config)
 }
 
-/// Says what training will take, and trains unless that was all; `None` then.
-pub fn fit(
-    config: &StudentTeacherConfig,
-    files: &PreparedFiles,
-    train: &Train,
-    progress: &mut Progress,
-) -> anyhow::Result<Option<StudentTeacher>> {
-    let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
-    let config = config.check()?;
-    let plan = || config.plan(files.training(), files.validation());
-    if !begins(train, checkpoints.as_ref(), plan, print_plan)? {
-        return Ok(None);
-    }
-    let detector = config.fit_with_checkpoints(
-        files.training(),
-        files.validation(),
-        &files.data().fingerprint,
-        checkpoints.as_ref(),
-        progress,
-    )?;
-    Ok(Some(detector.with_data(files.data().clone())))
-}
-
 /// What became of each scale.
 pub fn print_scales(
     manifest: &Manifest<StudentTeacherManifest, StudentTeacherTraining>,
@@ -86,7 +61,7 @@ pub fn print_scales(
 }
 
 /// What is about to be done, and what it will take.
-fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
+pub fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
     for scale in &plan.scales {
         output::line(
             json,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::published::Published;
 
-pub use page::{ComparisonPageError, write_page};
+pub use page::{ComparisonPageError, HEADS, Row, write_page};
 
 /// One detector, trained once and tested once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -26,7 +26,7 @@ struct Page<'a> {
     dataset: &'a str,
     fpr_limit: String,
     heads: [&'static str; 9],
-    lines: Vec<Line>,
+    lines: Vec<Row>,
     /// What the means are over, if there are several categories.
     scope: Option<String>,
     labels: Vec<String>,
@@ -35,10 +35,26 @@ struct Page<'a> {
     failed: &'a [Failure],
 }
 
-struct Line {
-    label: String,
-    /// A value, and in small print its spread.
-    cells: Vec<[String; 2]>,
+/// What the columns of the table are called, the detector's first.
+pub const HEADS: [&str; 9] = [
+    "detector",
+    "AU-PRO",
+    "published",
+    "pixel AUROC",
+    "image AUROC",
+    "training",
+    "an image",
+    "memory",
+    "model",
+];
+
+/// A detector in the table, ready for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What it is called.
+    pub label: String,
+    /// The figures under the other [`HEADS`], each with what stands beside it in small print.
+    pub cells: [[String; 2]; 8],
 }
 
 /// Writes the page; it appears whole or not at all.
@@ -60,22 +76,11 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
             });
         (category, cells.collect())
     });
-    let lines = comparison.detectors.iter();
-    let lines: Vec<_> = lines.map(|line| Line::of(comparison, line)).collect();
+    let lines = comparison.rows();
     let page = Page {
         dataset: &comparison.dataset,
         fpr_limit: shortest(100.0 * comparison.fpr_limit),
-        heads: [
-            "detector",
-            "AU-PRO",
-            "published",
-            "pixel AUROC",
-            "image AUROC",
-            "training",
-            "an image",
-            "memory",
-            "model",
-        ],
+        heads: HEADS,
         matrix: if categories.len() > 1 {
             matrix.collect()
         } else {
@@ -90,7 +95,15 @@ pub fn write_page(comparison: &Comparison, path: &Path) -> Result<(), Comparison
     Ok(())
 }
 
-impl Line {
+impl Comparison {
+    /// The table: a row for each detector.
+    pub fn rows(&self) -> Vec<Row> {
+        let lines = self.detectors.iter();
+        lines.map(|line| Row::of(self, line)).collect()
+    }
+}
+
+impl Row {
     fn of(comparison: &Comparison, line: &Compared) -> Self {
         let spread = |get: fn(&Figures) -> Option<f64>| {
             let deviation = line.deviation.as_ref().and_then(get);
@@ -112,7 +125,7 @@ impl Line {
         let plain = |text: String| [text, String::new()];
         Self {
             label: comparison.label(line),
-            cells: vec![
+            cells: [
                 [measure(mean.au_pro), spread(|figures| figures.au_pro)],
                 plain(measure(line.published_au_pro)),
                 [
