@@ -1,14 +1,11 @@
 //! Learns from a folder of good images, then judges new images: `train_and_inspect GOOD_FOLDER NEW_IMAGE...`
 
-use pupilla::{
-    Dataset, Detector, Image, Model, Silent, StudentTeacherConfig, fit_files, write_png,
-};
+use pupilla::{Dataset, Detector, Image, Silent, Trainer, write_png};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let good = Dataset::open(arguments.next().ok_or("give a folder of good images")?)?;
-    let config = StudentTeacherConfig::built_in()?;
-    let model = Model::from(fit_files(&config, &good, false, &mut Silent)?);
+    let model = Trainer::new().train(&good, &mut Silent)?;
     model.save("part.pupilla")?;
     for path in arguments {
         let image = Image::open(&path)?;

@@ -2,11 +2,11 @@
 //! 2020) and the detectors that the paper compares.
 //!
 //! ```no_run
-//! use pupilla::{Dataset, Detector, Image, Model, Silent, StudentTeacherConfig, fit_files, write_png};
+//! use pupilla::{Dataset, Detector, Image, Model, Silent, Trainer, write_png};
 //!
 //! // Learn from a folder of good images, and keep the model.
 //! let good = Dataset::open("good_images")?;
-//! let model = Model::from(fit_files(&StudentTeacherConfig::built_in()?, &good, false, &mut Silent)?);
+//! let model = Trainer::new().train(&good, &mut Silent)?;
 //! model.save("part.pupilla")?;
 //!
 //! // Judge a new image: score, verdict, regions, heatmap.
@@ -30,8 +30,8 @@
 //! | embedding: features, compared with those of good images | [`EmbeddingConfig`] | [`EmbeddingDetector`] | [`embedding`] |
 //! | reconstruction: images, compared with what networks make of them | [`ReconstructionConfig`] | [`ReconstructionDetector`] | [`reconstruction`] |
 //!
-//! A configuration is [checked](Config::check) before it can be [fitted](Fit); [`fit_files`] does both for a folder of images. A
-//! [`Model`] is a trained detector of any family: what is saved, loaded and inspected with. [`teacher`] trains teachers. What a file
+//! A [`Trainer`] trains any of them with few words. It makes a configuration, in which every setting can be changed. A configuration
+//! is [checked](Config::check) before it can be [fitted](Fit); [`fit_files`] does both for a folder of images. A [`Model`] is a trained detector of any family: what is saved, loaded and inspected with. [`teacher`] trains teachers. What a file
 //! says about itself is its [`manifest`].
 //!
 //! Networks are graphs of [`nn`], which also chooses the [`device`] that computes them. Every detector is a [`Detector`]: it speaks in
@@ -48,12 +48,14 @@ mod patch_network;
 mod random;
 mod statistics;
 pub mod teacher;
+mod trainer;
 mod training;
 
 pub use pupilla_nn as nn;
 pub use pupilla_nn::Optimizer;
 pub use pupilla_nn::device;
 
+pub use detectors::DetectorConfig;
 pub use detectors::embedding::{EmbeddingConfig, EmbeddingDetector};
 pub use detectors::kind::{DetectorKind, Family};
 pub use detectors::reconstruction::{ReconstructionConfig, ReconstructionDetector};
@@ -65,6 +67,7 @@ pub use features::{BackboneExtractor, Extractor, ExtractorError, Sampling, Teach
 pub use manifest::{Manifest, Trained};
 pub use model::{About, DoesNotApply, FileManifest, Model};
 pub use patch_network::{PatchNetworkConfig, ReceptiveField};
+pub use trainer::Trainer;
 pub use training::prepared_files::{FitFilesError, PreparedFiles, fit_files};
 pub use training::{Checked, Checkpoints, Config, Length};
 

@@ -17,3 +17,4 @@ mod score;
 mod student_teacher;
 mod teacher;
 mod torch_file;
+mod trainer;

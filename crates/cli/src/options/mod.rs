@@ -37,7 +37,7 @@ pub use score::Score;
 pub use shared::{Length, Looking, Thresholds};
 pub use teacher::{Form, Teacher, TeacherCommand, TeacherReport, TeacherTrain};
 pub use train::{Preset, Train};
-pub use values::{Budget, Memory};
+pub use values::Memory;
 
 /// Finds defects in images of manufactured parts after seeing good parts only.
 ///

@@ -54,6 +54,14 @@ pub struct Length {
     pub budget: Option<Budget>,
 }
 
+impl Length {
+    /// What was given, in the library's words.
+    pub fn wanted(&self) -> Option<pupilla::Length> {
+        let steps = self.steps.map(|steps| pupilla::Length::Steps(steps.get()));
+        steps.or(self.budget.map(|budget| pupilla::Length::Budget(budget.0)))
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Pretrained {
     /// Pretrained weights, as for `pupilla backbone`. Their features are compared instead of a teacher's descriptors

@@ -8,6 +8,7 @@ use pupilla_core::data::{
 };
 use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
+use pupilla_files::weight_file::WeightFileError;
 
 use super::{Checked, Config};
 use crate::error::TrainError;
@@ -29,6 +30,9 @@ pub enum FitFilesError {
     /// The split into training and validation.
     #[error(transparent)]
     Split(#[from] SplitError),
+    /// The file of a teacher.
+    #[error(transparent)]
+    Teacher(#[from] WeightFileError),
     /// The fingerprint of the files.
     #[error(transparent)]
     Fingerprint(#[from] FingerprintError),

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use pupilla::device::DeviceChoice;
-use pupilla::{DetectorKind, ReceptiveField, ReconstructionConfig, reconstruction};
+use pupilla::{
+    DetectorKind, ReceptiveField, ReconstructionConfig, StudentTeacherConfig, reconstruction,
+};
 use pupilla_core::data::{Dataset, categories, file_fingerprint, fingerprint};
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use pupilla_core::report::comparison::{self, Comparison, Failure, Tested};
 
-use crate::commands::train::usual_scales;
 use crate::options::{Compare, Length, on_backbones};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
@@ -133,7 +134,7 @@ fn scales(compare: &Compare, categories: usize) -> Result<Vec<usize>, Usage> {
     scales.sort_unstable();
     Ok(match &scales[..] {
         [] if categories > 1 && compare.length.budget.is_none() => sides(&ReceptiveField::ALL),
-        [] => sides(&usual_scales(compare.length.budget)),
+        [] => sides(&StudentTeacherConfig::usual_scales(compare.length.wanted())),
         _ => scales,
     })
 }

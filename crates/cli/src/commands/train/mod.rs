@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use pupilla::Config as _;
 use pupilla::{
-    BackboneExtractor, Checkpoints, EmbeddingConfig, ExtractorError, Family, FileManifest,
-    Length, Model, PreparedFiles, ReconstructionConfig, StudentTeacherConfig, TrainError, Trained,
+    BackboneExtractor, Checkpoints, DetectorConfig, ExtractorError, Family, FileManifest, Model,
+    PreparedFiles, TrainError, Trained,
 };
 use pupilla_core::data::Dataset;
 use serde::Serialize;
@@ -20,15 +20,6 @@ use serde_json::Value;
 use crate::options::Train;
 use crate::output::{self, Weights};
 use crate::progress::Progress;
-
-pub use student_teacher::usual_scales;
-
-/// A detector to be trained, its settings checked.
-enum Config {
-    StudentTeacher(StudentTeacherConfig),
-    Embedding(Box<EmbeddingConfig>),
-    Reconstruction(ReconstructionConfig),
-}
 
 pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     let config = config(train)?;
@@ -49,7 +40,7 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     };
     model.save(out)?;
     // Another detector's file of that name is not its own.
-    if let Config::StudentTeacher(_) | Config::Reconstruction(_) = config {
+    if let DetectorConfig::StudentTeacher(_) | DetectorConfig::Reconstruction(_) = config {
         let checkpoints = checkpoints(train, out);
         let path = checkpoints.path.display();
         checkpoints
@@ -59,17 +50,21 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     print(&model, out, json)
 }
 
-fn config(train: &Train) -> anyhow::Result<Config> {
+fn config(train: &Train) -> anyhow::Result<DetectorConfig> {
     match train.detector.family() {
-        Family::StudentTeacher => student_teacher::config(train).map(Config::StudentTeacher),
-        Family::Embedding => Ok(Config::Embedding(Box::new(embedding::config(train)?))),
-        Family::Reconstruction => reconstruction::config(train).map(Config::Reconstruction),
+        Family::StudentTeacher => {
+            student_teacher::config(train).map(DetectorConfig::StudentTeacher)
+        }
+        Family::Embedding => Ok(DetectorConfig::Embedding(Box::new(embedding::config(
+            train,
+        )?))),
+        Family::Reconstruction => reconstruction::config(train).map(DetectorConfig::Reconstruction),
     }
 }
 
 /// The trained model; `None` if only a plan was wanted.
 fn fit(
-    config: &Config,
+    config: &DetectorConfig,
     files: &PreparedFiles,
     train: &Train,
     progress: &mut Progress,
@@ -77,7 +72,7 @@ fn fit(
     let (training, validation) = (files.training(), files.validation());
     let fingerprint = &files.data().fingerprint;
     match config {
-        Config::StudentTeacher(config) => {
+        DetectorConfig::StudentTeacher(config) => {
             let config = config.check()?;
             in_steps(
                 train,
@@ -89,8 +84,8 @@ fn fit(
                 },
             )
         }
-        Config::Embedding(config) => Ok(Some(files.fit(&**config, progress)?.into())),
-        Config::Reconstruction(config) => {
+        DetectorConfig::Embedding(config) => Ok(Some(files.fit(&**config, progress)?.into())),
+        DetectorConfig::Reconstruction(config) => {
             let config = config.check()?;
             in_steps(
                 train,
@@ -167,13 +162,6 @@ fn in_steps<P: Serialize, D: Trained + Into<Model>>(
     }
     let detector = fit(checkpoints.as_ref())?;
     Ok(Some(detector.with_data(files.data().clone()).into()))
-}
-
-/// How long to train, if that was given.
-fn length(train: &Train) -> Option<Length> {
-    let given = &train.run.length;
-    let steps = given.steps.map(|steps| Length::Steps(steps.get()));
-    steps.or(given.budget.map(|budget| Length::Budget(budget.0)))
 }
 
 /// The pretrained network of a file, with the maps that were asked for.

@@ -9,7 +9,7 @@ use pupilla::{Config, Manifest, ReconstructionConfig};
 use crate::options::Train;
 use crate::output;
 
-use super::{length, replaced, take};
+use super::{replaced, take};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<ReconstructionConfig> {
@@ -19,7 +19,7 @@ pub fn config(train: &Train) -> anyhow::Result<ReconstructionConfig> {
     take(&mut settings.resize, train.resize);
     settings.seed = train.seed.value;
     settings.false_reject = train.rates.wanted();
-    take(&mut settings.training.length, length(train));
+    take(&mut settings.training.length, train.run.length.wanted());
     take(
         &mut settings.training.learning_rate,
         train.run.learning_rate,

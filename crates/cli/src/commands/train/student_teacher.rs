@@ -10,10 +10,10 @@ use pupilla::{
     Config, Length, Manifest, ReceptiveField, ScaleTeacher, Scoring, StudentTeacherConfig, Teacher,
 };
 
-use crate::options::{Budget, Preset, Train};
+use crate::options::{Preset, Train};
 use crate::output;
 
-use super::{length, pretrained};
+use super::pretrained;
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
@@ -101,7 +101,7 @@ fn training(train: &Train) -> Training {
                 false => Quick::without_batch_norm(),
                 true => Quick::default(),
             };
-            let length = length(train).unwrap_or(default.length);
+            let length = train.run.length.wanted().unwrap_or(default.length);
             let budgeted = matches!(length, Length::Budget(_));
             Training::Quick(Quick {
                 length,
@@ -122,18 +122,6 @@ fn training(train: &Train) -> Training {
                 ..default
             })
         }
-    }
-}
-
-/// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each looks at many images before and after
-/// its steps. Two minutes do not suffice for two scales on two cores (`docs/notes/performance.md`).
-const LEAST_FOR_TWO_SCALES: u64 = 300;
-
-/// Patch sizes of built-in teachers unless others are asked for.
-pub fn usual_scales(budget: Option<Budget>) -> Vec<ReceptiveField> {
-    match budget {
-        Some(Budget(seconds)) if seconds < LEAST_FOR_TWO_SCALES => vec![ReceptiveField::P33],
-        _ => StudentTeacherConfig::SCALES.to_vec(),
     }
 }
 
@@ -167,7 +155,7 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
     }
     let scales = match scales {
         Some(scales) => scales.to_vec(),
-        None if given.is_empty() => usual_scales(train.run.length.budget),
+        None if given.is_empty() => StudentTeacherConfig::usual_scales(train.run.length.wanted()),
         None => given.iter().map(Teacher::receptive_field).collect(),
     };
     scales
@@ -182,16 +170,4 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
             }
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_budget_goes_to_one_scale() {
-        let of = |seconds: Option<u64>| usual_scales(seconds.map(Budget)).len();
-        assert_eq!([of(Some(120)), of(Some(299))], [1, 1]);
-        assert_eq!([of(Some(300)), of(Some(3600)), of(None)], [2, 2, 2]);
-    }
 }

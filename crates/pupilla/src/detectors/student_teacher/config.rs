@@ -210,6 +210,18 @@ impl StudentTeacherConfig {
     /// longer than both and adds little.
     pub const SCALES: [ReceptiveField; 2] = [ReceptiveField::P33, ReceptiveField::P65];
 
+    /// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each looks at many images before and after
+    /// its steps. Two minutes do not suffice for two scales on two cores (`docs/notes/performance.md`).
+    const LEAST_FOR_TWO_SCALES: u64 = 300;
+
+    /// The patch sizes of built-in teachers for a run of this length.
+    pub fn usual_scales(length: Option<Length>) -> Vec<ReceptiveField> {
+        match length.and_then(Length::budget) {
+            Some(seconds) if seconds < Self::LEAST_FOR_TWO_SCALES => vec![ReceptiveField::P33],
+            _ => Self::SCALES.to_vec(),
+        }
+    }
+
     /// The default: the built-in teachers of [`SCALES`](Self::SCALES) and the default settings.
     ///
     /// # Errors
@@ -325,4 +337,18 @@ fn decay(value: f64) -> (&'static str, bool, String) {
         (0.0..=1.0).contains(&value),
         "0 to 1".into(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_budget_goes_to_one_scale() {
+        let of = |length| StudentTeacherConfig::usual_scales(length).len();
+        let budget = |seconds| Some(Length::Budget(seconds));
+        assert_eq!([of(budget(120)), of(budget(299))], [1, 1]);
+        let others = [budget(300), budget(3600), Some(Length::Steps(9)), None];
+        assert_eq!(others.map(of), [2; 4]);
+    }
 }

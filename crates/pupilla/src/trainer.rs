@@ -1,0 +1,208 @@
+//! The common case: a detector of any kind, trained on a folder of good images.
+
+use pupilla_core::data::Dataset;
+use pupilla_core::image::resize::Resize;
+use pupilla_core::observer::Observer;
+use pupilla_core::verdict::calibration::WantedRates;
+
+use crate::detectors::DetectorConfig;
+use crate::detectors::embedding::EmbeddingConfig;
+use crate::detectors::kind::{DetectorKind, Family};
+use crate::detectors::reconstruction::ReconstructionConfig;
+use crate::detectors::student_teacher::{ScaleTeacher, StudentTeacherConfig, Training};
+use crate::error::TrainError;
+use crate::features::{BackboneExtractor, Extractor, Teacher};
+use crate::model::Model;
+use crate::patch_network::ReceptiveField;
+use crate::training::Length;
+use crate::training::prepared_files::{FitFilesError, fit_files};
+
+/// What to train; what is not said has the default of the detector.
+///
+/// ```no_run
+/// use pupilla::{Dataset, DetectorKind, Length, Silent, Trainer};
+///
+/// let good = Dataset::open("good_images")?;
+/// let model = Trainer::new().train(&good, &mut Silent)?;
+///
+/// let trainer = Trainer::new().detector(DetectorKind::SimilarityAutoencoder);
+/// let other = trainer.length(Length::Steps(500)).seed(1).train(&good, &mut Silent)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Trainer {
+    detector: DetectorKind,
+    backbone: Option<BackboneExtractor>,
+    scales: Option<Vec<ReceptiveField>>,
+    resize: Option<Resize>,
+    length: Option<Length>,
+    seed: u64,
+    false_reject: WantedRates,
+    skip_unreadable: bool,
+}
+
+impl Trainer {
+    /// The default detector with its default settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Which detector ([`DetectorKind::StudentTeacher`]).
+    #[must_use]
+    pub fn detector(self, detector: DetectorKind) -> Self {
+        Self { detector, ..self }
+    }
+
+    /// A pretrained network that gives the features, in place of the built-in teachers.
+    #[must_use]
+    pub fn backbone(self, backbone: BackboneExtractor) -> Self {
+        let backbone = Some(backbone);
+        Self { backbone, ..self }
+    }
+
+    /// The patch sizes: one to three for students, one for a detector that compares features of patches.
+    #[must_use]
+    pub fn scales(self, scales: &[ReceptiveField]) -> Self {
+        let scales = Some(scales.to_vec());
+        Self { scales, ..self }
+    }
+
+    /// How images are resized first.
+    #[must_use]
+    pub fn resize(self, resize: Resize) -> Self {
+        let resize = Some(resize);
+        Self { resize, ..self }
+    }
+
+    /// How long a detector that is trained in steps is trained.
+    #[must_use]
+    pub fn length(self, length: Length) -> Self {
+        let length = Some(length);
+        Self { length, ..self }
+    }
+
+    /// Seed of everything random (0).
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The shares of good images and good pixels that the thresholds may reject (none: the highest score of a validation image).
+    #[must_use]
+    pub fn false_reject(self, false_reject: WantedRates) -> Self {
+        Self {
+            false_reject,
+            ..self
+        }
+    }
+
+    /// Whether unreadable images are reported and left out, instead of ending the training.
+    #[must_use]
+    pub fn skip_unreadable(self, skip_unreadable: bool) -> Self {
+        Self {
+            skip_unreadable,
+            ..self
+        }
+    }
+
+    /// The detector's configuration, in which every other setting can be changed.
+    ///
+    /// # Errors
+    /// If something was said that the detector does not have: a pretrained network or patch sizes for one that reconstructs images, a
+    /// length for one that is not trained in steps.
+    pub fn config(&self) -> Result<DetectorConfig, FitFilesError> {
+        let config = match self.detector.family() {
+            Family::StudentTeacher => DetectorConfig::StudentTeacher(self.students()?),
+            Family::Embedding => DetectorConfig::Embedding(Box::new(self.embedding()?)),
+            Family::Reconstruction => DetectorConfig::Reconstruction(self.reconstruction()?),
+        };
+        Ok(config)
+    }
+
+    /// Trains on the good images of a data set, of which a tenth is kept back for validation.
+    ///
+    /// # Errors
+    /// As [`config`](Self::config) and [`fit_files`].
+    pub fn train(
+        &self,
+        good: &Dataset,
+        observer: &mut dyn Observer,
+    ) -> Result<Model, FitFilesError> {
+        let skip = self.skip_unreadable;
+        Ok(match self.config()? {
+            DetectorConfig::StudentTeacher(config) => {
+                fit_files(&config, good, skip, observer)?.into()
+            }
+            DetectorConfig::Embedding(config) => fit_files(&*config, good, skip, observer)?.into(),
+            DetectorConfig::Reconstruction(config) => {
+                fit_files(&config, good, skip, observer)?.into()
+            }
+        })
+    }
+
+    fn students(&self) -> Result<StudentTeacherConfig, FitFilesError> {
+        let usual = match self.backbone {
+            Some(_) => vec![ReceptiveField::P33],
+            None => StudentTeacherConfig::usual_scales(self.length),
+        };
+        let scales = self.scales.as_ref().unwrap_or(&usual);
+        let teacher = |&field: &ReceptiveField| match &self.backbone {
+            Some(backbone) => Ok(ScaleTeacher::backbone(field, backbone.clone())),
+            None => Teacher::built_in(field).map(ScaleTeacher::from),
+        };
+        let teachers = scales.iter().map(teacher).collect::<Result<_, _>>()?;
+        let mut config = StudentTeacherConfig::new(teachers);
+        let settings = &mut config.settings;
+        settings.resize = self.resize.unwrap_or(settings.resize);
+        settings.seed = self.seed;
+        settings.false_reject = self.false_reject;
+        if let (Training::Quick(quick), Some(length)) = (&mut settings.training, self.length) {
+            quick.length = length;
+        }
+        Ok(config)
+    }
+
+    fn embedding(&self) -> Result<EmbeddingConfig, FitFilesError> {
+        if self.length.is_some() {
+            return Err(self.lacks("length", "it is not trained in steps"));
+        }
+        let scales = self.scales.as_deref().unwrap_or(&[ReceptiveField::P33]);
+        let extractor: Extractor = match (&self.backbone, scales) {
+            (Some(backbone), _) => backbone.clone().into(),
+            (None, [field]) => Teacher::built_in(*field)?.into(),
+            (None, _) => return Err(self.lacks("scales", "it looks at one patch size")),
+        };
+        let config = EmbeddingConfig::new(self.detector, extractor);
+        let Some(mut config) = config else {
+            unreachable!("the family's kinds have a configuration")
+        };
+        let settings = &mut config.settings;
+        settings.resize = self.resize.unwrap_or(settings.resize);
+        settings.seed = self.seed;
+        settings.false_reject = self.false_reject;
+        Ok(config)
+    }
+
+    fn reconstruction(&self) -> Result<ReconstructionConfig, FitFilesError> {
+        if self.backbone.is_some() {
+            return Err(self.lacks("backbone", "it looks at pixels"));
+        }
+        if self.scales.is_some() {
+            return Err(self.lacks("scales", "it looks at whole images"));
+        }
+        let Some(mut config) = ReconstructionConfig::new(self.detector) else {
+            unreachable!("the family's kinds have a configuration")
+        };
+        let settings = &mut config.settings;
+        settings.resize = self.resize.unwrap_or(settings.resize);
+        settings.training.length = self.length.unwrap_or(settings.training.length);
+        settings.seed = self.seed;
+        settings.false_reject = self.false_reject;
+        Ok(config)
+    }
+
+    fn lacks(&self, setting: &'static str, why: &str) -> FitFilesError {
+        let reason = format!("the detector {} does not have it: {why}", self.detector);
+        TrainError::Setting { setting, reason }.into()
+    }
+}

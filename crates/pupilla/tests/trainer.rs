@@ -1,0 +1,99 @@
+//! The common case: from a folder to a model in few words.
+
+use pupilla::backbone::BackboneError;
+use pupilla::{
+    BackboneExtractor, Dataset, Detector, DetectorConfig, DetectorKind, ExtractorError, Family,
+    Length, Model, ReceptiveField, Resize, Silent, Trainer, write_png,
+};
+use pupilla_core::map::heatmap::to_rgb8;
+
+use crate::student_teacher::{striped, with_defect};
+
+#[test]
+fn a_folder_of_images_becomes_a_model_of_any_family() {
+    let folder = tempfile::tempdir().unwrap();
+    for index in 0..6 {
+        let path = folder.path().join(format!("{index}.png"));
+        write_png(path, &to_rgb8(&striped(48, 44, index))).unwrap();
+    }
+    let good = Dataset::open(folder.path()).unwrap();
+    let trainers = [
+        Trainer::new()
+            .scales(&[ReceptiveField::P33])
+            .resize(Resize::Square(48))
+            .length(Length::Steps(2)),
+        Trainer::new()
+            .detector(DetectorKind::KMeans)
+            .resize(Resize::Square(40)),
+        Trainer::new()
+            .detector(DetectorKind::SquaredErrorAutoencoder)
+            .resize(Resize::Square(16))
+            .length(Length::Steps(2)),
+    ];
+    let families = [
+        Family::StudentTeacher,
+        Family::Embedding,
+        Family::Reconstruction,
+    ];
+    for (trainer, family) in trainers.into_iter().zip(families) {
+        let trainer = trainer.seed(3);
+        let model = trainer.train(&good, &mut Silent).unwrap();
+        assert_eq!(model.kind().family(), family);
+        assert_eq!(model.about().training_images, 5);
+        let image = with_defect(&striped(48, 44, 9), 20, 20, 6);
+        let map = model.anomaly_map(&image).unwrap();
+        assert_eq!(map.size(), image.size());
+        // The seed is part of the configuration, and the same words give the same bytes.
+        let saved = |model: &Model| {
+            let path = folder.path().join("model.pupilla");
+            model.save(&path).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::remove_file(path).unwrap();
+            bytes
+        };
+        let again = trainer.train(&good, &mut Silent).unwrap();
+        assert!(saved(&again) == saved(&model), "{family:?}");
+        let other = trainer.seed(4).train(&good, &mut Silent).unwrap();
+        assert!(saved(&other) != saved(&model), "{family:?}");
+    }
+}
+
+#[test]
+fn what_a_detector_does_not_have_is_refused() {
+    let refused = [
+        (
+            Trainer::new()
+                .detector(DetectorKind::Padim)
+                .length(Length::Steps(5)),
+            "length",
+        ),
+        (
+            Trainer::new()
+                .detector(DetectorKind::KMeans)
+                .scales(&[ReceptiveField::P17, ReceptiveField::P33]),
+            "scales",
+        ),
+        (
+            Trainer::new()
+                .detector(DetectorKind::AnoGan)
+                .scales(&[ReceptiveField::P17]),
+            "scales",
+        ),
+    ];
+    for (trainer, setting) in refused {
+        let error = trainer.config().unwrap_err().to_string();
+        assert!(
+            error.starts_with(setting) && error.contains("does not have it"),
+            "{error}"
+        );
+    }
+    let missing = BackboneExtractor::load("missing.pth".as_ref(), None, 1);
+    assert!(matches!(
+        missing,
+        Err(ExtractorError::Load(BackboneError::File(_)))
+    ));
+    assert!(matches!(
+        Trainer::new().config().unwrap(),
+        DetectorConfig::StudentTeacher(config) if config.teachers.len() == 2
+    ));
+}
