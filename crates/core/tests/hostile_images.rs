@@ -1,11 +1,11 @@
 //! Images that nobody vouches for: every file is read or refused in order, by the readers of images, masks and maps alike.
 
-use pupilla_core::image::Size;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, GenericImageView, ImageEncoder, ImageFormat, RgbImage};
 use pupilla_core::data::mask::Mask;
+use pupilla_core::image::Size;
 use pupilla_core::image::read::{self, ReadError};
 use pupilla_core::map::map_file;
 
