@@ -1,0 +1,6 @@
+//! All integration tests in one binary: the library is linked once.
+
+mod differences;
+mod hostile_images;
+mod map_files;
+mod metrics;
