@@ -124,7 +124,7 @@ fn bad_maps_are_named() {
     fails(&["two anomaly maps", "000.tif", "000.tiff"]);
     fs::remove_file(maps.join("test/good/000.tif")).unwrap();
     map_file::write(&first, &AnomalyMap::new(8, 9, vec![0.0; 72])).unwrap();
-    fails(&["000.tiff is 8x9", "is 40x40", "original"]);
+    fails(&["000.tiff is 8×9", "is 40×40", "original"]);
     let mut scores = vec![0.0; 1600];
     scores[41] = f32::NAN;
     map_file::write(&first, &AnomalyMap::new(40, 40, scores)).unwrap();

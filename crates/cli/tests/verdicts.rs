@@ -273,7 +273,7 @@ fn what_lies_outside_the_region_of_interest_does_not_count() {
     GrayImage::new(SIDE, SIDE).save(&roi).unwrap();
     assert_failure(&inspect(), 1, &["roi.png", "paint white"]);
     GrayImage::from_pixel(7, 9, Luma([255])).save(&roi).unwrap();
-    assert_failure(&inspect(), 1, &["000.png", "40x40", "7x9"]);
+    assert_failure(&inspect(), 1, &["000.png", "40×40", "7×9"]);
     std::fs::write(&roi, b"no picture").unwrap();
     assert_failure(&inspect(), 1, &["roi.png"]);
     // Neither an image nor anything else that is no table is replaced by one.

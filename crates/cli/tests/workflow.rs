@@ -152,7 +152,7 @@ fn memory_changes_no_score_or_is_refused() {
     };
     let free = inspect(&[]);
     assert_success(&free);
-    assert!(stderr(&free).contains("images of 300x90 take about"));
+    assert!(stderr(&free).contains("images of 300×90 take about"));
     let limited = inspect(&["--memory", "110M"]);
     assert_success(&limited);
     assert_eq!(stdout(&free), stdout(&limited));
