@@ -1,10 +1,10 @@
 //! Every option of `train` with every detector: what does not apply is refused before any work, what applies is not.
 
-use pupilla::DetectorKind;
 use pupilla::DetectorKind::{
     AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
-    SimilarityAutoencoder, SquaredErrorAutoencoder, StudentTeacher, VariationalAutoencoder,
+    VariationalAutoencoder,
 };
+use pupilla::{DetectorKind, Family};
 
 use crate::data::{run, stderr, stdout};
 
@@ -24,28 +24,22 @@ const COMMON: [&str; 12] = [
     "--help",
 ];
 
-const STUDENTS: &[DetectorKind] = &[StudentTeacher];
-const MAKERS: &[DetectorKind] = &[
-    SquaredErrorAutoencoder,
-    SimilarityAutoencoder,
-    VariationalAutoencoder,
-    AnoGan,
-];
-const ON_BACKBONES: &[DetectorKind] = &[CnnDictionary, MemoryBank, Padim];
-const ON_FEATURES: &[DetectorKind] = &[
-    NearestNeighbour,
-    OneClassSvm,
-    KMeans,
-    CnnDictionary,
-    MemoryBank,
-    Padim,
-];
+/// Detectors that compare a pretrained network's features.
+const ON_BACKBONES: [DetectorKind; 3] = [CnnDictionary, MemoryBank, Padim];
+
+/// Those of a family, but for some.
+fn family(family: Family, but: &[DetectorKind]) -> Vec<DetectorKind> {
+    let kinds = DetectorKind::of_family(family);
+    kinds.filter(|kind| !but.contains(kind)).collect()
+}
 
 /// What is given, and whose it is.
 fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
-    let steps = [STUDENTS, MAKERS].concat();
-    let describing = [STUDENTS, ON_FEATURES].concat();
-    let students = STUDENTS.to_vec();
+    let students = family(Family::StudentTeacher, &[]);
+    let embedding = family(Family::Embedding, &[]);
+    let reconstruction = family(Family::Reconstruction, &[]);
+    let steps = [students.clone(), reconstruction.clone()].concat();
+    let describing = [students.clone(), embedding.clone()].concat();
     let backbones = ON_BACKBONES.to_vec();
     vec![
         (&["--dry-run"], steps.clone()),
@@ -78,8 +72,11 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
             &["--backbone", "w.pth", "--backbone-outputs", "layer2"],
             backbones,
         ),
-        (&["--sample", "100"], ON_FEATURES[..5].to_vec()),
-        (&["--variance", "0.9"], ON_FEATURES[..4].to_vec()),
+        (&["--sample", "100"], family(Family::Embedding, &[Padim])),
+        (
+            &["--variance", "0.9"],
+            family(Family::Embedding, &[MemoryBank, Padim]),
+        ),
         (
             &["--dictionary", "20"],
             vec![NearestNeighbour, KMeans, CnnDictionary],
@@ -91,9 +88,9 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
         (&["--projection", "9"], vec![MemoryBank]),
         (&["--channels", "9"], vec![Padim]),
         (&["--regularisation", "1"], vec![Padim]),
-        (&["--smoothing", "1"], ON_FEATURES.to_vec()),
-        (&["--latent", "9"], MAKERS.to_vec()),
-        (&["--batch", "3"], MAKERS.to_vec()),
+        (&["--smoothing", "1"], embedding),
+        (&["--latent", "9"], reconstruction.clone()),
+        (&["--batch", "3"], reconstruction),
         (&["--kl-weight", "2"], vec![VariationalAutoencoder]),
         (&["--search-steps", "9"], vec![AnoGan]),
         (&["--search-rate", "0.1"], vec![AnoGan]),

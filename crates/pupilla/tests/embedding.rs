@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla::embedding::{FittedManifest, Gamma, Method};
 use pupilla::{
-    BackboneExtractor, DetectorKind, EmbeddingConfig, EmbeddingDetector, Extractor, Model,
+    BackboneExtractor, DetectorKind, EmbeddingConfig, EmbeddingDetector, Extractor, Family, Model,
     ReceptiveField, ScoreError, Teacher, TrainError,
 };
 use pupilla_core::detector::Detector;
@@ -20,14 +20,9 @@ use crate::backbone::{safetensors, state_dict};
 use crate::model_file::edit_manifest;
 use crate::student_teacher::{fitted, images, striped, teacher, with_defect};
 
-const KINDS: [DetectorKind; 6] = [
-    DetectorKind::NearestNeighbour,
-    DetectorKind::OneClassSvm,
-    DetectorKind::KMeans,
-    DetectorKind::CnnDictionary,
-    DetectorKind::MemoryBank,
-    DetectorKind::Padim,
-];
+fn kinds() -> impl Iterator<Item = DetectorKind> {
+    DetectorKind::of_family(Family::Embedding)
+}
 
 /// A patch network with (nearly) random weights, made once for all tests.
 fn patch_network() -> Extractor {
@@ -78,7 +73,7 @@ fn a_defect_stands_out_whatever_the_detector() {
     // One that has learned to tell patches apart: a random one need not.
     let teacher = Teacher::built_in(ReceptiveField::P17).unwrap();
     for describer in [Extractor::PatchNetwork(Box::new(teacher)), pretrained()] {
-        for kind in KINDS {
+        for kind in kinds() {
             let model = fit(&config(kind, describer.clone()));
             let map = model.anomaly_map(&bad).unwrap();
             assert_eq!((map.width(), map.height()), (47, 43));
@@ -105,7 +100,7 @@ fn a_saved_detector_scores_as_before_and_equal_runs_give_equal_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let image = striped(57, 61, 4);
     let (patch_network, pretrained) = (patch_network(), pretrained());
-    for (index, kind) in KINDS.into_iter().enumerate() {
+    for (index, kind) in kinds().enumerate() {
         let describer = if index < 3 {
             &patch_network
         } else {
@@ -148,7 +143,7 @@ fn a_saved_detector_scores_as_before_and_equal_runs_give_equal_bytes() {
 fn images_without_variance_give_finite_maps() {
     let flat = vec![Image::new(40, 40, vec![0.5; 40 * 40 * 3]); 3];
     let (good, bad) = (&flat[0], with_defect(&flat[0], 14, 14, 12));
-    for kind in KINDS {
+    for kind in kinds() {
         let config = config(kind, patch_network());
         let model = config.fit(&flat, &flat[..1].to_vec(), &mut Silent).unwrap();
         let scores = [good, &bad].map(|image| model.anomaly_map(image).unwrap().image_score());
@@ -163,7 +158,7 @@ fn images_without_variance_give_finite_maps() {
 #[test]
 fn one_image_to_learn_and_one_to_validate_are_enough() {
     let one = images(1, 64, 64);
-    for kind in KINDS {
+    for kind in kinds() {
         let mut config = config(kind, patch_network());
         config.settings.resize = Resize::Square(64);
         let model = config.fit(&one, &one, &mut Silent).unwrap();
@@ -184,7 +179,7 @@ fn one_image_to_learn_and_one_to_validate_are_enough() {
 #[test]
 fn images_of_several_sizes_as_they_are() {
     let all = vec![striped(40, 50, 1), striped(61, 44, 2), striped(47, 47, 3)];
-    for kind in KINDS {
+    for kind in kinds() {
         for describer in [patch_network(), pretrained()] {
             let mut config = config(kind, describer);
             config.settings.resize = Resize::None;
@@ -365,7 +360,7 @@ fn an_observer_can_stop_every_detector() {
         }
     }
     let all = images(4, 40, 40);
-    for kind in KINDS {
+    for kind in kinds() {
         let stopped = config(kind, patch_network()).fit(&all, &all, &mut Impatient(0));
         assert!(matches!(stopped, Err(TrainError::Stopped)), "{kind}");
     }

@@ -16,8 +16,8 @@ use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use pupilla::embedding::Method;
 use pupilla::student_teacher::{Quick, Settings, Training};
 use pupilla::{
-    BackboneExtractor, DetectorKind, EmbeddingConfig, Extractor, Length, Model, ReceptiveField,
-    StudentTeacher, StudentTeacherConfig, Teacher,
+    BackboneExtractor, DetectorKind, EmbeddingConfig, Extractor, Family, Length, Model,
+    ReceptiveField, StudentTeacher, StudentTeacherConfig, Teacher,
 };
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
@@ -279,14 +279,9 @@ fn made(kind: DetectorKind) -> Model {
     detector.unwrap().into()
 }
 
-const ON_FEATURES: [DetectorKind; 6] = [
-    DetectorKind::NearestNeighbour,
-    DetectorKind::OneClassSvm,
-    DetectorKind::KMeans,
-    DetectorKind::CnnDictionary,
-    DetectorKind::MemoryBank,
-    DetectorKind::Padim,
-];
+fn on_features() -> impl Iterator<Item = DetectorKind> {
+    DetectorKind::of_family(Family::Embedding)
+}
 
 /// A student–teacher model of these scales, after a few steps with one thread's order of summation.
 fn trained(fields: &[ReceptiveField], steps: usize) -> StudentTeacher {
@@ -325,7 +320,7 @@ fn stored_models_score_as_on_the_day_they_were_made() {
     for (name, bytes) in stored_models() {
         found.insert(name, maps(&load(bytes).unwrap()));
     }
-    assert_eq!(found.len(), ON_FEATURES.len(), "one of every kind");
+    assert_eq!(found.len(), on_features().count(), "one of every kind");
     for name in STUDENTS {
         found.insert(name.to_string(), maps(&load(students(name)).unwrap()));
     }
@@ -369,7 +364,7 @@ fn stored_models_score_as_on_the_day_they_were_made() {
 fn models_made_today_are_those_stored() {
     let stored: BTreeMap<String, Vec<u8>> = stored_models().into_iter().collect();
     let mut problems = Vec::new();
-    for kind in ON_FEATURES {
+    for kind in on_features() {
         let model = made(kind);
         let path = found_folder().join(format!("{kind}.pupilla"));
         model.save(&path).unwrap();

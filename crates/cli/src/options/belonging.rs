@@ -104,10 +104,9 @@ pub fn of_patches(kind: DetectorKind) -> bool {
     students(kind) || embedding(kind)
 }
 
-/// Those that can look at a pretrained network's features.
+/// Those that compare a pretrained network's features.
 pub fn on_backbones(kind: DetectorKind) -> bool {
-    use DetectorKind::{CnnDictionary, MemoryBank, Padim};
-    matches!(kind, CnnDictionary | MemoryBank | Padim)
+    Embedding::of(kind).is_some_and(|method| method.on_backbone())
 }
 
 /// The default settings that are a detector's own, by the names that model files have for them.

@@ -127,6 +127,12 @@ impl DetectorKind {
         }
     }
 
+    /// The detectors of a family.
+    pub fn of_family(family: Family) -> impl Iterator<Item = Self> {
+        let all = Self::ALL.into_iter();
+        all.filter(move |kind| kind.family() == family)
+    }
+
     /// Whether it is a network that is trained step by step, and so for as many steps or as long as is wanted.
     pub const fn is_trained_in_steps(self) -> bool {
         matches!(

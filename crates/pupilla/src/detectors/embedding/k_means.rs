@@ -37,6 +37,7 @@ impl Default for KMeans {
 
 impl EmbeddingMethod for KMeans {
     type Kept = Dictionary;
+    const ON_BACKBONE: bool = false;
 
     fn check(&self, _: Resize, _: usize) -> Result<(), TrainError> {
         check_rules([

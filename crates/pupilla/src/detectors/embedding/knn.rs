@@ -32,6 +32,7 @@ impl Default for NearestNeighbour {
 
 impl EmbeddingMethod for NearestNeighbour {
     type Kept = Dictionary;
+    const ON_BACKBONE: bool = false;
 
     fn check(&self, _: Resize, _: usize) -> Result<(), TrainError> {
         check_rules([

@@ -20,10 +20,13 @@ pub(super) trait EmbeddingMethod: Default + 'static {
     /// What it keeps.
     type Kept: Kept;
 
+    /// Whether its publication compares a pretrained network's features, and not a teacher's descriptors.
+    const ON_BACKBONE: bool = true;
+
     /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
     const SMOOTHING: f64 = 0.0;
 
-    /// Checks every setting, for images that are resized so and so many features a position.
+    /// Checks every setting. `resize` is how images are resized, `channels` the number of features at a position.
     ///
     /// # Errors
     /// The first setting that is out of its range.
@@ -90,8 +93,9 @@ pub(super) trait Kept: Debug + Send + Sync + Sized + 'static {
     fn scores(&self, features: &Matrix) -> Vec<f32>;
 }
 
-/// A method of any kind. `sizes` is what a manifest says of what was kept; if that is of another form, it is an error.
+/// A method of any kind. `sizes` is what a manifest says. If the manifest is of another method's form, that is an error.
 pub(super) trait AnyMethod {
+    fn on_backbone(&self) -> bool;
     fn smoothing(&self) -> f64;
     fn check(&self, resize: Resize, channels: usize) -> Result<(), TrainError>;
     fn check_features(&self, features: &Features<'_>) -> Result<(), TrainError>;
@@ -134,6 +138,10 @@ impl<M: EmbeddingMethod> AnyMethod for M
 where
     for<'a> &'a SizesOf<M>: TryFrom<&'a FittedManifest, Error = &'static str>,
 {
+    fn on_backbone(&self) -> bool {
+        M::ON_BACKBONE
+    }
+
     fn smoothing(&self) -> f64 {
         M::SMOOTHING
     }

@@ -116,6 +116,11 @@ macro_rules! embedding_methods {
                 }
             }
 
+            /// Whether its publication compares a pretrained network's features, and not a teacher's descriptors.
+            pub fn on_backbone(&self) -> bool {
+                self.any().on_backbone()
+            }
+
             /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
             pub fn usual_smoothing(&self) -> f64 {
                 self.any().smoothing()

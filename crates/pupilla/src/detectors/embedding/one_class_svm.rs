@@ -68,6 +68,7 @@ impl Default for OneClassSvm {
 
 impl EmbeddingMethod for OneClassSvm {
     type Kept = SupportVectors;
+    const ON_BACKBONE: bool = false;
 
     fn check(&self, _: Resize, _: usize) -> Result<(), TrainError> {
         let in_range = match self.gamma {
