@@ -90,22 +90,14 @@ pub mod student_teacher {
 
 /// Settings of the embedding detectors, and what their files say.
 pub mod embedding {
-    pub use crate::detectors::embedding::dictionary::CnnDictionary;
-    pub use crate::detectors::embedding::k_means::KMeans;
-    pub use crate::detectors::embedding::knn::NearestNeighbour;
-    pub use crate::detectors::embedding::memory_bank::MemoryBank;
-    pub use crate::detectors::embedding::one_class_svm::{Gamma, OneClassSvm};
-    pub use crate::detectors::embedding::padim::Padim;
+    pub use crate::detectors::embedding::one_class_svm::Gamma;
+    pub use crate::detectors::embedding::settings::*;
     pub use crate::detectors::embedding::{EmbeddingManifest, FittedManifest, Method, Settings};
 }
 
 /// Settings of the reconstruction detectors, what their training will take, and what their files say.
 pub mod reconstruction {
-    pub use crate::detectors::reconstruction::anogan::AnoGan;
-    pub use crate::detectors::reconstruction::autoencoder::{
-        SimilarityAutoencoder, SquaredErrorAutoencoder,
-    };
-    pub use crate::detectors::reconstruction::vae::VariationalAutoencoder;
+    pub use crate::detectors::reconstruction::settings::*;
     pub use crate::detectors::reconstruction::{
         Method, ReconstructionManifest, ReconstructionPlan, Settings, Training, fits,
     };

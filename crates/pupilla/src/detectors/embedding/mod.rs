@@ -89,6 +89,11 @@ macro_rules! embedding_methods {
         embedding: { $($variant:ident, $name:literal, $module:ident, $doc:literal;)* }
         reconstruction: $reconstruction:tt
     ) => {
+        /// The settings of each method.
+        pub mod settings {
+            $(pub use super::$module::$variant;)*
+        }
+
         /// The methods, each with its own settings.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "detector")]

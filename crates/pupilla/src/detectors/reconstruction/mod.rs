@@ -44,6 +44,11 @@ macro_rules! reconstruction_methods {
         embedding: $embedding:tt
         reconstruction: { $($variant:ident, $name:literal, $module:ident, $doc:literal;)* }
     ) => {
+        /// The settings of each method.
+        pub mod settings {
+            $(pub use super::$module::$variant;)*
+        }
+
         /// The methods, each with its own settings.
         #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "detector")]
