@@ -2,7 +2,7 @@
 
 use pupilla::DetectorKind;
 use pupilla::DetectorKind::{
-    AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
+    AnoGan, CnnDictionary, KMeans, Mahalanobis, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
     SimilarityAutoencoder, SquaredErrorAutoencoder, StudentTeacher, VariationalAutoencoder,
 };
 
@@ -31,13 +31,14 @@ const MAKERS: &[DetectorKind] = &[
     VariationalAutoencoder,
     AnoGan,
 ];
-const ON_BACKBONES: &[DetectorKind] = &[CnnDictionary, MemoryBank, Padim];
+const ON_BACKBONES: &[DetectorKind] = &[CnnDictionary, MemoryBank, Padim, Mahalanobis];
 const ON_FEATURES: &[DetectorKind] = &[
     NearestNeighbour,
     OneClassSvm,
     KMeans,
     CnnDictionary,
     MemoryBank,
+    Mahalanobis,
     Padim,
 ];
 
@@ -78,7 +79,7 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
             &["--backbone", "w.pth", "--backbone-outputs", "layer2"],
             backbones,
         ),
-        (&["--sample", "100"], ON_FEATURES[..5].to_vec()),
+        (&["--sample", "100"], ON_FEATURES[..6].to_vec()),
         (&["--variance", "0.9"], ON_FEATURES[..4].to_vec()),
         (
             &["--dictionary", "20"],
@@ -90,7 +91,7 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
         (&["--coreset", "0.1"], vec![MemoryBank]),
         (&["--projection", "9"], vec![MemoryBank]),
         (&["--channels", "9"], vec![Padim]),
-        (&["--regularisation", "1"], vec![Padim]),
+        (&["--regularisation", "1"], vec![Padim, Mahalanobis]),
         (&["--smoothing", "1"], ON_FEATURES.to_vec()),
         (&["--latent", "9"], MAKERS.to_vec()),
         (&["--batch", "3"], MAKERS.to_vec()),

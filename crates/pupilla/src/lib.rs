@@ -49,6 +49,7 @@ mod random;
 mod statistics;
 pub mod teacher;
 mod training;
+mod whitening;
 
 pub use pupilla_nn as nn;
 pub use pupilla_nn::Optimizer;
@@ -90,6 +91,7 @@ pub mod embedding {
     pub use crate::detectors::embedding::dictionary::CnnDictionary;
     pub use crate::detectors::embedding::k_means::KMeans;
     pub use crate::detectors::embedding::knn::NearestNeighbour;
+    pub use crate::detectors::embedding::mahalanobis::Mahalanobis;
     pub use crate::detectors::embedding::memory_bank::MemoryBank;
     pub use crate::detectors::embedding::one_class_svm::{Gamma, OneClassSvm};
     pub use crate::detectors::embedding::padim::Padim;
@@ -113,6 +115,7 @@ pub mod reconstruction {
 pub mod internals {
     pub use crate::detectors::embedding::coreset::greedy;
     pub use crate::detectors::embedding::k_means::{MOST_PASSES, settle};
+    pub use crate::detectors::embedding::mahalanobis::GlobalGaussian;
     pub use crate::detectors::embedding::matrix::Matrix;
     pub use crate::detectors::embedding::nearest::nearest;
     pub use crate::detectors::embedding::padim::Learning as GaussiansInTraining;

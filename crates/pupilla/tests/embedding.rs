@@ -20,13 +20,14 @@ use crate::backbone::{safetensors, state_dict};
 use crate::model_file::edit_manifest;
 use crate::student_teacher::{fitted, images, striped, teacher, with_defect};
 
-const KINDS: [DetectorKind; 6] = [
+const KINDS: [DetectorKind; 7] = [
     DetectorKind::NearestNeighbour,
     DetectorKind::OneClassSvm,
     DetectorKind::KMeans,
     DetectorKind::CnnDictionary,
     DetectorKind::MemoryBank,
     DetectorKind::Padim,
+    DetectorKind::Mahalanobis,
 ];
 
 /// A patch network with (nearly) random weights, made once for all tests.
@@ -60,6 +61,7 @@ fn config(kind: DetectorKind, describer: Extractor) -> EmbeddingConfig {
         Method::CnnDictionary(of) => (of.dictionary, of.neighbours) = (30, 3),
         Method::MemoryBank(of) => of.coreset = 0.2,
         Method::Padim(of) => of.channels = 20,
+        Method::Mahalanobis(of) => of.sample = 300,
     }
     config
 }
@@ -260,7 +262,7 @@ type Change = fn(&mut Method);
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let changes: [(&str, DetectorKind, Change); 9] = [
+    let changes: [(&str, DetectorKind, Change); 11] = [
         ("sample", DetectorKind::KMeans, |method| {
             let Method::KMeans(of) = method else {
                 unreachable!()
@@ -315,6 +317,18 @@ fn settings_out_of_range_are_named() {
                 unreachable!()
             };
             of.regularisation = 0.0;
+        }),
+        ("sample", DetectorKind::Mahalanobis, |method| {
+            let Method::Mahalanobis(of) = method else {
+                unreachable!()
+            };
+            of.sample = 0;
+        }),
+        ("regularisation", DetectorKind::Mahalanobis, |method| {
+            let Method::Mahalanobis(of) = method else {
+                unreachable!()
+            };
+            of.regularisation = 1.5;
         }),
     ];
     let all = images(2, 40, 40);
@@ -395,6 +409,7 @@ fn damaged_manifests_are_refused() {
     ));
     let bank = fit(&config(DetectorKind::MemoryBank, pretrained()));
     let padim = fit(&config(DetectorKind::Padim, patch_network()));
+    let global = fit(&config(DetectorKind::Mahalanobis, patch_network()));
     let huge = u64::MAX >> 12;
     let refusals = [
         // The header says one detector, the settings another.
@@ -444,6 +459,18 @@ fn damaged_manifests_are_refused() {
         }),
         refusal(&padim, |manifest| {
             manifest["settings"]["method"]["channels"] = 19.into()
+        }),
+        refusal(&global, |manifest| {
+            manifest["fitted"]["global_gaussian"]["channels"] = 127.into()
+        }),
+        refusal(&global, |manifest| {
+            manifest["fitted"]["global_gaussian"]["channels"] = huge.into()
+        }),
+        refusal(&global, |manifest| {
+            manifest["fitted"] = serde_json::json!({ "dictionary": { "words": 8 } })
+        }),
+        refusal(&global, |manifest| {
+            manifest["settings"]["method"]["regularisation"] = 0.into()
         }),
     ];
     for error in refusals {

@@ -107,8 +107,8 @@ pub fn of_patches(kind: DetectorKind) -> bool {
 
 /// Those that can look at a pretrained network's features.
 pub fn on_backbones(kind: DetectorKind) -> bool {
-    use DetectorKind::{CnnDictionary, MemoryBank, Padim};
-    matches!(kind, CnnDictionary | MemoryBank | Padim)
+    use DetectorKind::{CnnDictionary, Mahalanobis, MemoryBank, Padim};
+    matches!(kind, CnnDictionary | MemoryBank | Padim | Mahalanobis)
 }
 
 /// The default settings that are a detector's own, by the names that model files have for them.
@@ -253,11 +253,11 @@ mod tests {
     #[test]
     fn owners_and_defaults_are_those_of_the_library() {
         let sample = setting("sample");
-        assert_eq!(sample.values.len(), 5);
+        assert_eq!(sample.values.len(), 6);
         assert!(
             sample
                 .text
-                .contains("[default: 50000; oc-svm 10000, memory-bank 200000]"),
+                .contains("[default: 50000; oc-svm 10000, memory-bank 200000, mahalanobis 200000]"),
             "{}",
             sample.text
         );

@@ -66,7 +66,8 @@ fn config(train: &Train) -> anyhow::Result<Config> {
         | DetectorKind::KMeans
         | DetectorKind::CnnDictionary
         | DetectorKind::MemoryBank
-        | DetectorKind::Padim => Ok(Config::Features(Box::new(features::config(train)?))),
+        | DetectorKind::Padim
+        | DetectorKind::Mahalanobis => Ok(Config::Features(Box::new(features::config(train)?))),
         DetectorKind::SquaredErrorAutoencoder
         | DetectorKind::SimilarityAutoencoder
         | DetectorKind::VariationalAutoencoder
