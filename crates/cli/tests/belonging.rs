@@ -1,7 +1,7 @@
 //! Every option of `train` with every detector: what does not apply is refused before any work, what applies is not.
 
 use pupilla::DetectorKind::{
-    AnoGan, CnnDictionary, KMeans, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
+    AnoGan, CnnDictionary, KMeans, Mahalanobis, MemoryBank, NearestNeighbour, OneClassSvm, Padim,
     VariationalAutoencoder,
 };
 use pupilla::{DetectorKind, Family};
@@ -25,7 +25,7 @@ const COMMON: [&str; 12] = [
 ];
 
 /// Detectors that compare a pretrained network's features.
-const ON_BACKBONES: [DetectorKind; 3] = [CnnDictionary, MemoryBank, Padim];
+const ON_BACKBONES: [DetectorKind; 4] = [CnnDictionary, MemoryBank, Padim, Mahalanobis];
 
 /// Those of a family, but for some.
 fn family(family: Family, but: &[DetectorKind]) -> Vec<DetectorKind> {
@@ -75,7 +75,7 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
         (&["--sample", "100"], family(Family::Embedding, &[Padim])),
         (
             &["--variance", "0.9"],
-            family(Family::Embedding, &[MemoryBank, Padim]),
+            family(Family::Embedding, &[MemoryBank, Padim, Mahalanobis]),
         ),
         (
             &["--dictionary", "20"],
@@ -87,7 +87,7 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
         (&["--coreset", "0.1"], vec![MemoryBank]),
         (&["--projection", "9"], vec![MemoryBank]),
         (&["--channels", "9"], vec![Padim]),
-        (&["--regularisation", "1"], vec![Padim]),
+        (&["--regularisation", "1"], vec![Padim, Mahalanobis]),
         (&["--smoothing", "1"], embedding),
         (&["--latent", "9"], reconstruction.clone()),
         (&["--batch", "3"], reconstruction),

@@ -16,9 +16,10 @@ fn small(kind: DetectorKind) -> &'static [&'static str] {
         DetectorKind::NearestNeighbour => &["--dictionary", "100"],
         DetectorKind::OneClassSvm => &["--sample", "100"],
         DetectorKind::CnnDictionary => &["--dictionary", "20", "--neighbours", "3"],
-        DetectorKind::KMeans | DetectorKind::MemoryBank | DetectorKind::Padim => {
-            &["--smoothing", "1"]
-        }
+        DetectorKind::KMeans
+        | DetectorKind::MemoryBank
+        | DetectorKind::Padim
+        | DetectorKind::Mahalanobis => &["--smoothing", "1"],
         DetectorKind::SquaredErrorAutoencoder
         | DetectorKind::SimilarityAutoencoder
         | DetectorKind::VariationalAutoencoder => &["--resize", "32", "--steps", "12"],

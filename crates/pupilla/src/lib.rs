@@ -50,6 +50,7 @@ mod statistics;
 pub mod teacher;
 mod trainer;
 mod training;
+mod whitening;
 
 pub use pupilla_nn as nn;
 pub use pupilla_nn::Optimizer;
@@ -108,6 +109,7 @@ pub mod reconstruction {
 pub mod internals {
     pub use crate::detectors::embedding::coreset::greedy;
     pub use crate::detectors::embedding::k_means::{MOST_PASSES, settle};
+    pub use crate::detectors::embedding::mahalanobis::GlobalGaussian;
     pub use crate::detectors::embedding::matrix::Matrix;
     pub use crate::detectors::embedding::nearest::nearest;
     pub use crate::detectors::embedding::padim::Learning as GaussiansInTraining;

@@ -55,6 +55,7 @@ fn config(kind: DetectorKind, describer: Extractor) -> EmbeddingConfig {
         Method::CnnDictionary(of) => (of.dictionary, of.neighbours) = (30, 3),
         Method::MemoryBank(of) => of.coreset = 0.2,
         Method::Padim(of) => of.channels = 20,
+        Method::Mahalanobis(of) => of.sample = 300,
     }
     config
 }
@@ -255,7 +256,7 @@ type Change = fn(&mut Method);
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let changes: [(&str, DetectorKind, Change); 9] = [
+    let changes: [(&str, DetectorKind, Change); 11] = [
         ("sample", DetectorKind::KMeans, |method| {
             let Method::KMeans(of) = method else {
                 unreachable!()
@@ -310,6 +311,18 @@ fn settings_out_of_range_are_named() {
                 unreachable!()
             };
             of.regularisation = 0.0;
+        }),
+        ("sample", DetectorKind::Mahalanobis, |method| {
+            let Method::Mahalanobis(of) = method else {
+                unreachable!()
+            };
+            of.sample = 0;
+        }),
+        ("regularisation", DetectorKind::Mahalanobis, |method| {
+            let Method::Mahalanobis(of) = method else {
+                unreachable!()
+            };
+            of.regularisation = 1.5;
         }),
     ];
     let all = images(2, 40, 40);
@@ -390,6 +403,7 @@ fn damaged_manifests_are_refused() {
     ));
     let bank = fit(&config(DetectorKind::MemoryBank, pretrained()));
     let padim = fit(&config(DetectorKind::Padim, patch_network()));
+    let global = fit(&config(DetectorKind::Mahalanobis, patch_network()));
     let huge = u64::MAX >> 12;
     let refusals = [
         // The header says one detector, the settings another.
@@ -439,6 +453,18 @@ fn damaged_manifests_are_refused() {
         }),
         refusal(&padim, |manifest| {
             manifest["settings"]["method"]["channels"] = 19.into()
+        }),
+        refusal(&global, |manifest| {
+            manifest["fitted"]["global_gaussian"]["channels"] = 127.into()
+        }),
+        refusal(&global, |manifest| {
+            manifest["fitted"]["global_gaussian"]["channels"] = huge.into()
+        }),
+        refusal(&global, |manifest| {
+            manifest["fitted"] = serde_json::json!({ "dictionary": { "words": 8 } })
+        }),
+        refusal(&global, |manifest| {
+            manifest["settings"]["method"]["regularisation"] = 0.into()
         }),
     ];
     for error in refusals {

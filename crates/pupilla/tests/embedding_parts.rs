@@ -1,8 +1,8 @@
 //! The parts of the detectors on features against scikit-learn, SciPy and NumPy (`oracle/make_embedding.py`).
 
 use pupilla::internals::{
-    GaussiansInTraining, MOST_PASSES, Machine, MachineTraining, Matrix, PrincipalComponents,
-    greedy, nearest, scale_gamma, settle, smooth,
+    GaussiansInTraining, GlobalGaussian, MOST_PASSES, Machine, MachineTraining, Matrix,
+    PrincipalComponents, greedy, nearest, scale_gamma, settle, smooth,
 };
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use serde::Deserialize;
@@ -18,6 +18,7 @@ struct Oracle {
     svm: Vec<Svm>,
     coreset: Vec<Coreset>,
     padim: Vec<Padim>,
+    mahalanobis: Vec<Mahalanobis>,
     smoothing: Vec<Smoothing>,
 }
 
@@ -65,6 +66,12 @@ struct Padim {
     channels: Vec<usize>,
     features: Vec<f32>,
     query: Vec<f32>,
+    distances: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Mahalanobis {
+    regularisation: f64,
     distances: Vec<f64>,
 }
 
@@ -201,6 +208,17 @@ fn gaussians_measure_as_numpy_and_scipy_do() {
         let gaussians = learning.finish(0.01).unwrap();
         let found = gaussians.distances(&Matrix::new(oracle.columns, expected.query.clone()));
         all_close(&found, &expected.distances, 1e-4, "Mahalanobis distance");
+    }
+}
+
+#[test]
+fn the_global_gaussian_measures_as_numpy_and_scipy_do() {
+    let oracle = oracle();
+    for expected in &oracle.mahalanobis {
+        let gaussian = GlobalGaussian::fit(&oracle.rows(), expected.regularisation).unwrap();
+        let found = gaussian.distances(&oracle.queries());
+        let what = format!("regularisation {}", expected.regularisation);
+        all_close(&found, &expected.distances, 1e-4, &what);
     }
 }
 

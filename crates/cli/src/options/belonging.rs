@@ -232,9 +232,8 @@ mod tests {
     #[test]
     fn owners_and_defaults_are_those_of_the_library() {
         let sample = setting("sample");
-        assert_eq!(sample.values.len(), 5);
-        let defaults =
-            "1-nn 50000, oc-svm 10000, k-means 50000, cnn-dictionary 50000, memory-bank 200000";
+        assert_eq!(sample.values.len(), 6);
+        let defaults = "1-nn 50000, oc-svm 10000, k-means 50000, cnn-dictionary 50000, memory-bank 200000, mahalanobis 200000";
         assert_eq!(sample.text, format!(" [default: {defaults}]"));
         assert_eq!(
             setting("gamma").text,

@@ -185,7 +185,7 @@ pub struct Embedding {
     /// Number of features of a position, drawn at random
     #[arg(long, value_name = "N", belongs = setting("channels"))]
     channels: Option<usize>,
-    /// Number that is added to each variance
+    /// Number that is added to each variance; for mahalanobis a share of the mean variance
     #[arg(long, value_name = "NUMBER", value_parser = real, belongs = setting("regularisation"))]
     regularisation: Option<f64>,
     /// Deviation of the Gaussian that smooths the map, in pixels of the resized image

@@ -20,6 +20,7 @@ macro_rules! all_detectors {
                 CnnDictionary, "cnn-dictionary", dictionary, "Mean distance to the nearest words of a dictionary of a pretrained network's features.";
                 MemoryBank, "memory-bank", memory_bank, "Distance to the nearest of a coreset of features (PatchCore).";
                 Padim, "padim", padim, "A Gaussian of features at each position (PaDiM).";
+                Mahalanobis, "mahalanobis", mahalanobis, "One Gaussian of features of all positions.";
             }
             reconstruction: {
                 SquaredErrorAutoencoder, "l2-ae", autoencoder, "Squared error of an autoencoder's reconstruction.";

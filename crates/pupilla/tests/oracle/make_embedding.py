@@ -11,6 +11,7 @@ Inputs are floats of 32 bits, flat and row-major, with their number of columns b
   svm        OneClassSVM(kernel="rbf"): decision values of rows and queries, gamma="scale" as a number
   coreset    greedy k-centre from a given first row: every distance computed anew
   padim      np.cov over images + 0.01 on the diagonal, scipy's mahalanobis, at each position
+  mahalanobis  np.cov over all rows + a share of the mean variance on the diagonal, scipy's mahalanobis of the queries
   smoothing  scipy.ndimage.gaussian_filter
 """
 
@@ -104,6 +105,16 @@ def padim(images, positions, chosen):
     }
 
 
+def global_gaussian(regularisation):
+    covariance = np.cov(rows, rowvar=False)
+    covariance += regularisation * np.trace(covariance) / COLUMNS * np.identity(COLUMNS)
+    inverse, mean = np.linalg.inv(covariance), rows.mean(axis=0)
+    return {
+        "regularisation": regularisation,
+        "distances": [mahalanobis(query, mean, inverse) for query in queries],
+    }
+
+
 def smoothing(width, height, deviation):
     scores = single(rng.normal(size=(height, width)))
     return {
@@ -125,6 +136,7 @@ oracle = {
     "svm": [svm(0.5, "scale"), svm(0.1, "scale"), svm(0.3, 0.02), svm(0.03, 0.5)],
     "coreset": [coreset(0, 12), coreset(33, 40)],
     "padim": [padim(9, 4, [0, 2, 3, 6]), padim(3, 2, [1, 2, 4, 5, 6])],
+    "mahalanobis": [global_gaussian(share) for share in (0.001, 0.1)],
     "smoothing": [smoothing(11, 7, 1.0), smoothing(40, 33, 4.0), smoothing(3, 5, 4.0), smoothing(1, 1, 2.5)],
 }
 path = pathlib.Path(__file__).with_name("embedding.json")

@@ -33,7 +33,7 @@ pub struct Settings {
     #[serde(default)]
     pub false_reject: WantedRates,
     /// Deviation of the Gaussian that smooths the map, in pixels of the resized image, 0 to 100: 4 for PatchCore and PaDiM, as
-    /// published, 0 (none) for the others.
+    /// published, and for the global Gaussian, 0 (none) for the others.
     pub smoothing: f64,
     /// Which detector it is, with its own settings.
     pub method: Method,

@@ -8,19 +8,22 @@
 //! | `cnn-dictionary` | pretrained network's, PCA | K-means' words | mean distance to the nearest few |
 //! | `memory-bank` | pretrained network's | a coreset | distance to the nearest, smoothed |
 //! | `padim` | some of a pretrained network's | a Gaussian a position | Mahalanobis distance, smoothed |
+//! | `mahalanobis` | pretrained network's | one Gaussian of all positions | Mahalanobis distance, smoothed |
 //!
 //! [`config`] (settings) → `features` (of the training images) → one file a method ([`knn`], [`one_class_svm`], [`k_means`],
-//! [`dictionary`], [`memory_bank`], [`padim`]), each of them a `method`, over [`matrix`], [`nearest`], [`principal_components`],
-//! [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with [`smoothing`] → [`model_file`].
+//! [`dictionary`], [`memory_bank`], [`padim`], [`mahalanobis`]), each of them a `method`, over [`matrix`], `covariance`, [`nearest`],
+//! [`principal_components`], [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with [`smoothing`] → [`model_file`].
 
 pub mod config;
 pub mod coreset;
+mod covariance;
 pub mod dictionary;
 mod features;
 mod fit;
 pub mod inspect;
 pub mod k_means;
 pub mod knn;
+pub mod mahalanobis;
 pub mod matrix;
 pub mod memory_bank;
 mod method;
@@ -80,6 +83,8 @@ forms! {
     SupportVectors(one_class_svm::SupportVectorSizes),
     /// A Gaussian a position.
     Gaussians(padim::GaussianSizes),
+    /// One Gaussian of all positions.
+    GlobalGaussian(mahalanobis::GlobalGaussianSizes),
 }
 
 /// Defines [`Method`] from the list of all detectors: each method is the type of its name in its module.

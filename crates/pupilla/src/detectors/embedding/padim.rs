@@ -1,7 +1,7 @@
 //! PaDiM: Mahalanobis distance from the Gaussian of each position (Defard et al., ICPR 2020 workshops). A Gaussian says what the
 //! features of good images are at its position, and how they vary together.
 
-use nalgebra::{Cholesky, DMatrix};
+use nalgebra::DMatrix;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use rayon::prelude::*;
@@ -11,6 +11,7 @@ use super::features::{Features, choose};
 use super::matrix::Matrix;
 use super::method::{EmbeddingMethod, Kept, at_most, fits_a_file, named};
 use crate::error::{TrainError, check_rules};
+use crate::whitening::inverse_factor;
 
 /// Mahalanobis distance from the Gaussian of each position, smoothed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -267,14 +268,9 @@ impl Learning {
                 let own = if row == column { regularisation } else { 0.0 };
                 sums.products[triangle(row) + column] / divisor + own
             });
-            let factor = Cholesky::new(covariance)?.unpack();
-            let inverse = factor.solve_lower_triangular(&DMatrix::identity(count, count))?;
+            let inverse = inverse_factor(covariance)?;
             let lines = (0..count).flat_map(|row| (0..=row).map(move |column| (row, column)));
-            let values: Vec<f32> = lines.map(|at| inverse[at] as f32).collect();
-            values
-                .iter()
-                .all(|value| value.is_finite())
-                .then_some(values)
+            Some(lines.map(|at| inverse[at] as f32).collect())
         });
         let whitening: Option<Vec<Vec<f32>>> = whitening.collect();
         let mean = self.positions.iter().flat_map(|sums| &sums.mean);

@@ -1,8 +1,8 @@
 //! Principal component analysis: the directions in which descriptors vary, and how many of them are worth keeping.
 
-use nalgebra::{DMatrix, SymmetricEigen};
-use rayon::prelude::*;
+use nalgebra::SymmetricEigen;
 
+use super::covariance::{covariance, mean, noise, projected};
 use super::matrix::Matrix;
 use super::method::named;
 
@@ -14,15 +14,6 @@ pub struct PrincipalComponents {
     /// One direction of length 1 a row, `[components, columns]`, the largest variance first.
     pub directions: Matrix,
 }
-
-/// A deviation below this share of the mean is the rounding noise of 32-bit features: images that are all alike still have some.
-const NOISE: f64 = 1e-5;
-
-/// Rows whose products are summed together: the order of all sums is fixed, whatever the threads.
-const ROWS: usize = 1024;
-
-/// Sums that are there at a time, each of them columns² numbers.
-const SUMS: usize = 64;
 
 impl PrincipalComponents {
     /// Names and shapes of its arrays in a model file, for so many components of so many features.
@@ -104,72 +95,8 @@ impl PrincipalComponents {
 
     /// The rows' components, `[rows, components]`.
     pub fn apply(&self, rows: &Matrix) -> Matrix {
-        let (columns, components) = (rows.columns(), self.components());
-        let mut values = vec![0.0; rows.rows() * components];
-        values
-            .par_chunks_mut(ROWS * components)
-            .zip(rows.values().par_chunks(ROWS * columns))
-            .for_each(|(values, rows)| {
-                let centred: Vec<f32> = rows
-                    .chunks_exact(columns)
-                    .flat_map(|row| row.iter().zip(&self.mean).map(|(value, mean)| value - mean))
-                    .collect();
-                pupilla_conv::inner_products(columns, &centred, self.directions.values(), values);
-            });
-        Matrix::new(components, values)
+        projected(rows, &self.mean, &self.directions)
     }
-}
-
-fn noise(mean: &[f64]) -> f64 {
-    mean.iter().map(|mean| (NOISE * mean).powi(2)).sum()
-}
-
-fn mean(rows: &Matrix) -> Vec<f64> {
-    let mut sums = vec![0.0f64; rows.columns()];
-    for row in rows.iter() {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(*value);
-        }
-    }
-    let count = rows.rows() as f64;
-    sums.iter().map(|sum| sum / count).collect()
-}
-
-fn covariance(rows: &Matrix, mean: &[f64]) -> DMatrix<f64> {
-    let columns = rows.columns();
-    let of_part = |rows: &[f32]| {
-        let mut sums = vec![0.0f64; columns * columns];
-        let mut centred = vec![0.0f64; columns];
-        for row in rows.chunks_exact(columns) {
-            for ((centred, value), mean) in centred.iter_mut().zip(row).zip(mean) {
-                *centred = f64::from(*value) - mean;
-            }
-            // The upper half: the lower one mirrors it.
-            for (at, (left, sums)) in centred
-                .iter()
-                .zip(sums.chunks_exact_mut(columns))
-                .enumerate()
-            {
-                for (sum, right) in sums[at..].iter_mut().zip(&centred[at..]) {
-                    *sum += left * right;
-                }
-            }
-        }
-        sums
-    };
-    let mut sums = vec![0.0f64; columns * columns];
-    for rows in rows.values().chunks(SUMS * ROWS * columns) {
-        let parts: Vec<Vec<f64>> = rows.par_chunks(ROWS * columns).map(of_part).collect();
-        for part in parts {
-            for (sum, value) in sums.iter_mut().zip(part) {
-                *sum += value;
-            }
-        }
-    }
-    let divisor = rows.rows().saturating_sub(1).max(1) as f64;
-    DMatrix::from_fn(columns, columns, |row, column| {
-        sums[row.min(column) * columns + row.max(column)] / divisor
-    })
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@
 //! Plain slices, `[channels, positions]` in row-major order, as in [`score`](crate::detectors::student_teacher::scoring). What it changes on real and drawn data
 //! stands in `docs/notes/students.md`.
 
-use nalgebra::{Cholesky, DMatrix};
+use nalgebra::DMatrix;
 use pupilla_conv::Conv2d;
 use rayon::prelude::*;
 
 use super::Terms;
+use crate::whitening::inverse_factor;
 
 /// Added to every variance, relative to their mean: directions that hardly vary would count without bounds.
 const REGULARISATION: f64 = 0.02;
@@ -118,16 +119,10 @@ impl ResidualProducts {
             let (row, column) = (row.max(column), row.min(column));
             self.sums[row * count + column] / divisor + own
         });
-        let factor = Cholesky::new(covariance).ok_or(NoMetric)?.unpack();
-        let inverse = factor.solve_lower_triangular(&DMatrix::identity(count, count));
-        let inverse = inverse.ok_or(NoMetric)?;
+        let inverse = inverse_factor(covariance).ok_or(NoMetric)?;
         let places = (0..count).flat_map(|row| (0..count).map(move |column| (row, column)));
-        let whitening: Vec<f32> = places.map(|place| inverse[place] as f32).collect();
-        if whitening.iter().all(|value| value.is_finite()) {
-            Ok(ResidualMetric::new(count, whitening))
-        } else {
-            Err(NoMetric)
-        }
+        let whitening = places.map(|place| inverse[place] as f32).collect();
+        Ok(ResidualMetric::new(count, whitening))
     }
 }
 
