@@ -1,4 +1,4 @@
-//! Detectors that learn no network: they compare an image's features with those of good images.
+//! Embedding detectors: they train no network, and compare an image's features with the features of good images.
 //!
 //! | detector | features | what it keeps | score of a position |
 //! |---|---|---|---|
@@ -10,8 +10,8 @@
 //! | `padim` | some of a pretrained network's | a Gaussian a position | Mahalanobis distance, smoothed |
 //!
 //! [`config`] (settings) → `features` (of the training images) → one file a method ([`knn`], [`one_class_svm`], [`k_means`],
-//! [`dictionary`], [`memory_bank`], [`padim`]), each of them a `method`, over [`matrix`], [`nearest`], [`principal_components`],
-//! [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with [`smoothing`] → [`model_file`].
+//! [`dictionary`], [`memory_bank`], [`padim`]), each with the traits of `method`, over [`matrix`], [`nearest`],
+//! [`principal_components`], [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with [`smoothing`] → [`model_file`].
 
 pub mod config;
 pub mod coreset;
