@@ -97,7 +97,7 @@ fn command(arguments: Arguments, progress: &mut Progress) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// An error and its causes, each said once: many messages carry their cause already.
+/// An error and its causes, each printed once: many messages contain their cause already.
 fn sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |mut text, cause| {
         let cause = cause.to_string();

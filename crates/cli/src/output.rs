@@ -71,7 +71,7 @@ pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
     check_writable(target)
 }
 
-/// Fails now if a table could not be written to `target` later, or would replace something that is none.
+/// Fails now if a table could not be written to `target` later, or would replace a file that is not a table.
 pub fn check_csv(target: &Path) -> anyhow::Result<()> {
     let other = |ending: &std::ffi::OsStr| ending != "csv";
     if target.is_file() && target.extension().is_none_or(other) {

@@ -15,7 +15,7 @@ pub struct TrainingLog<'a> {
     progress: &'a mut Progress,
     path: Option<&'a Path>,
     file: Option<File>,
-    /// It could not be written, which has been said.
+    /// Whether the file could not be written, and the warning was given.
     failed: bool,
 }
 
@@ -72,7 +72,7 @@ impl<'a> TrainingLog<'a> {
         self.keep(path, file);
     }
 
-    /// A log that cannot be written is no reason to end a run: it is said once, and is an error at the end.
+    /// A log that cannot be written is no reason to end a run: a warning appears once, and the end of the run is an error.
     fn keep(&mut self, path: &Path, file: std::io::Result<File>) {
         match file {
             Ok(file) => self.file = Some(file),

@@ -136,8 +136,8 @@ pub fn forward_activated(
     algorithm::forward(shape, input, weight, epilogue, output);
 }
 
-/// As [`forward_leaky_relu`], with 2×2 max-pooling of stride 2 behind it (a last odd row or column is dropped); the map before
-/// the pooling is never written. `output` is `[batch, out_channels, rows / 2, columns / 2]`.
+/// As [`forward_leaky_relu`], with 2×2 max-pooling of stride 2 after it (a last odd row or column is dropped); the map before the
+/// pooling is never written. `output` is `[batch, out_channels, rows / 2, columns / 2]`.
 ///
 /// `winners`, of the output's length, takes what the backward pass ([`activated_pool_gradient`]) needs: which of its window's
 /// four pixels, row by row, is the first largest, *before* bias and activation are applied, whose rounding may make others

@@ -100,8 +100,8 @@ pub(crate) fn max_pool_winners(pool: &Pool, input: &[f32], winners: &mut [u8]) {
         });
 }
 
-/// Overwrites `input_gradient` with the gradient with respect to a convolution's output *before* the leaky ReLU and the
-/// pooling (stride 2) behind it.
+/// Overwrites `input_gradient` with the gradient with respect to a convolution's output *before* the leaky ReLU and the pooling (stride
+/// 2) after it.
 ///
 /// `output` and `winners` are those of [`forward_max_pool`](crate::forward_max_pool), and of the length of `output_gradient`. Where
 /// the output is not above 0 the gradient is multiplied by `slope`; all of it goes to the window's winner.

@@ -1,6 +1,6 @@
-//! The two traits that carry every method: a configuration that can be fitted, and what it becomes.
+//! The two traits of every method: [`Fit`] for a configuration, [`Detector`] for the trained detector.
 //!
-//! They are different types on purpose: an untrained `anomaly_map` cannot be written.
+//! Configuration and detector are different types on purpose: an untrained detector cannot give an anomaly map.
 
 use crate::data::image_source::ImageSource;
 use crate::image::Image;

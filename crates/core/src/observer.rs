@@ -13,7 +13,7 @@ pub trait Observer {
     /// The terms of the loss at a step, by name, before they are weighted.
     fn losses(&mut self, _step: u64, _terms: &[(&str, f64)]) {}
 
-    /// The work goes on from a checkpoint that was written after so many steps, and so many seconds where it knows them.
+    /// The work continues from a checkpoint: the steps before it, and the seconds before it if the checkpoint has them.
     fn resumed(&mut self, _step: u64, _seconds: Option<f64>) {}
 
     /// The stage is over.
@@ -31,7 +31,7 @@ pub trait Observer {
     }
 }
 
-/// An observer that says and hears nothing.
+/// An observer that ignores every call, and never asks to stop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,4 +1,4 @@
-//! Reading ahead and writing behind: while one item is worked on, the next is read and the last is written.
+//! Reads ahead and writes afterwards: during the work on one item, the next item is read and the last item is written.
 
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -6,11 +6,12 @@ use std::thread;
 /// Takes each item through `read`, `work` and `write`, in order; `read` and `write` have a thread each, `work` the
 /// caller's.
 ///
-/// No more than one item is in each stage (a read one waits until `work` takes it), so that memory does not grow with the items.
+/// No more than one item is in each stage (an item that was read waits until `work` takes it), so that memory does not grow with the
+/// items.
 ///
 /// # Errors
-/// The error of the first item that has one. Items before it have been through every stage; of those after it, some may have been
-/// read, but none is worked on or written.
+/// The error of the first item that has one. Items before it have been through every stage. Items after it may have been read, but are
+/// neither worked on nor written.
 ///
 /// # Panics
 /// If `read` or `write` panics.

@@ -1,8 +1,9 @@
-//! How much memory a process has taken, as the system tells it.
+//! The memory that a process has taken, from the operating system.
 
 use std::fs;
 
-/// The most bytes that a process has held so far; this one if `process` is `None`. `None` where the system does not tell, or no longer.
+/// The most bytes that a process has held so far; this process if `process` is `None`. The result is `None` where the operating system
+/// does not tell, or no longer tells.
 pub fn peak_bytes(process: Option<u32>) -> Option<u64> {
     // Linux alone says so in a file; elsewhere it would take a system call.
     let status = match process {

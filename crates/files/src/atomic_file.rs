@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-/// A file could not be written; whatever stood at the path before still stands.
+/// A file could not be written; the file that was at the path before is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
 pub struct WriteError {
     /// The file that was to be written.
     pub path: PathBuf,
-    /// What the system said.
+    /// The message of the operating system.
     pub source: io::Error,
 }
 
@@ -42,7 +42,7 @@ pub fn write(
         .map_err(|error| place(error.error))
 }
 
-/// [`write()`] for bytes that are already there.
+/// [`write()`] for bytes in memory.
 ///
 /// # Errors
 /// As [`write()`].
@@ -50,8 +50,8 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     write(path, |file| file.write_all(bytes))
 }
 
-/// Finds out whether `path` could be written, and takes away what runs that were killed have left beside it: their temporary
-/// files, which no process has locked any more.
+/// Checks whether `path` can be written. Removes the temporary files that killed runs have left beside it, which no process has locked
+/// any more.
 ///
 /// # Errors
 /// [`WriteError`] if the folder is missing or read-only.

@@ -1,20 +1,20 @@
-//! Files that nobody vouches for: opened only if they are files, and read only if they are not too long.
+//! Untrusted files: opened only if they are regular files, and read only if they are not too long.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Decoded bytes that a byte of a file of pixels may stand for: a header that promises more lies. Deflate and LZW reach 1400, one
-/// bit of a black-and-white PNG becomes eight, or 24 with a palette.
+/// The most decoded bytes for each byte of an image file: a header that claims more is false. Deflate and LZW reach 1400, one bit of a
+/// black-and-white PNG becomes eight, or 24 with a palette.
 pub const MOST_DECODED: u64 = 1 << 15;
 
 /// A file was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BoundedFileError {
-    /// What the system said.
+    /// The message of the operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A folder, a pipe or a device: a pipe waits for its other end, and a device has none.
+    /// A folder, a pipe or a device. Reading a pipe waits for its other end, and a device has no end.
     #[error("it is not a regular file")]
     NotAFile,
     /// It is longer than allowed.

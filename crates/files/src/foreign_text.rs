@@ -1,11 +1,11 @@
-//! Text out of files that nobody vouches for, made fit for a message: short, on one line, and without a word for the terminal.
+//! Text of untrusted files, made fit for a message: short, on one line, and without commands for the terminal.
 
 /// The first hundred characters, control characters and the like escaped.
 pub fn shown(text: &str) -> String {
     shown_up_to(text, 100)
 }
 
-/// The same with a length of its own.
+/// [`shown`] for the first `most` characters.
 pub fn shown_up_to(text: &str, most: usize) -> String {
     let mut shown = String::new();
     for (index, character) in text.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! Files, without a network and without an image.
+//! Reads and writes files safely. This crate knows no network and no image.
 //!
 //! - [`atomic_file`]: files appear whole or not at all.
 //! - [`bounded_file`]: untrusted files are opened only if they are files, and read only up to a limit.

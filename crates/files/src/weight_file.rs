@@ -42,7 +42,7 @@ pub enum WeightFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: std::io::Error,
     },
     /// The file is larger than any that this program writes.
@@ -58,7 +58,7 @@ pub enum WeightFileError {
     NotSafetensors {
         /// The file.
         path: PathBuf,
-        /// What the reader said.
+        /// The message of the reader.
         reason: String,
     },
     /// A safetensors file of another program.
@@ -105,7 +105,7 @@ pub enum WeightFileError {
     },
 }
 
-/// What every manifest begins with.
+/// The fields at the beginning of every manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileHeader {
     /// What the file holds: `"teacher"`, or the name of a detector.
@@ -127,7 +127,7 @@ impl FileHeader {
     }
 }
 
-/// What a file of ours holds, by the `kind` of its manifest, of whatever version; `None` of any other file. Its numbers are not read.
+/// The `kind` in the manifest of a file of this program, of any format version; `None` for any other file. The arrays are not read.
 ///
 /// # Errors
 /// If the file cannot be opened or read.
@@ -317,7 +317,7 @@ pub struct WeightFile {
 }
 
 impl WeightFile {
-    /// Reads a file and checks that it is one of ours, of this format version.
+    /// Reads a file and checks its format and format version.
     pub fn open(path: &Path) -> Result<Self, WeightFileError> {
         let owned = path.to_path_buf();
         let bytes = bounded_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {
@@ -375,7 +375,7 @@ impl WeightFile {
         &self.header.kind
     }
 
-    /// The manifest, once it is clear that the file holds what was asked for.
+    /// The manifest, after a check that the file is of this `kind`.
     pub fn manifest<M: DeserializeOwned>(&self, kind: &'static str) -> Result<M, WeightFileError> {
         if self.header.kind != kind {
             return Err(WeightFileError::Kind {

@@ -1,5 +1,5 @@
-//! Batch norm with fixed statistics is a factor and an offset for each channel: both go into the convolution beside it, so that a
-//! trained network has none (Ioffe and Szegedy 2015, §3.1).
+//! Batch norm with fixed statistics is a factor and an offset for each channel: both are folded into the neighbouring convolution, so a
+//! trained network has no batch norm (Ioffe and Szegedy 2015, §3.1).
 
 use crate::engine::{Moments, Parameters};
 use crate::graph::{BatchNorm, Convolution, Graph, Operation, Value};
@@ -31,13 +31,14 @@ impl Statistics {
     }
 }
 
-/// The graph without its batch norms, and the numbers with which it computes the same with these statistics. Without statistics, those
-/// of a map with mean 0 and deviation 1 count.
+/// The graph without its batch norms, and the parameters with which it computes the same values for these statistics. Without
+/// statistics, mean 0 and deviation 1 are taken.
 ///
-/// A batch norm with scale and offset goes into the convolution before it, one without into the convolution after it.
+/// A batch norm with scale and offset goes into the convolution before it. A batch norm without them goes into the convolution after
+/// it.
 ///
 /// # Panics
-/// If there is no such convolution, or the one after it is padded: what stands around the map is not normalised with it.
+/// If there is no such convolution, or the convolution after it is padded: the padding is not normalised with the map.
 pub fn fold(
     graph: &Graph,
     parameters: &Parameters,

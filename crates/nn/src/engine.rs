@@ -1,4 +1,4 @@
-//! What every engine can do with a graph: run it, and give the gradients of what it computed.
+//! The work of every engine: run a graph, and compute the gradients of the run.
 
 use std::fmt;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl PartialEq for Parameters {
     }
 }
 
-/// Mean and mean square of each channel of a map that batch norm was given.
+/// Mean and mean square of each channel of a batch norm's input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     /// `[channels]`
@@ -93,13 +93,13 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// For a step of training: the parameters' alone.
+    /// For a training step: only the parameters' gradients.
     pub const PARAMETERS: Self = Self {
         parameters: true,
         input: false,
     };
 
-    /// To go on backward through what made the input.
+    /// To continue backward into the network that made the input.
     pub const INPUT: Self = Self {
         parameters: false,
         input: true,
@@ -132,9 +132,10 @@ impl Gradients {
     }
 }
 
-/// What computes graphs: the processor, or a GPU.
+/// A device that computes graphs: the processor, or a GPU.
 pub trait Engine: Send + Sync {
-    /// The wanted values for an input, in the order asked for. `moments` takes those of every batch norm on the way, first node first.
+    /// The wanted values for an input, in the order asked for. `moments` takes the moments of every batch norm on the way, first node
+    /// first.
     ///
     /// # Panics
     /// If the input does not fit the graph: callers check sizes first, where they can name the image.
@@ -161,10 +162,10 @@ pub trait Engine: Send + Sync {
 
 /// A run of a graph with what its gradients need.
 pub trait Tape {
-    /// What the graph gave.
+    /// The graph's output.
     fn output(&self) -> &Tensor;
 
-    /// The gradients, from that of the output, of the output's shape.
+    /// The gradients, from the gradient of the output, which has the output's shape.
     ///
     /// # Panics
     /// If the shape is another.
@@ -173,7 +174,7 @@ pub trait Tape {
 
 /// On the [chosen](device::choose) device.
 impl Graph {
-    /// What the graph gives for an input.
+    /// The graph's output for an input.
     ///
     /// # Panics
     /// As [`Engine::outputs`].
@@ -182,7 +183,7 @@ impl Graph {
         outputs.swap_remove(0)
     }
 
-    /// Some of the graph's values for an input, in the order asked for; what they do not need is not computed.
+    /// Some of the graph's values for an input, in the order asked for; only the nodes that these values need are computed.
     ///
     /// # Panics
     /// As [`Engine::outputs`].
@@ -195,7 +196,7 @@ impl Graph {
         device::engine().outputs(self, parameters, input, wanted, None)
     }
 
-    /// What the graph gives, and the moments of every map that batch norm was given.
+    /// The graph's output, and the moments of the input of every batch norm.
     ///
     /// # Panics
     /// As [`Engine::outputs`].

@@ -1,4 +1,4 @@
-//! A network as data: what is computed from what.
+//! A network as data: operations, their inputs, their parameters.
 
 use std::fmt;
 
@@ -25,7 +25,8 @@ pub struct Convolution {
     pub channels: [usize; 2],
     /// Side of the kernel.
     pub kernel: usize,
-    /// Step between outputs; of a transposed convolution the distance in the output of what neighbours in the input add to.
+    /// Step between outputs. Of a transposed convolution: the distance in the output between the places to which neighbouring inputs
+    /// add.
     pub stride: usize,
     /// Zeros around the input; of a transposed convolution, rows and columns that are cut off around the output.
     pub padding: usize,
@@ -33,7 +34,7 @@ pub struct Convolution {
     pub bias: bool,
     /// The slope of the leaky ReLU after it, in `[0, 1]`: 1 for no activation, 0 for the plain ReLU.
     pub slope: f32,
-    /// The largest output, above 0: larger ones become it after the leaky ReLU. Infinity for no limit; 6 with slope 0 is ReLU6.
+    /// The largest output, above 0: larger outputs are cut to it after the leaky ReLU. Infinity for no limit; 6 with slope 0 is ReLU6.
     pub ceiling: f32,
 }
 
@@ -190,7 +191,7 @@ pub enum Role {
     Scale,
 }
 
-/// The place of some numbers that are learned.
+/// A parameter: an array of learned numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
     /// What it is for.
@@ -213,10 +214,10 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// What a graph is given, `[batch, channels, height, width]`.
+    /// The input of a graph, `[batch, channels, height, width]`.
     pub const INPUT: Value = Value(0);
 
-    /// A graph of operations that each read what the one before gives.
+    /// A graph of operations in a chain: each reads the output of the operation before it.
     pub fn chain(operations: impl IntoIterator<Item = Operation>) -> Self {
         let mut graph = Self::default();
         for operation in operations {

@@ -1,7 +1,8 @@
-//! Muon (Jordan et al. 2024): momentum, and of its matrix only the directions, all equally long.
+//! Muon (Jordan et al. 2024): a step takes only the directions of the momentum's matrix, all with the same length.
 //!
-//! A kernel `[out, in, height, width]` is the matrix `[out, in · height · width]`. As usually written the iteration multiplies such a
-//! matrix ten times a step; here it runs on the small square of its products, with two multiplications by the matrix itself.
+//! A kernel `[out, in, height, width]` is the matrix `[out, in · height · width]`. The published iteration multiplies this large matrix
+//! ten times a step. Here the iteration runs on the small square matrix of its products, and only two multiplications use the large
+//! matrix.
 
 use rayon::prelude::*;
 
@@ -10,13 +11,13 @@ use rayon::prelude::*;
 const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 const ROUNDS: usize = 5;
 
-/// What is at most divided by: a gradient of zeros stays one.
+/// The smallest divisor: a gradient of zeros stays a gradient of zeros.
 const SMALLEST_NORM: f64 = 1e-7;
 
 /// The share of the gradients before that a step keeps, after Nesterov.
 const MOMENTUM: f32 = 0.95;
 
-/// One step of a matrix of so many rows; weight decay shrinks the weights by its product with the learning rate.
+/// One step of a matrix of `rows` rows; weight decay shrinks the weights by its product with the learning rate.
 pub(crate) fn step(
     [rate, weight_decay]: [f64; 2],
     rows: usize,

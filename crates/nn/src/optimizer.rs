@@ -163,7 +163,7 @@ impl OptimizerState {
             .collect()
     }
 
-    /// The state after so many steps, with arrays that [`arrays`](Self::arrays) gave; `None` if they are not of its lengths.
+    /// The state after `steps` steps, with arrays that [`arrays`](Self::arrays) gave; `None` if an array has another length.
     #[must_use]
     pub fn restored(
         mut self,

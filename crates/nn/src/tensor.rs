@@ -68,7 +68,7 @@ impl Tensor {
         self.padded_by([[padding; 2]; 2])
     }
 
-    /// The same planes with so many zeros before and after their rows, and before and after their columns.
+    /// The same planes with `top`, `bottom`, `left` and `right` rows and columns of zeros around them.
     #[must_use]
     pub fn padded_by(&self, [[top, bottom], [left, right]]: [[usize; 2]; 2]) -> Self {
         let [batch, channels, height, width] = self.shape;

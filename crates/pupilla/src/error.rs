@@ -1,4 +1,4 @@
-//! What can go wrong between a configuration and a trained network.
+//! The errors of training and of scoring.
 
 use pupilla_core::image::Size;
 use std::path::PathBuf;

@@ -27,12 +27,13 @@
 //! | family | configuration | trained detector | settings |
 //! |---|---|---|---|
 //! | student–teacher: the method of the paper | [`StudentTeacherConfig`] | [`StudentTeacher`] | [`student_teacher`] |
-//! | embedding: features, compared with those of good images | [`EmbeddingConfig`] | [`EmbeddingDetector`] | [`embedding`] |
-//! | reconstruction: images, compared with what networks make of them | [`ReconstructionConfig`] | [`ReconstructionDetector`] | [`reconstruction`] |
+//! | embedding: features, compared with the features of good images | [`EmbeddingConfig`] | [`EmbeddingDetector`] | [`embedding`] |
+//! | reconstruction: images, compared with their reconstructions | [`ReconstructionConfig`] | [`ReconstructionDetector`] | [`reconstruction`] |
 //!
-//! A [`Trainer`] trains any of them with few words. It makes a configuration, in which every setting can be changed. A configuration
-//! is [checked](Config::check) before it can be [fitted](Fit); [`fit_files`] does both for a folder of images. A [`Model`] is a trained detector of any family: what is saved, loaded and inspected with. [`teacher`] trains teachers. What a file
-//! says about itself is its [`manifest`].
+//! A [`Trainer`] is the short way: it trains any detector in few words. It makes a configuration, in which every setting can be
+//! changed. A configuration is [checked](Config::check) before it can be [fitted](Fit); [`fit_files`] does both for a folder of images.
+//! A [`Model`] is a trained detector of any family: save it, load it, inspect with it. [`teacher`] trains teachers. The [`manifest`]
+//! describes a file.
 //!
 //! Networks are graphs of [`nn`], which also chooses the [`device`] that computes them. Every detector is a [`Detector`]: it speaks in
 //! images and maps.
@@ -81,7 +82,7 @@ pub use pupilla_core::map::heatmap::{Heatmap, write_png};
 pub use pupilla_core::observer::{Observer, Silent};
 pub use pupilla_core::verdict::{Rule, Verdict};
 
-/// Settings of the student–teacher detector, what its training will take, and what its file says.
+/// Settings of the student–teacher detector, the plan of its training, and its manifest.
 pub mod student_teacher {
     pub use crate::detectors::student_teacher::{
         Paper, Plan, QUICK_STEPS, Quick, ScaleManifest, ScalePlan, Settings,
@@ -89,14 +90,14 @@ pub mod student_teacher {
     };
 }
 
-/// Settings of the embedding detectors, and what their files say.
+/// Settings and manifests of the embedding detectors.
 pub mod embedding {
     pub use crate::detectors::embedding::one_class_svm::Gamma;
     pub use crate::detectors::embedding::settings::*;
     pub use crate::detectors::embedding::{EmbeddingManifest, FittedManifest, Method, Settings};
 }
 
-/// Settings of the reconstruction detectors, what their training will take, and what their files say.
+/// Settings, plans and manifests of the reconstruction detectors.
 pub mod reconstruction {
     pub use crate::detectors::reconstruction::settings::*;
     pub use crate::detectors::reconstruction::{
@@ -104,7 +105,7 @@ pub mod reconstruction {
     };
 }
 
-/// What the tests and benchmarks of this repository reach; no part of the library's interface.
+/// Items for the tests and benchmarks of this repository; not a part of the library's interface.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::detectors::embedding::coreset::greedy;

@@ -1,4 +1,4 @@
-//! What a model's file says about itself beside its numbers.
+//! The manifest of a model's file: everything about a model but its arrays.
 
 use pupilla_core::verdict::calibration::Thresholds;
 use pupilla_files::weight_file::FileHeader;
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::features::Sampling;
 
-/// Everything about a trained detector but its numbers: what every family says, what one family adds about its method, `M`, and about
-/// its training, `R`. A file has all of them side by side.
+/// Everything about a trained detector but its arrays: the fields of every family, the fields that one family adds about its method,
+/// `M`, and about its training, `R`. A file has all fields side by side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest<M, R = Nothing> {
     /// Kind (the detector's name), format version, program.
@@ -28,7 +28,7 @@ pub struct Manifest<M, R = Nothing> {
     /// What this family adds about its training.
     #[serde(flatten)]
     pub training: R,
-    /// What the detector says about good images that it has not learned from.
+    /// The scores of good images that the detector has not learned from.
     pub validation: ValidationManifest,
     /// The thresholds where they are not the highest score of a validation image; see
     /// [`calibration()`](Self::calibration()).
@@ -36,12 +36,12 @@ pub struct Manifest<M, R = Nothing> {
     pub calibration: Option<CalibrationManifest>,
 }
 
-/// What a family adds that adds nothing.
+/// The addition of a family that adds nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nothing {}
 
 impl<M, R> Manifest<M, R> {
-    /// Of a detector of this kind that has learned from so many images, and is not validated yet.
+    /// The manifest of a detector of this kind that has learned from `training_images` images, and is not validated yet.
     pub(crate) fn new(kind: &'static str, method: M, training_images: usize, training: R) -> Self {
         Self {
             header: FileHeader::new(kind),
@@ -114,13 +114,13 @@ pub struct DataManifest {
     pub fingerprint: String,
     /// The images that were kept back for validation, by name.
     pub validation: Vec<String>,
-    /// The first 16 digits of the SHA-256 of each image that was learned or watched, sorted: whatever they are called and wherever
-    /// they lie, no threshold is taken from them. Empty in files that are older than this.
+    /// The first 16 digits of the SHA-256 of each image that was learned or watched, sorted: whatever their names and places,
+    /// calibration leaves these images out. Empty in files that are older than this.
     #[serde(default)]
     pub learned: Vec<String>,
 }
 
-/// What a model says about the validation images.
+/// The scores of the validation images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationManifest {
     /// The score of each validation image.
@@ -129,10 +129,10 @@ pub struct ValidationManifest {
     pub threshold: f32,
 }
 
-/// Thresholds, and what they come from.
+/// Thresholds, and the images that gave them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationManifest {
-    /// The thresholds with their wanted rates and bounds, and the number of good images behind them.
+    /// The thresholds with their wanted rates and bounds, and the number of good images that gave them.
     #[serde(flatten)]
     pub thresholds: Thresholds,
     /// The positions at which those images were scored; `None` for a detector that has no choice of them.
@@ -160,7 +160,7 @@ impl ValidationManifest {
         Self { scores, threshold }
     }
 
-    /// What an untrusted file must satisfy.
+    /// Checks the fields of an untrusted file.
     fn check(&self) -> Result<(), &'static str> {
         let mut scores = self.scores.iter().chain([&self.threshold]);
         if self.scores.is_empty() || scores.any(|score| !score.is_finite()) {
@@ -171,7 +171,7 @@ impl ValidationManifest {
 }
 
 impl CalibrationManifest {
-    /// What the thresholds of an untrusted file must satisfy.
+    /// Checks the thresholds of an untrusted file.
     fn check(&self) -> Result<(), &'static str> {
         let Thresholds {
             image,

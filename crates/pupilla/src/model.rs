@@ -1,6 +1,6 @@
 //! A trained detector of any kind, and its file: what `inspect`, `eval`, `calibrate` and `info` work with.
 //!
-//! Another family is another variant here, and an arm in each function that the compiler then asks for.
+//! A new family needs a new variant here. The compiler then asks for an arm in each function.
 
 use std::path::Path;
 
@@ -44,13 +44,13 @@ use crate::manifest::{CalibrationManifest, DataManifest, Manifest, Trained, Vali
 pub enum Model {
     /// Students that predict a teacher.
     StudentTeacher(Box<StudentTeacher>),
-    /// One that compares features with those of good images.
+    /// A detector that compares features with the features of good images.
     Embedding(Box<EmbeddingDetector>),
-    /// One that compares images with what networks make of them.
+    /// A detector that compares images with their reconstructions.
     Reconstruction(Box<ReconstructionDetector>),
 }
 
-/// What every kind of detector says about itself.
+/// The facts that the manifest of every kind of detector has.
 #[derive(Clone, Debug)]
 pub struct About<'a> {
     /// Its kind, and the program that wrote it.
@@ -59,7 +59,7 @@ pub struct About<'a> {
     pub data: Option<&'a DataManifest>,
     /// Number of images that it has learned from.
     pub training_images: usize,
-    /// What it says about good images that it has not learned from.
+    /// The scores of good images that it has not learned from.
     pub validation: &'a ValidationManifest,
     /// Its thresholds.
     pub calibration: CalibrationManifest,
@@ -109,7 +109,7 @@ impl FileManifest {
         }
     }
 
-    /// The teachers that it holds, or was trained with.
+    /// The teacher of a teacher's file, or the teachers of a model.
     pub fn teachers(&self) -> Vec<&TeacherManifest> {
         match self {
             Self::Teacher(teacher) => vec![teacher],
@@ -202,7 +202,7 @@ impl Model {
         }
     }
 
-    /// What every kind of detector says about itself.
+    /// The facts that the manifest of every kind of detector has.
     pub fn about(&self) -> About<'_> {
         match self {
             Self::StudentTeacher(detector) => detector.manifest().into(),
@@ -211,7 +211,7 @@ impl Model {
         }
     }
 
-    /// Everything about it but its numbers.
+    /// Its manifest: everything but its arrays.
     pub fn manifest(&self) -> FileManifest {
         match self {
             Self::StudentTeacher(detector) => {
@@ -248,7 +248,7 @@ impl Model {
         }
     }
 
-    /// What the model calls defective: its own thresholds, regions of any size, anywhere in the image.
+    /// The model's rule: its own thresholds, regions of any size, anywhere in the image.
     pub fn rule(&self) -> Rule {
         let thresholds = self.about().calibration.thresholds;
         Rule {

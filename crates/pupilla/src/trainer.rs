@@ -1,4 +1,4 @@
-//! The common case: a detector of any kind, trained on a folder of good images.
+//! The short way: a detector of any kind, trained on a folder of good images.
 
 use pupilla_core::data::Dataset;
 use pupilla_core::image::resize::Resize;
@@ -17,7 +17,7 @@ use crate::patch_network::ReceptiveField;
 use crate::training::Length;
 use crate::training::prepared_files::{FitFilesError, fit_files};
 
-/// What to train; what is not said has the default of the detector.
+/// What to train. A setting that is not given has the default of the detector.
 ///
 /// ```no_run
 /// use pupilla::{Dataset, DetectorKind, Length, Silent, Trainer};
@@ -67,14 +67,14 @@ impl Trainer {
         Self { scales, ..self }
     }
 
-    /// How images are resized first.
+    /// How images are resized before the networks see them.
     #[must_use]
     pub fn resize(self, resize: Resize) -> Self {
         let resize = Some(resize);
         Self { resize, ..self }
     }
 
-    /// How long a detector that is trained in steps is trained.
+    /// How long to train a detector that trains in steps.
     #[must_use]
     pub fn length(self, length: Length) -> Self {
         let length = Some(length);
@@ -87,7 +87,8 @@ impl Trainer {
         Self { seed, ..self }
     }
 
-    /// The shares of good images and good pixels that the thresholds may reject (none: the highest score of a validation image).
+    /// The shares of good images and good pixels that the thresholds may reject (without a share: the highest score of a validation
+    /// image).
     #[must_use]
     pub fn false_reject(self, false_reject: WantedRates) -> Self {
         Self {
@@ -108,8 +109,8 @@ impl Trainer {
     /// The detector's configuration, in which every other setting can be changed.
     ///
     /// # Errors
-    /// If something was said that the detector does not have: a pretrained network or patch sizes for one that reconstructs images, a
-    /// length for one that is not trained in steps.
+    /// If a setting was given that the detector does not have: a pretrained network or patch sizes for a reconstruction detector, a
+    /// length for a detector that does not train in steps.
     pub fn config(&self) -> Result<DetectorConfig, FitFilesError> {
         let config = match self.detector.family() {
             Family::StudentTeacher => DetectorConfig::StudentTeacher(self.students()?),

@@ -206,8 +206,8 @@ pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule 
     }
 }
 
-/// Says how much memory images as large as the first will take, and leaves what lies beside the one that is looked at out of the
-/// limit for it; detectors without tiles have neither.
+/// Prints the memory that images of the first image's size take. Lowers the limit of the detector by the bytes of the images that are
+/// read and written meanwhile. Detectors without tiles have neither an estimate nor a limit.
 fn announce_memory(
     model: Model,
     inspect: &Inspect,
@@ -258,7 +258,7 @@ pub fn regions(verdict: &Verdict) -> Vec<Region> {
     regions.map(|explained| explained.region.clone()).collect()
 }
 
-/// A model, looking where it was told to.
+/// Loads a model, with the options about positions and memory.
 pub fn load(path: &Path, looking: &Looking) -> anyhow::Result<Model> {
     let mut model = Model::load(path)?;
     if looking.dense {
@@ -271,7 +271,7 @@ pub fn load(path: &Path, looking: &Looking) -> anyhow::Result<Model> {
     Ok(model)
 }
 
-/// Results among the images would be inspected the next time.
+/// Refuses results among the images: the next run would inspect them.
 fn check_apart(out: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
     let whole = |path: &Path| path.canonicalize().ok();
     if inputs

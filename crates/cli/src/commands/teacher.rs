@@ -1,4 +1,4 @@
-//! `pupilla teacher`: natural images (and a pretrained network) in, a teacher file out; and what is to be said of one.
+//! `pupilla teacher`: natural images (and a pretrained network) in, a teacher file out; and the report of a teacher.
 
 use std::path::{Path, PathBuf};
 

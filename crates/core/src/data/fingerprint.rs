@@ -1,4 +1,4 @@
-//! A fingerprint of files, to tell later whether a model has seen exactly these.
+//! A fingerprint of files. It tells later whether a model has seen exactly these files.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 pub struct FingerprintError {
     /// The file.
     pub path: PathBuf,
-    /// What the system said.
+    /// The message of the operating system.
     pub source: io::Error,
 }
 

@@ -1,4 +1,4 @@
-//! Where training gets its images: by index, one at a time, so that memory does not grow with them.
+//! The images of a training, by index and one at a time, so that memory does not grow with their number.
 
 use crate::image::Size;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub trait ImageSource: Sync {
     /// How many images there are.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Whether there is no image.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -67,7 +67,7 @@ pub enum ImageFilesError {
     Stopped,
 }
 
-/// Image files, every one decoded once before work begins and again whenever it is needed.
+/// Image files. Each file is decoded once before work begins, and again whenever its image is needed.
 #[derive(Clone, Debug)]
 pub struct ImageFiles {
     paths: Vec<PathBuf>,
@@ -78,8 +78,8 @@ impl ImageFiles {
     /// Decodes every file once: a broken one is found now, not after an hour of training.
     ///
     /// # Errors
-    /// The first unreadable file, unless `skip_unreadable`: then such files are told to the
-    /// observer and left out, and it is an error if none remains. Also if the observer asks to stop.
+    /// The first unreadable file, unless `skip_unreadable`: then the observer is told of such files, they are left out, and it is an
+    /// error if no file remains. Also if the observer asks to stop.
     pub fn open(
         paths: &[PathBuf],
         skip_unreadable: bool,
@@ -123,7 +123,7 @@ impl ImageFiles {
         &self.paths
     }
 
-    /// Those of the files whose paths are in `paths`, in the order of `paths`.
+    /// The files whose paths are in `paths`, in the order of `paths`.
     #[must_use]
     pub fn select(&self, paths: &[PathBuf]) -> Self {
         let (paths, sizes) = paths

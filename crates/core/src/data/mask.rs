@@ -11,7 +11,7 @@ use crate::map::anomaly_map::AnomalyMap;
 /// Why a mask could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaskError {
-    /// The file cannot be read as an image, within the same limits as any other.
+    /// The file cannot be read as an image, within the limits of every image.
     #[error("cannot use the mask: {0}")]
     Unreadable(#[from] ReadError),
     /// The file holds floating-point pixels, which have no agreed "above 0".
@@ -146,8 +146,8 @@ impl Mask {
         self.defect[row * self.width + column]
     }
 
-    /// Of a mask that was read, the number of pixels that are neither as dark as its darkest nor as bright as its
-    /// brightest: where there are any, the threshold decides what is a defect.
+    /// For a mask from a file: the number of pixels between its darkest and its brightest value. If there are such pixels, the
+    /// threshold decides which of them are defective.
     pub fn grey_pixels(&self) -> usize {
         self.grey
     }
@@ -196,7 +196,7 @@ impl Mask {
 /// The connected regions of a [`Mask`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Regions {
-    /// The region of each pixel, `[height, width]`: 0 where there is none, else from 1.
+    /// The region of each pixel, `[height, width]`: 0 outside all regions, else from 1.
     pub labels: Vec<u32>,
     /// The number of pixels of each region: region `n` is at `n - 1`, and has at least one.
     pub areas: Vec<usize>,

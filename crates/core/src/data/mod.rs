@@ -1,4 +1,4 @@
-//! Which images there are: good ones to learn from, and, where there is a test part, labelled ones.
+//! The image files of a data set: good images to learn from, and labelled images if there is a test part.
 //!
 //! Two layouts are read. The MVTec AD layout:
 //!
@@ -41,15 +41,15 @@ use crate::image::read::has_image_extension;
 /// The folder name that stands for "no defect".
 const GOOD: &str = "good";
 
-/// The image files of one data set; none has been opened yet.
+/// The image files of one data set; no file has been opened yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     /// The name of its folder.
     pub name: String,
     /// Its folder, as given.
     pub root: PathBuf,
-    /// Anomaly-free images to learn from, in the order of their names; at least one, but none is looked for by
-    /// [`Dataset::open_test`].
+    /// Anomaly-free images to learn from, in the order of their names; at least one; empty from [`Dataset::open_test`], which does not
+    /// look for them.
     pub good: Vec<PathBuf>,
     /// Labelled images to test with, in the order of their folders and names; may be empty.
     pub test: Vec<TestImage>,
@@ -88,7 +88,7 @@ pub enum DatasetError {
     NotFound {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: io::Error,
     },
     /// A file where a folder is expected.
@@ -102,7 +102,7 @@ pub enum DatasetError {
     Io {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: io::Error,
     },
     /// A folder that should hold images has none.

@@ -1,4 +1,4 @@
-//! A data set as it lies there, with everything that is wrong with its files' places.
+//! A data set together with all problems of its files' places.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub struct Survey {
     pub masks_without_image: Vec<PathBuf>,
 }
 
-/// [`Dataset::open`] that goes on at a missing or doubled mask, and tells of all of them.
+/// [`Dataset::open`], but a missing or doubled mask does not end it: all of them are collected.
 ///
 /// # Errors
 /// [`DatasetError`] if the folder is no data set at all.

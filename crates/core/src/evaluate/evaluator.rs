@@ -37,7 +37,7 @@ pub enum EvaluationError {
         /// Width and height of the mask.
         mask_size: Size,
     },
-    /// An image said to be good came with a mask that marks a defect.
+    /// The mask of a good image marks a defect.
     #[error("{image} is a good image, but its mask marks {pixels} pixels as defective")]
     GoodImageWithDefect {
         /// The image.
@@ -69,7 +69,7 @@ pub struct Evaluator {
     per_image: Vec<ImageEvaluation>,
 }
 
-/// A test image taken in: what an [`Evaluator`] keeps of its map and mask.
+/// A test image, reduced to the numbers that an [`Evaluator`] keeps of its map and mask.
 #[derive(Debug)]
 pub struct ScoredImage {
     name: String,
@@ -81,8 +81,8 @@ pub struct ScoredImage {
 }
 
 impl ScoredImage {
-    /// Takes in a test image: its name, its defect type (`None` for a good image), its anomaly map at the image's
-    /// size, and its mask. Most of the work of [`Evaluator::add`], free of the order of the images.
+    /// Takes in a test image: its name, its defect type (`None` for a good image), its anomaly map at the image's size, and its mask.
+    /// This is most of the work of [`Evaluator::add`], and does not depend on the order of the images.
     ///
     /// # Errors
     /// As [`Evaluator::add`].
@@ -178,7 +178,7 @@ impl Evaluator {
         Ok(())
     }
 
-    /// Adds an image that was taken in before, perhaps on another thread.
+    /// Adds an image that [`ScoredImage::new`] has made, perhaps on another thread.
     pub fn add_scored(&mut self, image: ScoredImage) {
         let group = match &image.defect {
             None => &mut self.good,

@@ -27,7 +27,7 @@ pub struct Evaluation {
     /// Area under the per-region-overlap curve up to [`fpr_limit`](Self::fpr_limit), over all
     /// images; undefined without a region or without a normal pixel.
     pub au_pro: Option<f64>,
-    /// The same up to a false-positive rate of 0.05 ([`SMALL_FPR_LIMIT`]): what is left when false alarms are dear.
+    /// The same up to a false-positive rate of 0.05 ([`SMALL_FPR_LIMIT`]): for uses in which false alarms are expensive.
     pub au_pro_05: Option<f64>,
     /// Area under the ROC curve of all pixels; undefined without a defective or a normal one.
     pub pixel_auroc: Option<f64>,
@@ -35,8 +35,8 @@ pub struct Evaluation {
     pub pixel_ap: Option<f64>,
     /// The best F1 that a threshold on pixels reaches; undefined as `pixel_auroc`.
     pub pixel_f1: Option<f64>,
-    /// That threshold: pixels that score **at least** this are called defective. Found with the labels in
-    /// sight, so never one to work with.
+    /// That threshold: pixels that score **at least** this are called defective. It is found with the labels: a bound for comparison,
+    /// never a threshold for work.
     pub pixel_f1_threshold: Option<f32>,
     /// Area under the ROC curve of the images' scores (the maximum of each map); undefined without
     /// a defective or a good image.
@@ -163,10 +163,10 @@ pub struct RegionSizeEvaluation {
     pub pixel_f1_threshold: Option<f32>,
 }
 
-/// The curves behind the areas, thresholds falling; `None` where undefined.
+/// The curves whose areas are measured, thresholds falling; `None` where undefined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curves {
-    /// Points nearer to each other than this were left out; 0 if none was.
+    /// Points nearer to each other than this were left out; 0 if no point was left out.
     pub spacing: f64,
     /// ROC and PRO of all pixels, to be joined by straight lines.
     pub pixels: Option<Vec<CurvePoint>>,

@@ -64,7 +64,7 @@ pub enum TestError {
     /// A map cannot be evaluated.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// What was made of an image cannot be written.
+    /// A file that `each` makes of an image cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
     /// A picture could not be put together.

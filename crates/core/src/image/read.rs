@@ -1,11 +1,9 @@
 //! Reads image files: PNG, JPEG, BMP, TIFF, WebP. The format comes from the content, not the name.
 //!
-//! What is done to the values, so that every caller sees the same picture: 8-bit values are divided
-//! by 255 and 16-bit values by 65 535; a palette is looked up; grey becomes three equal channels;
-//! **an alpha channel is ignored** (never blended: what lies under a transparent pixel is read as it
-//! is stored); an EXIF or TIFF orientation is applied; colour profiles are ignored. CMYK is converted
-//! to RGB. Of a TIFF with several pages the first is read; a TIFF with a palette or with grey 32-bit
-//! values is refused.
+//! The values are converted, so that every caller sees the same picture: 8-bit values are divided by 255 and 16-bit values by 65 535; a
+//! palette is looked up; grey becomes three equal channels; **an alpha channel is ignored** (never blended: what lies under a
+//! transparent pixel is read as it is stored); an EXIF or TIFF orientation is applied; colour profiles are ignored. CMYK is converted
+//! to RGB. Of a TIFF with several pages the first is read; a TIFF with a palette or with grey 32-bit values is refused.
 
 use crate::image::Size;
 use std::ffi::OsStr;
@@ -73,7 +71,7 @@ impl Limits {
         Ok(())
     }
 
-    /// The limits for a decoder: up to 16 bytes a pixel (RGBA in `f32`) twice, and room for headers.
+    /// The limits for a decoder: up to 16 bytes a pixel (RGBA in `f32`) twice, and space for headers.
     fn for_decoder(&self) -> image::Limits {
         let mut limits = for_metadata();
         let for_pixels = self.pixels.saturating_mul(32);
@@ -101,7 +99,7 @@ pub enum ReadError {
     NotFound {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: io::Error,
     },
     /// The file is there, but the system does not let us read it.
@@ -109,7 +107,7 @@ pub enum ReadError {
     Denied {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: io::Error,
     },
     /// Any other trouble while opening or reading.
@@ -117,7 +115,7 @@ pub enum ReadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: io::Error,
     },
     /// A folder, a pipe or a device instead of a file.
@@ -132,7 +130,7 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
-    /// The content is none of the known formats, whatever the name says.
+    /// The content has no known format, whatever the file's name says.
     #[error("{} is not a PNG, JPEG, BMP, TIFF or WebP image: convert it, or remove it", path.display())]
     UnknownFormat {
         /// The file.
@@ -143,11 +141,11 @@ pub enum ReadError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The message of the decoder.
         source: ImageError,
     },
-    /// A JPEG without its end marker, or a WebP shorter than it or a part of it says: decoders may fill the
-    /// missing part with grey, or believe a length.
+    /// A JPEG without its end marker, or a WebP that is shorter than its header or one of its parts claims. Decoders may fill the
+    /// missing part with grey, or trust the claimed length.
     #[error("{} is cut short (its end is missing): copy it again, or remove it", path.display())]
     Truncated {
         /// The file.
@@ -158,10 +156,10 @@ pub enum ReadError {
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The message of the decoder.
         source: ImageError,
     },
-    /// An animation: which of its frames shows the part is not ours to guess.
+    /// An animation. The program does not guess which of its frames shows the part.
     #[error("{} is an animation: save the frame to look at as an image of its own", path.display())]
     Animated {
         /// The file.
@@ -197,10 +195,10 @@ pub enum ReadError {
     Memory {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The message of the decoder.
         source: ImageError,
     },
-    /// So few bytes cannot hold so many pixels, however well they are compressed: its header lies, or it is cut short.
+    /// The file has too few bytes for its pixels, even with the best compression: the header is false, or the file is cut short.
     #[error("{} has {bytes} bytes, too few for {width}×{height} pixels: it is damaged, copy it again, or remove it", path.display())]
     TooShort {
         /// The file.

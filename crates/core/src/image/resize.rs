@@ -1,4 +1,4 @@
-//! Sizes: an image to the size a detector works at, an anomaly map back to the size of its image.
+//! Resizes an image to the size that a detector works at, and an anomaly map back to the size of its image.
 
 use crate::image::Size;
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ impl Default for Resize {
     }
 }
 
-/// A resize that cannot be.
+/// A resize that is not possible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResizeError {
     /// Not one of the three forms.
@@ -179,9 +179,8 @@ pub fn resize_image(image: &Image, size: Size) -> Image {
 /// `map` at `width` × `height`: bilinear between the four nearest scores, pixel centres at half
 /// integers, border scores continued outwards. No result leaves the range of the scores.
 ///
-/// Reducing samples in the same way, on purpose: an antialiased mean would wash out exactly the
-/// small peaks a map is there to show (between two samples a peak can still be missed, so metrics
-/// are computed at the size of the original image).
+/// A smaller map is sampled in the same way, on purpose: an antialiased mean would wash out the small peaks that a map must show.
+/// Between two samples, a peak can still be missed, so metrics are computed at the size of the original image.
 ///
 /// # Panics
 /// If a side is 0: a programming error.

@@ -12,7 +12,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// A size of so many columns and rows.
+    /// A size of `width` columns and `height` rows.
     pub fn new(width: usize, height: usize) -> Self {
         Self { width, height }
     }
@@ -22,7 +22,7 @@ impl Size {
         Self::new(side, side)
     }
 
-    /// Number of pixels, or the largest number there is.
+    /// Number of pixels; `usize::MAX` if the number is larger.
     pub fn area(self) -> usize {
         self.width.saturating_mul(self.height)
     }
@@ -32,7 +32,7 @@ impl Size {
         self.width.min(self.height)
     }
 
-    /// The size with both sides changed alike.
+    /// The size with `change` applied to both sides.
     #[must_use]
     pub fn map(self, change: impl Fn(usize) -> usize) -> Self {
         Self::new(change(self.width), change(self.height))

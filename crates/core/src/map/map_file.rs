@@ -34,7 +34,7 @@ pub enum MapFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: io::Error,
     },
     /// The file is not a TIFF that can be decoded, or it is truncated.
@@ -42,7 +42,7 @@ pub enum MapFileError {
     Decode {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The message of the decoder.
         source: TiffError,
     },
     /// The TIFF holds something else than one channel of 32-bit floats.
@@ -72,7 +72,7 @@ pub enum MapFileError {
         /// Its height.
         height: u32,
     },
-    /// So few bytes cannot hold so many scores: the header lies, or the file is cut short.
+    /// The file has too few bytes for its scores: the header is false, or the file is cut short.
     #[error(
         "the anomaly map {} has {bytes} bytes, too few for {width}x{height} scores: it is damaged, write it again",
         path.display()

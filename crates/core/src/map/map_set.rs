@@ -44,7 +44,7 @@ pub enum MapSetError {
     Io {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: io::Error,
     },
     /// An image without a map.

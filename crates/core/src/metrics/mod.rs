@@ -6,9 +6,8 @@
 //! added does not matter. A measure that is undefined (a class is missing) is `None`, never 0 or 1.
 //!
 //! - [`auroc()`] ranks a list of scores, for example one for each image.
-//! - [`PixelScores`] collects the pixels of anomaly maps; [`RankedPixels`] are they in order;
-//!   [`Ranking`] measures any union of such sets: the whole test set, one defect type with the
-//!   good images, or the regions of one size, from one sorting.
+//! - [`PixelScores`] collects the pixels of anomaly maps; [`RankedPixels`] are these pixels in order; [`Ranking`] measures any union of
+//!   such sets: the whole test set, one defect type with the good images, or the regions of one size, from one sorting.
 
 mod auroc;
 mod curves;

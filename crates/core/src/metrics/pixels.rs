@@ -1,9 +1,8 @@
 //! The pixels of many anomaly maps, kept small enough for whole data sets.
 //!
-//! Which negatives lie between two defective pixels is all that the curves depend on, so that a
-//! good pixel is kept as its score alone (4 bytes) and a defective one with its region (8 bytes):
-//! 70 million pixels take 280 MB, and sorting them is most of the work. Integer keys allow a radix
-//! sort, which took 1.4 s of CPU time for 100 million where a comparing sort took 2.4 to 3.3 s.
+//! The curves depend only on which good pixels score between two defective pixels. So a good pixel is kept as its score alone (4
+//! bytes), and a defective pixel as score and region (8 bytes). 70 million pixels take 280 MB, and sorting them is most of the work.
+//! Integer keys allow a radix sort, which took 1.4 s of CPU time for 100 million where a comparing sort took 2.4 to 3.3 s.
 
 use rdst::RadixSort;
 
@@ -94,8 +93,7 @@ impl PixelScores {
         Ok(())
     }
 
-    /// Adds the pixels of another collection, as if its images had been added here: so that images can be
-    /// taken in on several threads.
+    /// Adds the pixels of another collection, as if its images had been added here. So several threads can collect pixels.
     pub fn append(&mut self, mut other: Self) {
         let first = self.areas.len() as u64;
         if first > 0 {

@@ -1,4 +1,4 @@
-//! Average precision and the best F1, which no threshold between two defective scores can change.
+//! Average precision and the best F1. Only thresholds at the scores of defective pixels can change them.
 
 use super::key;
 use super::ranking::{Ranking, Step};

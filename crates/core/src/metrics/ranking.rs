@@ -1,8 +1,8 @@
 //! Every measure of ranked pixels, by sweeping once from the highest score down.
 //!
-//! [`Ranking::sweep`] visits the distinct scores of defective pixels; what is measured there stands in a
-//! room of its own ([`overlap`](super::overlap), [`precision`](super::precision),
-//! [`curves`](super::curves)), so that one sweep can serve several.
+//! [`Ranking::sweep`] visits the distinct scores of defective pixels. Each measure has a module of its own
+//! ([`overlap`](super::overlap), [`precision`](super::precision), [`curves`](super::curves)), so that one sweep serves several
+//! measures.
 
 use super::auroc::fraction_won;
 use super::overlap::{Overlap, RegionAuPro};
@@ -72,8 +72,8 @@ impl<'a> Ranking<'a> {
         }
     }
 
-    /// The same negatives and those regions alone whose number of pixels `takes` accepts: the pixels of
-    /// the others are left out, neither found nor false alarms. For measures by region size.
+    /// The same negatives, and only the regions whose number of pixels `takes` accepts. The pixels of other regions are left out: they
+    /// count neither as found nor as false alarms. For measures by region size.
     #[must_use]
     pub fn of_regions(&self, takes: impl Fn(u32) -> bool) -> Self {
         let mut areas = Vec::new();
@@ -183,7 +183,7 @@ impl<'a> Ranking<'a> {
     /// The best F1 that any threshold reaches, and that threshold. `None` if there is no defective or no
     /// normal pixel.
     ///
-    /// It is chosen with the labels in sight: a bound to compare with, no threshold to work with.
+    /// It is chosen with the labels: a bound for comparison, not a threshold for work.
     pub fn best_f1(&self) -> Option<BestF1> {
         self.precision().best_f1()
     }

@@ -76,8 +76,8 @@ impl Gallery {
         Ok(())
     }
 
-    /// Which card leaves for a new one: the last of the most frequent kind, of rightly judged images before
-    /// mistakes; none if the new image's kind is shown as often, or only mistakes are left and it is none.
+    /// The card that leaves for a new card: the last card of the most frequent kind, among rightly judged images before mistakes.
+    /// `None` if the new image's kind is shown as often, or if only mistakes are left and the new image is not a mistake.
     fn to_go(&self, outcome: Outcome, defect: Option<&str>) -> Option<usize> {
         let crowded = |mistakes: bool| {
             let alike = |card: &&Card| card.outcome.is_mistake() == mistakes;

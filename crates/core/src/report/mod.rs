@@ -39,7 +39,7 @@ pub enum ReportError {
     Thumbnail {
         /// The image.
         image: String,
-        /// What the encoder said.
+        /// The message of the encoder.
         source: ::image::ImageError,
     },
     /// A plot could not be drawn.
@@ -47,7 +47,7 @@ pub enum ReportError {
     Plot {
         /// What it shows.
         what: &'static str,
-        /// What the plotting crate said.
+        /// The message of the plotting crate.
         reason: String,
     },
     /// The page could not be put together.
@@ -71,7 +71,7 @@ pub struct ReportImage<'a> {
     pub mask: &'a Mask,
     /// Its anomaly map.
     pub map: &'a AnomalyMap,
-    /// What was said about it.
+    /// Its verdict.
     pub verdict: &'a Verdict,
 }
 
@@ -148,8 +148,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// An empty report that shows at most so many images, mistakes before others. `threshold` and
-    /// `pixel_threshold` are those of the verdicts to come, `heatmap` the colour scale of all maps.
+    /// An empty report that shows at most `images` images, mistakes first. `threshold` and `pixel_threshold` are the thresholds of all
+    /// verdicts, `heatmap` is the colour scale of all maps.
     pub fn new(heatmap: Heatmap, threshold: f32, pixel_threshold: f32, images: usize) -> Self {
         Self {
             gallery: Gallery::new(heatmap, images),

@@ -131,7 +131,7 @@ impl CardRow<'_> {
     }
 }
 
-/// Shares of a score in words; nothing where there are none.
+/// Shares of a score in words; empty without shares.
 fn why(why: Option<&Why>) -> String {
     let Some(why) = why else {
         return String::new();

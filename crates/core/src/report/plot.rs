@@ -1,6 +1,6 @@
 //! Plots as SVG, for a page: no text in them comes from outside.
 //!
-//! The page's style sheet knows these colours by their names in the SVG and gives them others in the dark.
+//! The page's style sheet finds these colours by their names in the SVG, and replaces them in dark mode.
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::coord::types::RangedCoordf64;

@@ -1,7 +1,7 @@
 //! Picture sheets: what a detector saw, image by image, with the figures on top.
 //!
-//! A [`Sheet`] takes rows as they come, keeps thumbnails only, and makes of them one self-contained
-//! HTML page (no network, no script) or one picture (for documents).
+//! A [`Sheet`] takes rows one by one, and keeps only thumbnails. It makes one self-contained HTML page (no network, no script) or one
+//! picture (for documents).
 
 use std::collections::BTreeMap;
 use std::io;

@@ -148,7 +148,7 @@ pub enum SyntheticError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: io::Error,
     },
     /// A file could not be written.

@@ -5,11 +5,10 @@
 //! whatever the scores' distribution. For a wanted rate α that is `k = ⌈(n + 1)(1 - α)⌉`: split
 //! conformal prediction (Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, 2005).
 //!
-//! Pixels of one image are neighbours, not random draws, so for them the same argument runs over whole
-//! images: the threshold is the lowest whose share of pixels above it, summed over the `n` images, leaves
-//! room for a next image that lies above it entirely, `Σ share + 1 ≤ α (n + 1)` (Angelopoulos et al.,
-//! *Conformal Risk Control*, ICLR 2024). The expected share of the next good image is at most α then.
-//! Where "share" is 0 or 1, as for whole images, both rules are the same one.
+//! Pixels of one image are neighbours, not random draws, so for them the same argument runs over whole images: the threshold is the
+//! lowest whose share of pixels above it, summed over the `n` images, still allows a next image that lies above it entirely, `Σ share +
+//! 1 ≤ α (n + 1)` (Angelopoulos et al., *Conformal Risk Control*, ICLR 2024). The expected share of the next good image is at most α
+//! then. Where "share" is 0 or 1, as for whole images, both rules are the same.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +20,7 @@ use crate::map::anomaly_map::AnomalyMap;
 #[serde(try_from = "f64", into = "f64")]
 pub struct RejectRate(f64);
 
-/// A rate that is none.
+/// A false-reject rate that is not a number between 0 and 1.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RateError {
     /// Not between 0 and 1.
@@ -126,7 +125,7 @@ pub struct Thresholds {
     pub image: Threshold,
     /// For the score of a pixel: regions lie above it.
     pub pixel: Threshold,
-    /// The good images behind both.
+    /// Number of good images that gave both thresholds.
     pub images: usize,
 }
 
@@ -289,7 +288,7 @@ impl Calibrator {
     }
 }
 
-/// The highest pixels of some images: as many as have room above a threshold, and a few more.
+/// The highest pixels of some images: as many as may lie above a threshold, and a few more.
 #[derive(Clone, Debug)]
 struct TopPixels {
     /// How much may lie above the threshold, in whole images.

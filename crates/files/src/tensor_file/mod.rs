@@ -42,7 +42,7 @@ pub enum TensorFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The message of the operating system.
         source: std::io::Error,
     },
     /// The file is larger than any network that is known here.
@@ -72,7 +72,7 @@ pub enum TensorFileError {
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What the reader said.
+        /// The message of the reader.
         reason: String,
     },
     /// A `.pth` file whose archive is damaged, cut off or of another kind.
@@ -108,7 +108,7 @@ enum Number {
     Bf16,
     F32,
     F64,
-    /// Something that is no weight: an integer or a truth value of so many bytes.
+    /// A number that is not a weight: an integer or a truth value, with its size in bytes.
     Other(usize),
 }
 
@@ -205,7 +205,7 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads a file whose format is told by its content.
+    /// Reads a file. Its content tells the format.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
         let owned = path.to_path_buf();
         let bytes = bounded_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {

@@ -1,9 +1,8 @@
 //! A reader of pickles that hold a state dict and nothing else.
 //!
-//! A pickle is a program for a stack machine, and Python's own reader lets it import and call any
-//! function. This one follows the operations that `torch.save` (protocol 2) writes for a state dict
-//! and knows the calls that describe a tensor; it never calls anything. All containers live in flat
-//! lists and refer to each other by index, so that no nesting, cycle or repeated reference in a
+//! A pickle is a program for a stack machine, and Python's own reader lets it import and call any function. This reader follows the
+//! operations that `torch.save` (protocol 2) writes for a state dict and knows the calls that describe a tensor; it never calls
+//! anything. All containers live in flat lists and refer to each other by index, so that no nesting, cycle or repeated reference in a
 //! hostile pickle costs more than its own length.
 
 use std::collections::{HashMap, HashSet};

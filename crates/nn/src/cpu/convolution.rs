@@ -1,7 +1,7 @@
-//! A convolution with its bias and activation, and the neighbours that are computed with it.
+//! A convolution with its bias and activation, fused with a batch norm before it and a max-pooling after it.
 //!
-//! Batch norm before a convolution without padding never makes a map: dividing a channel by its deviation is dividing that channel's
-//! weights, and taking off its mean is a part of the bias.
+//! Batch norm before a convolution without padding writes no map of its own. Dividing a channel by its deviation equals dividing the
+//! channel's weights. Subtracting its mean is a part of the bias.
 
 use std::borrow::Cow;
 

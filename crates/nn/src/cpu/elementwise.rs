@@ -1,4 +1,4 @@
-//! What is computed number by number, plane by plane.
+//! Operations on each number by itself, plane by plane.
 
 use rayon::prelude::*;
 

@@ -1,7 +1,7 @@
-//! The engine of the processor: what a graph says, step by step on the kernels of `pupilla-conv`.
+//! The engine of the processor: computes a graph step by step with the kernels of `pupilla-conv`.
 //!
-//! A step is a node, or a convolution with what belongs to it: the max-pooling after it, and the batch norm before it, whose factors
-//! go into the convolution's weights. In between nothing is written.
+//! A step is a node, or a convolution fused with the batch norm before it and the max-pooling after it. The factors of batch norm go
+//! into the convolution's weights. No map is written in between.
 
 mod batch_norm;
 mod convolution;

@@ -1,4 +1,4 @@
-//! Zeros around a map, and the gradient of what stands between them.
+//! Zeros around a map, and the gradient of the map inside them.
 
 use crate::graph::SamePadding;
 use crate::tensor::Tensor;

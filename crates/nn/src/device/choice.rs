@@ -1,4 +1,4 @@
-//! What a user asks for.
+//! The device that a user asks for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ pub enum DeviceChoice {
     /// On the processor.
     #[default]
     Cpu,
-    /// On the GPU of this number, or on the first; software that passes for a GPU comes last.
+    /// On the GPU of this number, or on the first; software renderers come last.
     Gpu(Option<usize>),
     /// On the first GPU that works, else on the processor.
     Auto,

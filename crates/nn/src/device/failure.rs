@@ -1,14 +1,14 @@
-//! What a GPU can do wrong, and how it becomes an error.
+//! The failures of a GPU, turned into errors.
 //!
-//! The framework queues work and has no way to say that it failed but a panic, where a number is read or on a thread of the
-//! driver's. [`guarded`] stands around a whole piece of work and tells such panics apart.
+//! The framework queues work. It reports a failure only by a panic: where a number is read, or on a thread of the driver. [`guarded`]
+//! runs a whole piece of work, and turns such panics into errors.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::is_gpu;
 
-/// Networks cannot run where they should.
+/// Networks cannot run on the wanted device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -63,16 +63,16 @@ pub enum DeviceError {
     /// Something else went wrong while it worked.
     #[error("work on the GPU failed: {reason}; use the processor instead")]
     Failed {
-        /// What was said, and where.
+        /// The panic's message, and its place.
         reason: String,
     },
 }
 
-/// Runs a piece of work; on a GPU, a panic in it becomes an error. Other threads' panics meanwhile count as its own, and print
-/// nothing. On the processor it only runs it.
+/// Runs a piece of work. On a GPU, a panic during the work becomes an error; panics of other threads count too, and print nothing. On
+/// the processor, it only runs the work.
 ///
 /// # Errors
-/// What a panic on a GPU says.
+/// The message of a panic on a GPU.
 pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DeviceError> {
     if is_gpu() {
         caught(work).map_err(|said| from_panics(&said))
@@ -81,7 +81,7 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DeviceError> {
     }
 }
 
-/// Runs a piece of work; what was said when it panicked, first things first.
+/// Runs a piece of work; if it panics, gives the messages of its panics, the first message first.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Vec<String>> {
     let said = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&said);

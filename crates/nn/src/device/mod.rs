@@ -1,7 +1,7 @@
-//! Where networks run: on the processor, or on a GPU if the crate was built with its feature `gpu`. One place decides it, and nothing
-//! else names a device.
+//! The device that runs networks: the processor, or a GPU if the crate was built with the feature `gpu`. Only this module chooses it,
+//! and no other code names a device.
 //!
-//! Numbers are `f32` on all of them, and what goes in and comes out is on the processor.
+//! Every device computes in `f32`. Inputs and outputs are in the processor's memory.
 
 mod choice;
 mod failure;
@@ -19,20 +19,20 @@ use crate::engine::Engine;
 /// The GPU that was chosen last; `None` is the processor.
 static GPU: RwLock<Option<Arc<dyn Engine>>> = RwLock::new(None);
 
-/// What [`choose`] has found.
+/// The device that [`choose`] has chosen.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChosenDevice {
     /// The device in words, as `the processor` or `NVIDIA L4 (gpu:0)`.
     pub name: String,
-    /// Why it is the processor although [`DeviceChoice::Auto`] would rather have had a GPU.
+    /// Why [`DeviceChoice::Auto`] took the processor instead of a GPU.
     pub no_gpu: Option<DeviceError>,
 }
 
 /// Decides where all networks of this process run from now on. A GPU is opened and tried out.
 ///
 /// # Errors
-/// If a GPU is asked for and there is none of that number, it does not work, or the crate was built without the feature `gpu`.
+/// If a GPU is wanted, and no GPU has that number, the GPU does not work, or the crate was built without the feature `gpu`.
 /// [`DeviceChoice::Auto`] has no errors: it takes the processor then, and says why.
 pub fn choose(choice: DeviceChoice) -> Result<ChosenDevice, DeviceError> {
     let processor = |no_gpu| ChosenDevice {
@@ -61,7 +61,7 @@ fn open(_index: Option<usize>, _software: bool) -> Result<(Arc<dyn Engine>, Stri
     Err(DeviceError::NotBuilt)
 }
 
-/// What computes networks now.
+/// The engine that computes networks now.
 pub fn engine() -> Arc<dyn Engine> {
     let gpu = GPU.read().unwrap_or_else(PoisonError::into_inner);
     gpu.clone().unwrap_or_else(|| Arc::new(Cpu))
@@ -72,7 +72,7 @@ pub fn is_gpu() -> bool {
     GPU.read().unwrap_or_else(PoisonError::into_inner).is_some()
 }
 
-/// Works with networks while files are read `beside` it.
+/// Runs `work` with networks and, at the same time, `beside`, which reads files; gives both results.
 pub fn work_beside<A: Send, B: Send>(
     work: impl FnOnce() -> A + Send,
     beside: impl FnOnce() -> B + Send,

@@ -1,7 +1,8 @@
 //! A convolution as a matrix product with the columns of its windows (im2col; Chellapilla et al. 2006): what a GPU computes.
 //!
-//! Without tensor cores the framework convolves by a kernel that sums for each output by itself; its matrix product is several times as
-//! fast (`docs/notes/performance.md`). Windows are laid out by slices, of columns first and of rows then, so that gradients come from the parts.
+//! Without tensor cores, the framework's convolution kernel sums each output by itself. The framework's matrix product is several times
+//! as fast (`docs/notes/performance.md`). Windows are laid out by slices, first of columns, then of rows, so that automatic
+//! differentiation gives the gradients.
 
 use burn::tensor::{Slice, Tensor};
 

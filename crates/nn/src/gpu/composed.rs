@@ -1,4 +1,4 @@
-//! Operations made of Burn's own. Gradients come from the parts.
+//! Operations composed of Burn's operations, so that Burn's automatic differentiation gives their gradients.
 
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, MaxPoolOptions, PadMode};
 use burn::tensor::{Tensor, activation, module};

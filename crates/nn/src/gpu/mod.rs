@@ -1,7 +1,7 @@
-//! The engine of a GPU: what a graph says, node by node, in the tensors of Burn, whose automatic differentiation gives the gradients.
+//! The engine of a GPU: computes a graph node by node in Burn's tensors. Burn's automatic differentiation gives the gradients.
 //!
-//! Here nothing is fused: it is the plain twin of the processor's engine. What comes in and goes out is on the processor; parameters
-//! are copied to the GPU once, until they change.
+//! This engine fuses nothing: it is the plain twin of the processor's engine. Inputs and outputs are in the processor's memory.
+//! Parameters are copied to the GPU once, and again when they change.
 
 mod columns;
 mod composed;

@@ -1,4 +1,4 @@
-//! What a node computes, but for batch norm.
+//! The computation of every node except batch norm.
 
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, activation};

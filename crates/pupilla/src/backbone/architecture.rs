@@ -1,4 +1,4 @@
-//! A network without its numbers: what it computes, how files name its layers, and which of its values it gives.
+//! A network without its weights: its graph, the names of its layers in files, and its outputs.
 
 use pupilla_nn::{Convolution, Graph, Operation, Value};
 
@@ -9,7 +9,7 @@ use super::output::{Centres, FEATURES, LOGITS, Output};
 pub(super) struct Layer {
     /// Name of the module that holds it.
     pub name: String,
-    /// Name of the batch norm behind it, in files where it is not folded in.
+    /// Name of the batch norm after it, in files where batch norm is not folded in.
     pub batch_norm: Option<String>,
     /// What it computes once batch norm is folded in: a convolution with a bias.
     pub operation: Operation,
@@ -84,7 +84,7 @@ impl Architecture {
         self.outputs.push((output, logits));
     }
 
-    /// Adds the pooled features, the means of a map of so many channels; their value.
+    /// Adds the pooled features, the means of each channel of a map; their value.
     pub fn features(&mut self, map: Value, channels: usize, smallest_side: usize) -> Value {
         let features = self.graph.add(Operation::GlobalAverage, &[map]);
         let output = Output {

@@ -1,4 +1,4 @@
-//! Which network it is: what a model file must know beside the weights.
+//! The configuration of a pretrained network: what a model file must keep beside the weights.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +41,8 @@ pub struct EfficientNetLiteConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqueezeNetConfig {
-    /// Fire modules behind the first convolution, 0 to 8: `fire2` to `fire9` (a file of weights has at least one, by which it is
-    /// known). Model files that do not say it have all.
+    /// Fire modules after the first convolution, 0 to 8: `fire2` to `fire9` (a file of weights has at least one, by which it is
+    /// recognised). Model files without this field have all modules.
     #[serde(
         default = "SqueezeNetConfig::all_fires",
         skip_serializing_if = "SqueezeNetConfig::are_all"
@@ -62,9 +62,9 @@ impl Default for SqueezeNetConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResNet18Config {
-    /// Stages behind the stem, 0 to 4: `layer1` to `layer4`.
+    /// Stages after the stem, 0 to 4: `layer1` to `layer4`.
     pub stages: usize,
-    /// Classes of the layer behind the pooled features, if it is there: 1000 for ImageNet.
+    /// Classes of the layer after the pooled features, if it is there: 1000 for ImageNet.
     pub classes: Option<usize>,
 }
 
@@ -122,7 +122,7 @@ impl BackboneConfig {
         }
     }
 
-    /// What an image must go through before it is an input.
+    /// The preprocessing that turns an image into an input.
     pub fn preprocessing(&self) -> Preprocessing {
         match self {
             Self::ResNet18(_) | Self::SqueezeNet(_) => Preprocessing::IMAGENET,

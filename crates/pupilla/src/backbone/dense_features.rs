@@ -1,10 +1,8 @@
-//! Features of any position of an image: a pretrained network's maps, one above the other, read
-//! between their pixels.
+//! Features at any position of an image: the joined maps of a pretrained network, interpolated between their pixels.
 //!
-//! What a patch descriptor can know is bounded by its patch, what a deep map knows by the network's
-//! much larger receptive field: enlarging the image before the network sees it ([`DenseFeatures::zoom`]) brings
-//! the two together (as in EfficientAD, Batzner et al., WACV 2024, whose backbone sees 512² where its patch
-//! network sees 256²).
+//! A patch descriptor sees only its patch. A deep map sees the network's receptive field, which is much larger. Enlarging the image
+//! before the network sees it ([`DenseFeatures::zoom`]) makes both about equally large (as in EfficientAD, Batzner et al., WACV 2024,
+//! whose backbone sees 512² where its patch network sees 256²).
 
 use pupilla_core::image::Size;
 use std::ops::RangeInclusive;
@@ -59,8 +57,8 @@ impl Positions {
 }
 
 impl DenseFeatures {
-    /// Layer 2 and layer 3 of ResNet-18, fire5 and fire9 of SqueezeNet, stage 3 and stage 5 of EfficientNet-Lite, all of stride 8 and 16; or
-    /// what there is of them in a network that was cut off before.
+    /// Layer 2 and layer 3 of ResNet-18, fire5 and fire9 of SqueezeNet, stage 3 and stage 5 of EfficientNet-Lite, all of stride 8 and
+    /// 16; or those of them that a shortened network has.
     ///
     /// # Errors
     /// [`BackboneError::NoMaps`] if the network has no map at all.
@@ -91,7 +89,7 @@ impl DenseFeatures {
         })
     }
 
-    /// The outputs of a network that are meant, each a map.
+    /// The outputs of a network that have these names, each a map.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -99,12 +97,12 @@ impl DenseFeatures {
         self.check(&backbone.config())
     }
 
-    /// The outputs of a network that are meant, each a map, if all of this fits the network: it may come
-    /// from an untrusted file.
+    /// The outputs of a network that have these names, each a map. Checks that all settings fit the network, because they may come from
+    /// an untrusted file.
     ///
     /// # Errors
-    /// If the network lacks one, one is no map or named twice, there are none or too many channels of them, or the
-    /// zoom is not 1 to 8.
+    /// If the network lacks an output, an output is no map or is named twice, there is no channel or there are too many, or the zoom is
+    /// not 1 to 8.
     pub fn check(&self, network: &BackboneConfig) -> Result<Vec<Output>, BackboneError> {
         let wrong = |reason| BackboneError::Features {
             network: network.name(),
@@ -177,8 +175,7 @@ impl DenseFeatures {
         Ok(self.maps(backbone, image)?.at(positions))
     }
 
-    /// What the network says about an image, to be read at any positions. The image is seen as a whole:
-    /// memory grows with it.
+    /// The network's maps of an image, to be read at any position. The image is seen as a whole: memory grows with it.
     ///
     /// # Errors
     /// As [`check`](Self::check), and if the image is too small for the network, too large once enlarged,
@@ -222,7 +219,7 @@ impl DenseFeatures {
     }
 }
 
-/// What a network says about one image, to be read at any positions.
+/// The maps of a network of one image, to be read at any position.
 #[derive(Clone, Debug)]
 pub struct FeatureMaps {
     /// Of each output, its map `[1, channels, height, width]`.

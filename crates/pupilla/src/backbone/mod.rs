@@ -1,14 +1,14 @@
 //! Pretrained networks: frozen, their batch norm folded into the convolutions, for inference alone.
 //!
-//! [`load`] reads ResNet-18 (He et al., CVPR 2016) or SqueezeNet 1.1 (Iandola et al., 2016) from a
-//! file of weights with torchvision's names, which timm's ResNet-18 shares, or EfficientNet-Lite0 to 4 (Google, 2020; Tan and Le, ICML
-//! 2019) with the names of `efficientnet_lite_pytorch`. What the file holds
-//! decides what the network can give: [`Backbone::outputs`] names it. A file may end after any stage
-//! of ResNet-18 or EfficientNet-Lite or any fire module of SqueezeNet, and may come with its batch norm folded in already.
+//! [`load`] reads ResNet-18 (He et al., CVPR 2016) or SqueezeNet 1.1 (Iandola et al., 2016) from a file of weights with torchvision's
+//! names, which timm's ResNet-18 shares, or EfficientNet-Lite0 to 4 (Google, 2020; Tan and Le, ICML 2019) with the names of
+//! `efficientnet_lite_pytorch`. The layers in the file decide which outputs the network has: [`Backbone::outputs`] names them. A file
+//! may end after any stage of ResNet-18 or EfficientNet-Lite or any fire module of SqueezeNet, and may come with its batch norm folded
+//! in already.
 //!
 //! | network | outputs: channels, stride |
 //! |---|---|
-//! | ResNet-18 | `stem` (behind its max-pooling): 64, 4; `layer1`: 64, 4; `layer2`: 128, 8; `layer3`: 256, 16; `layer4`: 512, 32; `features`: 512 pooled; `logits`: one a class |
+//! | ResNet-18 | `stem` (after its max-pooling): 64, 4; `layer1`: 64, 4; `layer2`: 128, 8; `layer3`: 256, 16; `layer4`: 512, 32; `features`: 512 pooled; `logits`: one a class |
 //! | SqueezeNet 1.1 | `conv1`: 64, 2; `fire3`: 128, 4; `fire5`: 256, 8; `fire9`: 512, 16; `features`: 512 pooled |
 //! | EfficientNet-Lite0 | `stage1`: 16, 2; `stage2`: 24, 4; `stage3`: 40, 8; `stage4`: 80, 16; `stage5`: 112, 16; `stage6`: 192, 32; `stage7`: 320, 32; `features`: 1280 pooled; `logits`: one a class |
 //! | EfficientNet-Lite1 | as Lite0 |
@@ -16,9 +16,9 @@
 //! | EfficientNet-Lite3 | as Lite0 with 24, 32, 48, 96, 136, 232 and 384 channels |
 //! | EfficientNet-Lite4 | as Lite0 with 24, 32, 56, 112, 160, 272 and 448 channels |
 //!
-//! Maps of ResNet-18 and SqueezeNet are behind their ReLU; those of EfficientNet-Lite are the linear sums at the end of each stage, of both
-//! signs. The paper's P, which a teacher is distilled from, is ResNet-18's output `features` (§3.1 of
-//! Bergmann et al., CVPR 2020).
+//! Maps of ResNet-18 and SqueezeNet are taken after the ReLU. Maps of EfficientNet-Lite are the linear sums at the end of each stage,
+//! so they have both signs. The paper's P, which a teacher is distilled from, is ResNet-18's output `features` (§3.1 of Bergmann et
+//! al., CVPR 2020).
 
 mod architecture;
 mod batch_norm;
@@ -55,8 +55,7 @@ pub trait Backbone: std::fmt::Debug + Send + Sync {
     /// a model file must keep of it.
     fn config(&self) -> BackboneConfig;
 
-    /// The wanted outputs for a batch of images, in the order asked for. Layers behind the last
-    /// output wanted are not computed.
+    /// The wanted outputs for a batch of images, in the order asked for. Layers after the last wanted output are not computed.
     ///
     /// # Shapes
     /// - `input`: `[batch, 3, height, width]`, as [`Preprocessing`] makes it, of any size that is not
@@ -71,12 +70,12 @@ pub trait Backbone: std::fmt::Debug + Send + Sync {
     /// All weights by name, in the order of [`BackboneConfig::layout`].
     fn arrays(&self) -> Vec<NamedArray>;
 
-    /// What it can give, first layer first.
+    /// Its outputs, first layer first.
     fn outputs(&self) -> Vec<Output> {
         self.config().outputs()
     }
 
-    /// What an image must go through before it is an input.
+    /// The preprocessing that turns an image into an input.
     fn preprocessing(&self) -> Preprocessing {
         self.config().preprocessing()
     }
@@ -103,7 +102,7 @@ pub enum BackboneError {
         /// The file.
         path: PathBuf,
     },
-    /// The names of the tensors are those of no network that is known here.
+    /// No known network has tensors of these names.
     #[error("{} holds no network that is known here: ResNet-18 or SqueezeNet 1.1 with torchvision's names, or EfficientNet-Lite with efficientnet_lite_pytorch's; it holds {}", path.display(), if names.is_empty() { "nothing" } else { names })]
     Unrecognised {
         /// The file.
@@ -166,8 +165,7 @@ pub enum BackboneError {
         /// How many times it was to be enlarged.
         zoom: usize,
     },
-    /// An image is not of the size that was asked for: the others' in its batch, or the one that the
-    /// network was trained on.
+    /// An image has another size than the other images of its batch, or than the images that the network was trained on.
     #[error("{size} pixels instead of {expected}")]
     ImageSize {
         /// The image's.
@@ -217,8 +215,8 @@ fn hint(network: &str, wanted: &str, available: &str) -> &'static str {
     }
 }
 
-/// Reads a network from a file of weights: safetensors or `.pth`, told by its content. Which network
-/// it is, its tensors' names tell. Nothing in the file is executed.
+/// Reads a network from a file of weights: safetensors or `.pth`, told by its content. The names of its tensors tell which network it
+/// is. Nothing in the file is executed.
 ///
 /// Batch norm is folded into the convolutions (in 64 bits). The prefix `module.`, which PyTorch's
 /// `DataParallel` puts before every name, is taken off.

@@ -1,4 +1,4 @@
-//! What a network gives, by name.
+//! The outputs of a network, by name.
 
 /// Name of the output of pooled features: the mean of the last map over all its pixels.
 pub const FEATURES: &str = "features";
@@ -13,8 +13,7 @@ pub struct Output {
     pub name: &'static str,
     /// Channels of the map.
     pub channels: usize,
-    /// Pixels of the image from one pixel of the map to the next; `None` for outputs that speak of the
-    /// whole image.
+    /// Pixels of the image from one pixel of the map to the next; `None` for outputs that describe the whole image.
     pub stride: Option<usize>,
     /// Where the map's pixels are centred.
     pub centres: Centres,

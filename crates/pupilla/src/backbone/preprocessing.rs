@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 use super::BackboneError;
 use crate::features::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 
-/// What an image in `[0, 1]` goes through before it is an input.
+/// The normalisation that turns an image in `[0, 1]` into an input.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Subtracted from red, green and blue …
     pub mean: [f32; 3],
     /// … which are then divided by this.
     pub deviation: [f32; 3],
-    /// Side of the square images that the network was trained on, in pixels. It runs on others.
+    /// Side of the square images that the network was trained on, in pixels. It also runs on images of other sizes.
     pub side: usize,
 }
 
 impl Preprocessing {
-    /// That of torchvision's and timm's networks, of which ImageNet's mean and deviation are taken off.
+    /// The preprocessing of torchvision's and timm's networks: subtracts ImageNet's mean, and divides by ImageNet's deviation.
     pub const IMAGENET: Self = Self {
         mean: CHANNEL_MEAN,
         deviation: CHANNEL_DEVIATION,
         side: 224,
     };
 
-    /// That of EfficientNet-Lite: `(v - 127) / 128` of values `v` in 0 … 255.
+    /// The preprocessing of EfficientNet-Lite: `(v - 127) / 128` of values `v` in 0 … 255.
     pub const fn lite(side: usize) -> Self {
         Self {
             mean: [127.0 / 255.0; 3],

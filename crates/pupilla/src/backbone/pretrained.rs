@@ -1,4 +1,4 @@
-//! A network with its numbers: the one [`Backbone`] there is.
+//! A network with its weights: the only implementation of [`Backbone`].
 
 use pupilla_core::image::Size;
 use pupilla_nn::{Parameters, Tensor, Value};

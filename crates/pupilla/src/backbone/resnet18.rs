@@ -39,7 +39,7 @@ fn output(name: &'static str, channels: usize, stride: Option<usize>) -> Output 
     }
 }
 
-/// A convolution with batch norm behind it, `slope` the one of the ReLU behind both.
+/// A convolution with batch norm after it; `slope` is the slope of the ReLU after both.
 fn layer(
     [name, batch_norm]: [String; 2],
     channels: [usize; 2],

@@ -11,8 +11,8 @@ use pupilla_files::tensor_file::TensorFile;
 
 pub(super) const NAME: &str = "SqueezeNet 1.1";
 
-/// Each fire module: index in torchvision's `features`, channels between, channels out; an output's name
-/// where one ends, behind which a pooling stands unless it is the last.
+/// Each fire module: index in torchvision's `features`, channels between, channels out; an output's name where one ends; a pooling
+/// follows, except after the last.
 const FIRES: [(usize, usize, usize, Option<&str>); 8] = [
     (3, 16, 128, None),
     (4, 16, 128, Some("fire3")),
@@ -39,7 +39,7 @@ fn output(name: &'static str, channels: usize, stride: usize) -> Output {
     }
 }
 
-/// A convolution with a ReLU behind it.
+/// A convolution with a ReLU after it.
 fn layer(name: String, convolution: Convolution) -> Layer {
     Layer {
         name,

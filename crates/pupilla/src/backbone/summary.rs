@@ -1,4 +1,4 @@
-//! What a network says about one image, in numbers for people and programs.
+//! The outputs of a network for one image, summarised in numbers for people and programs.
 
 use pupilla_core::image::Image;
 use pupilla_nn::Tensor;

@@ -1,4 +1,4 @@
-//! The numbers of a network: from a file with batch norm or without, and back out by name.
+//! The weights of a network: read from a file with or without batch norm, and written by name.
 
 use super::BackboneError;
 use super::architecture::Architecture;

@@ -111,11 +111,11 @@ pub struct UnknownDetector {
 }
 
 impl DetectorKind {
-    /// Colours that mean the same in every picture: none up to a quarter of the image threshold, strongest from one and a half of the
-    /// threshold on.
+    /// Colours with the same meaning in every picture: no colour up to a quarter of the image threshold, the strongest colour from one
+    /// and a half times the threshold on.
     ///
-    /// Scores of a student–teacher are deviations of good parts' scores, and its threshold counts as 1 if it is below 1. Scores of other
-    /// detectors have units of their own, and 0.2 may be a large threshold. A threshold of 0 has no size, and counts as 1.
+    /// Scores of a student–teacher are in units of the standard deviation on good parts, so a threshold below 1 counts as 1. Scores of
+    /// other detectors have other units, and 0.2 may be a large threshold. A threshold of 0 counts as 1.
     pub fn heatmap(self, threshold: f32) -> Heatmap {
         let unit = match self {
             Self::StudentTeacher => threshold.abs().max(1.0),
@@ -134,7 +134,7 @@ impl DetectorKind {
         all.filter(move |kind| kind.family() == family)
     }
 
-    /// Whether it is a network that is trained step by step, and so for as many steps or as long as is wanted.
+    /// Whether its networks are trained step by step, so that steps or a budget can be chosen.
     pub const fn is_trained_in_steps(self) -> bool {
         matches!(
             self.family(),

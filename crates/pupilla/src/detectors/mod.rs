@@ -1,4 +1,4 @@
-//! The detectors, a folder a family, a file a method.
+//! The detectors: one folder for each family, one file for each method.
 
 pub mod embedding;
 pub mod kind;
@@ -14,8 +14,8 @@ use student_teacher::StudentTeacherConfig;
 pub enum DetectorConfig {
     /// Students that predict a teacher.
     StudentTeacher(StudentTeacherConfig),
-    /// Features, compared with those of good images.
+    /// Features, compared with the features of good images.
     Embedding(Box<EmbeddingConfig>),
-    /// Images, compared with what networks make of them.
+    /// Images, compared with their reconstructions.
     Reconstruction(ReconstructionConfig),
 }

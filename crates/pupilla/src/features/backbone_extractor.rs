@@ -12,9 +12,8 @@ use super::input::{Border, CHANNEL_MEAN};
 use crate::backbone::{self, Backbone, BackboneConfig, BackboneError, DenseFeatures, FeatureMaps};
 use crate::error::ScoreError;
 
-/// Pixels by which the image is continued on every side before a pretrained network sees it. Such networks
-/// put zeros around the image, which changes what they say near its edges: their students, which know
-/// nothing of the image's edges, cannot predict that.
+/// Pixels by which the image is continued on every side before a pretrained network sees it. Such networks put zeros around the image,
+/// which changes their features near its edges. Students know nothing of the image's edges, so they cannot predict this change.
 pub const BACKBONE_MARGIN: usize = 32;
 
 /// The largest margin that a file may have.
@@ -47,7 +46,7 @@ pub struct BackboneManifest {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtractorError {
-    /// It holds no whole network.
+    /// The file holds no whole network.
     #[error(transparent)]
     Load(BackboneError),
     /// Its network does not give these features.

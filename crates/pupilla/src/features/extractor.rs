@@ -209,7 +209,8 @@ impl Extractor {
         Ok(Grid::new(size, self.manifest().stride()))
     }
 
-    /// The extractor before an image (already resized), of which any positions may then be described.
+    /// Prepares an image (already resized), so that any positions can be described. A pretrained network runs here, over the whole
+    /// image.
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.
@@ -251,7 +252,7 @@ impl Extractor {
     }
 }
 
-/// An extractor before an image.
+/// An extractor that is prepared for an image.
 pub(crate) enum View<'a> {
     /// It needs the pixels of each window.
     PatchNetwork(&'a PatchNetwork),

@@ -1,4 +1,4 @@
-//! Where descriptors are computed: the positions of an image, and the windows of pixels behind them.
+//! Where descriptors are computed: the positions of an image, and the windows of pixels that they need.
 
 use pupilla_core::image::{Image, Size};
 use pupilla_nn::Tensor;
@@ -7,8 +7,8 @@ use super::input::{Border, Window};
 use crate::backbone::Positions;
 use crate::patch_network::ReceptiveField;
 
-/// The positions of an image at which descriptors are computed: the pixels at every `stride`-th row
-/// and column, and one more behind the end where the last does not fall on it.
+/// The positions of an image at which descriptors are computed: the pixels at every `stride`-th row and column, and one position after
+/// the end if the last position does not fall on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grid {
     pub stride: usize,

@@ -1,5 +1,5 @@
-//! Tiles: parts of an image that are described one after the other, so that memory does not grow with it, and whose numbers are
-//! those of the whole image to the last bit.
+//! Tiles: parts of an image that are described one after the other, so that memory does not grow with it. A tile has the numbers of the
+//! whole image, to the last bit.
 //!
 //! The convolutions compute 4×4 outputs at a time, and the rounding errors of an output depend on where it lies within its block,
 //! and on whether the whole block exists. So a tile begins where a block of *every* layer begins, and its window reaches as far

@@ -1,4 +1,4 @@
-//! Names of a patch network's arrays in a weight file, and the way in and out of it.
+//! The arrays of a patch network in a weight file: their names, writing and reading.
 
 use pupilla_nn::Parameters;
 

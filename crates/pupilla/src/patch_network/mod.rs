@@ -1,7 +1,7 @@
-//! T̂, the patch network: a p×p patch becomes a descriptor, usually of 128 numbers. Students are patch
-//! networks, and so are teachers that are no pretrained network; the two differ in their weights alone.
+//! T̂, the patch network: a p×p patch becomes a descriptor, usually of 128 numbers. Students are patch networks. Teachers are patch
+//! networks too, unless they are pretrained networks. Students and such teachers differ in their weights alone.
 //!
-//! Three ways to run one, all the same function of a patch:
+//! Three ways to run a patch network, all the same function of a patch:
 //! - on a single p×p patch, as it was defined: [`PatchNetwork::grid`] on an image of p×p pixels;
 //! - on a grid of positions, as an ordinary convolutional network: [`PatchNetwork::grid`];
 //! - on every position, [`PatchNetwork::dense`]: each pooling evaluated at all of its offsets
@@ -28,8 +28,7 @@ pub const DESCRIPTOR_CHANNELS: usize = 128;
 /// Longest descriptor: a file's claim must not decide how much memory is taken.
 pub const MAX_DESCRIPTOR_CHANNELS: usize = 4096;
 
-/// Slope of the leaky ReLU behind every convolution but the last (public implementations of the
-/// paper; its slides say ReLU).
+/// Slope of the leaky ReLU after every convolution but the last (public implementations of the paper; its slides say ReLU).
 pub const LEAKY_SLOPE: f32 = 5e-3;
 
 /// Added to a variance by the batch norm of training: a dead channel is not blown up.
@@ -211,7 +210,7 @@ impl PatchNetworkConfig {
         Cow::Owned(input.clone().resized(fitted))
     }
 
-    /// Rows and columns of patches in an input; [`graph`](Self::graph) may give more of both, behind them.
+    /// Rows and columns of patches in an input; [`graph`](Self::graph) may give further rows and columns after them.
     ///
     /// # Panics
     /// If the input is smaller than p.

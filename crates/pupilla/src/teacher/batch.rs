@@ -1,4 +1,4 @@
-//! A step's windows, cut from images drawn at random, as the numbers that the network reads.
+//! The windows of a step, cut from images that are drawn at random, as the network's input.
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::read::ReadError;

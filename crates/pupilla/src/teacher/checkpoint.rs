@@ -1,5 +1,4 @@
-//! Checkpoints of a teacher's training: everything that a step changes, so that a run that was killed goes on
-//! where it was and ends with the same bytes.
+//! Checkpoints of a teacher's training: everything that a step changes, so that a killed run continues and ends with the same bytes.
 
 use pupilla_core::observer::Observer;
 use pupilla_nn::Parameters;

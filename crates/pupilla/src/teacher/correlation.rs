@@ -14,7 +14,7 @@ pub(super) struct Products {
 }
 
 impl Products {
-    /// None so far, of descriptors of so many numbers.
+    /// Empty sums, for descriptors of this length.
     pub fn new(dimensions: usize) -> Self {
         Self {
             rows: 0.0,

@@ -1,4 +1,4 @@
-//! What a pretrained network says about patches, and in which units the teacher learns it.
+//! The features that a pretrained network gives for patches, and the units in which the teacher learns them.
 
 use pupilla_core::image::resize::resize_image;
 use pupilla_core::image::{Image, Size};

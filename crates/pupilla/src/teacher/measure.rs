@@ -16,7 +16,7 @@ use crate::random::derive_seed;
 /// How often each image is cut: one window of an image says little about it.
 const CUTS: u64 = 4;
 
-/// What was measured, and behind it the correlation matrix of the descriptors' dimensions, `[128, 128]`.
+/// The figures, and the correlation matrix of the descriptors' dimensions, `[128, 128]`.
 pub(super) type Measured = (HeldOut, Vec<f32>);
 
 /// Measures a teacher; `None` if there are fewer than two images.
@@ -87,7 +87,7 @@ pub(super) fn measure(
     Ok(Some((measured, correlation)))
 }
 
-/// Images in batches of about so many, of two at least: a triplet's negative is another image's.
+/// Images in batches of `about` images, at least two: a triplet's negative comes from another image.
 fn batches(images: &[usize], about: usize) -> impl Iterator<Item = &[usize]> {
     let count = (images.len() / about).max(1);
     (0..count).map(move |batch| {

@@ -1,5 +1,5 @@
-//! Whether a teacher is any good, for people: figures on images that it was not trained on, how its descriptor's
-//! dimensions correlate, and which patches it finds alike.
+//! The quality of a teacher, for people: figures on images that it was not trained on, how its descriptor's dimensions correlate, and
+//! which patches it finds alike.
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::Image;
@@ -23,7 +23,7 @@ use crate::random::derive_seed;
 /// Patches that a neighbour is looked for among, of each image.
 const PATCHES: usize = 24;
 
-/// What [`report`] finds.
+/// The result of [`report`].
 #[derive(Clone, Debug, Serialize)]
 pub struct TeacherReport {
     /// The figures, `None` with fewer than two images.
@@ -32,7 +32,7 @@ pub struct TeacherReport {
     /// `[128, 128]`, −1 to 1; in JSON a list of rows.
     #[serde(serialize_with = "rows")]
     pub correlation: Vec<f32>,
-    /// Patches, and behind each, nearest first, the patches of other images whose descriptors are nearest to its own.
+    /// Patches; after each patch, nearest first, the patches of other images whose descriptors are nearest to its own.
     #[serde(skip)]
     pub neighbours: Vec<Vec<Image>>,
 }
@@ -43,8 +43,7 @@ fn rows<S: Serializer>(matrix: &[f32], serializer: S) -> Result<S::Ok, S::Error>
 }
 
 /// Measures a teacher on some images. `rows` patches get `columns` neighbours each, patches of different images as far as there are
-/// so many.
-/// With the pretrained network that the teacher learned from, the distillation is measured too.
+/// enough images. With the pretrained network that the teacher learned from, the distillation is measured too.
 ///
 /// # Errors
 /// If there is no image, an image cannot be read, the pretrained network is not the one that the teacher learned from, or the

@@ -29,20 +29,20 @@ use crate::training::checkpoints::Checkpoints;
 use crate::training::schedule::one_cycle;
 use crate::training::{Trainee, mean_of_last_tenth, stopped};
 
-/// Batches behind the mean and deviation of the distillation's targets.
+/// Batches that give the mean and deviation of the distillation's targets.
 const TARGET_BATCHES: u64 = 16;
 
-/// A loss that ends at so many times of where it began has nothing to do with the images any more; by its distance from 0, because a signed
-/// compactness loss begins below it.
+/// A final loss of this many times the first loss has nothing to do with the images any more. The distance from 0 counts, because a
+/// signed compactness loss begins below 0.
 const GONE_ASTRAY: f64 = 10.0;
 
 /// Descriptors whose dimensions correlate as much as this are one number, whatever the loss says.
 const COLLAPSED: f64 = 0.98;
 
-/// A target that deviates less than this from its mean says nothing.
+/// A target that deviates less than this from its mean carries no information.
 const FLAT: f32 = 1e-6;
 
-/// Batches behind the statistics that batch norm is folded with.
+/// Batches that give the statistics with which batch norm is folded.
 const NORM_BATCHES: u64 = 64;
 
 /// Everything that a step changes.
@@ -75,7 +75,7 @@ fn training_graph(config: &TeacherConfig) -> Graph {
     config.network.graph(stride, config.batch_norm)
 }
 
-/// What [`train`] gives: the teacher, and the losses of every step.
+/// The result of [`train`]: the teacher, and the losses of every step.
 #[derive(Clone, Debug)]
 pub struct TrainedTeacher {
     /// The teacher.
@@ -165,7 +165,7 @@ pub fn train(
     })
 }
 
-/// Which of so many images are held out, and which are trained on.
+/// The indices of the held-out images, and of the training images, of `count` images.
 pub fn held_out_images(config: &TeacherConfig, count: usize) -> (Vec<usize>, Vec<usize>) {
     let mut order: Vec<usize> = (0..count).collect();
     let seed = derive_seed(config.seed, "held-out images", 0);

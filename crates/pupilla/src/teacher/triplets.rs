@@ -1,5 +1,5 @@
-//! Cutting training data for a teacher out of any natural images: an anchor, the same place
-//! shifted, brightened and with noise, and (another row of the batch) a place in another image.
+//! Cuts training data for a teacher out of any natural images: an anchor, the same place shifted, brightened and with noise, and
+//! (another row of the batch) a place in another image.
 //!
 //! Instead of single patches, windows are cut: a window larger than p holds many patches, whose
 //! descriptors cost a tenth when computed convolutionally. A window of p pixels is the published

@@ -11,11 +11,11 @@ use crate::error::TrainError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Length {
-    /// So many steps of each scale: a run can be repeated to the byte.
+    /// This number of steps of each scale: a run can be repeated to the byte.
     Steps(usize),
-    /// At most so many seconds in all: the number of steps follows from a short timing on this machine and is recorded with the
-    /// model. A student–teacher run with Muon takes no more than
-    /// [`QUICK_STEPS`](crate::detectors::student_teacher::QUICK_STEPS), however much time is left.
+    /// At most this number of seconds in all. The number of steps follows from a short timing on this machine and is recorded with the
+    /// model. A student–teacher run with Muon takes no more than [`QUICK_STEPS`](crate::detectors::student_teacher::QUICK_STEPS),
+    /// however much time is left.
     Budget(u64),
 }
 
@@ -49,8 +49,8 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Of a whole budget that `gone` seconds have been taken from, for the first of so many `networks`, which spends `beside`
-    /// on other things than steps.
+    /// The share of the first of `networks` networks. `budget` is the whole budget, of which `gone` seconds are spent. The network
+    /// needs `beside` for other work than steps.
     pub fn new(budget: u64, gone: f64, networks: usize, beside: Duration) -> Self {
         Self {
             budget,
@@ -59,7 +59,7 @@ impl Share {
         }
     }
 
-    /// How many steps of `each` fit, with what so many steps need beside them, counted in steps.
+    /// How many steps of `each` fit into the share. `aside` gives the other work that a number of steps needs, counted in steps.
     ///
     /// # Errors
     /// [`TrainError::BudgetBelowSmallest`] if there are less than `fewest` steps: `what` learns nothing in fewer.

@@ -1,4 +1,4 @@
-//! The thresholds at the end of a training: scores of the validation images, which no step has seen.
+//! The end of a training: scores the validation images, which no step has seen, and finds the thresholds.
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Detector;
@@ -45,7 +45,7 @@ pub(crate) fn record<M, R>(
     });
 }
 
-/// The scores of so many validation images, whose maps `map` gives, and the thresholds if a rate is wanted.
+/// The scores of `images` validation images, whose maps `map` gives, and the thresholds if a rate is wanted.
 ///
 /// # Errors
 /// Those of `map`, and if the observer asks to stop.

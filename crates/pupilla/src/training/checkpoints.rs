@@ -1,5 +1,5 @@
-//! Where a run keeps its checkpoints: everything that a step changes, so that a run that was killed goes on where it was and ends
-//! with the same bytes. What is in them, each kind of run says itself.
+//! The checkpoint files of a run: everything that a step changes, so that a killed run continues and ends with the same bytes. Each
+//! kind of run defines the content of its checkpoints.
 
 use std::path::PathBuf;
 
@@ -21,12 +21,12 @@ pub struct Checkpoints {
     pub path: PathBuf,
     /// Steps between two checkpoints, at least 1.
     pub every: usize,
-    /// Whether to go on from the file, if there is one.
+    /// Whether to continue from the file, if there is one.
     pub resume: bool,
 }
 
 impl Checkpoints {
-    /// Takes the file away, once the result is safe.
+    /// Removes the file, after the result is safe.
     ///
     /// # Errors
     /// If it is there and cannot be removed.
@@ -37,9 +37,9 @@ impl Checkpoints {
         }
     }
 
-    /// Writes the state behind a step in place of the one before, unless a number of it is none: what nobody could read again must not
-    /// replace what can be gone on from. `identity` has the run's settings and data, in words that are equal for the same run only;
-    /// `manifest` whatever else its kind has to say.
+    /// Writes the state after a step over the state before it, unless a number is not finite: a state that no run can read must not
+    /// replace a good state. `identity` has the run's settings and data, in words that are equal for the same run only. `manifest` has
+    /// the other fields of its kind.
     pub(crate) fn put(
         &self,
         step: usize,

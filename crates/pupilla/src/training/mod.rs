@@ -1,4 +1,4 @@
-//! What every training shares: one loop, where its time goes, its checkpoints, and the thresholds at its end.
+//! The parts that every training shares: the loop, the budget, the checkpoints, and the thresholds at the end.
 //!
 //! [`prepared_files`] (a folder, split) → the loop ([`train`]), with [`budget`], [`schedule`] and [`checkpoints`] → [`calibrate`] (the thresholds).
 
@@ -18,12 +18,12 @@ use pupilla_core::observer::Observer;
 use crate::device::work_beside;
 use crate::error::TrainError;
 
-/// What a training changes step by step.
+/// The networks in training, and one step of them.
 pub(crate) trait Trainee: Send {
-    /// What a step learns from.
+    /// The input of a step.
     type Batch: Send + Sync;
 
-    /// What is trained, for people.
+    /// The name of the stage, for people.
     fn stage(&self) -> String;
 
     /// Steps in all. A run that ends early lowers the number.
@@ -97,7 +97,7 @@ pub(crate) fn train<T: Trainee>(
     Ok(())
 }
 
-/// A request to stop, once a checkpoint has made safe what was done; any other error as it is.
+/// For a request to stop: writes a checkpoint, and gives the error that names it. Any other error stays as it is.
 pub(crate) fn stopped(error: TrainError, trainee: &impl Trainee) -> TrainError {
     let (TrainError::Stopped, Some(checkpoints)) = (&error, trainee.checkpoints()) else {
         return error;
@@ -152,7 +152,7 @@ pub trait Config: Sized {
     #[doc(hidden)]
     fn check_settings(&self) -> Result<(), TrainError>;
 
-    /// Checks every setting. What comes back can be [fitted](pupilla_core::detector::Fit); a configuration that was not checked cannot.
+    /// Checks every setting. Only the result can be [fitted](pupilla_core::detector::Fit); a configuration that was not checked cannot.
     ///
     /// # Errors
     /// The first setting that is out of its range.

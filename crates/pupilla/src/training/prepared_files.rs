@@ -1,4 +1,5 @@
-//! From a folder of good images to a trained detector of any kind that knows where they came from.
+//! The good images of a folder, split for training and validation; and the training of a detector that records where its images came
+//! from.
 
 use std::path::Path;
 
@@ -87,7 +88,7 @@ impl PreparedFiles {
         &self.validation
     }
 
-    /// What is known about them.
+    /// Name, fingerprint and split of the images, for the manifest.
     pub fn data(&self) -> &DataManifest {
         &self.data
     }
@@ -117,7 +118,7 @@ fn file_name(path: &Path) -> String {
 /// Fits a detector on the good images of a data set: [`PreparedFiles::open`] and [`PreparedFiles::fit`].
 ///
 /// # Errors
-/// If a setting is out of its range; and those of both.
+/// If a setting is out of its range; and the errors of both functions.
 pub fn fit_files<C, D>(
     config: &C,
     dataset: &Dataset,

@@ -91,7 +91,7 @@ impl Child {
     }
 }
 
-/// Shows an event as if it were ours, and keeps what is none, and the seconds of earlier runs.
+/// Shows an event of the child as an event of this program. Keeps a line that is no event, and the seconds of earlier runs.
 fn show(line: &str, progress: &mut Progress, before: &mut f64, last: &mut String) {
     let Ok(event) = serde_json::from_str::<Value>(line) else {
         line.clone_into(last);

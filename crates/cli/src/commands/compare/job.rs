@@ -92,7 +92,7 @@ impl Job {
         self.folder.join(name)
     }
 
-    /// What stands in a record; `None` if there is none, or none of this program's.
+    /// The content of a record; `None` if there is no record, or another program wrote it.
     fn recorded<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let bytes = std::fs::read(self.record(name)).ok()?;
         serde_json::from_slice(&bytes).ok()

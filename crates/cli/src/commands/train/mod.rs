@@ -39,7 +39,7 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
         return Ok(());
     };
     model.save(out)?;
-    // Another detector's file of that name is not its own.
+    // Only these detectors write checkpoints: another file of that name is not ours.
     if let DetectorConfig::StudentTeacher(_) | DetectorConfig::Reconstruction(_) = config {
         let checkpoints = checkpoints(train, out);
         let path = checkpoints.path.display();
@@ -141,7 +141,7 @@ fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
     }
 }
 
-/// Says what training will take, unless it goes on from a checkpoint; then trains, unless that was all that was asked for.
+/// Prints the plan, unless the run continues from a checkpoint; then trains, except with `--dry-run`.
 fn in_steps<P: Serialize, D: Trained + Into<Model>>(
     train: &Train,
     files: &PreparedFiles,
@@ -181,8 +181,8 @@ fn take<T>(setting: &mut T, given: Option<T>) {
     }
 }
 
-/// Settings of the library, those that were given on the command line in place of their defaults: both have the same names, and
-/// numbers are finite, since JSON has no others.
+/// Settings of the library, with the values of the command line in place of their defaults. Both have the same names. Numbers are
+/// finite, because JSON has no other numbers.
 fn replaced<S: Serialize + DeserializeOwned>(
     settings: &S,
     given: &impl Serialize,

@@ -1,4 +1,4 @@
-//! What the options say about a student–teacher detector.
+//! The configuration of a student–teacher detector from the options, and the output of its plan and its result.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
     Ok(config)
 }
 
-/// What became of each scale.
+/// Steps and losses of each scale.
 pub fn print_scales(
     manifest: &Manifest<StudentTeacherManifest, StudentTeacherTraining>,
     json: Option<&Path>,
@@ -60,7 +60,7 @@ pub fn print_scales(
     Ok(())
 }
 
-/// What is about to be done, and what it will take.
+/// The plan: steps, images, time and memory.
 pub fn print_plan(plan: &Plan, json: Option<&Path>) -> anyhow::Result<()> {
     for scale in &plan.scales {
         output::line(

@@ -1,4 +1,4 @@
-//! What is kept of an image that was decoded: enough to know it again, and to compare its look with others.
+//! A summary of a decoded image: enough to recognise the same image, and to compare its look with the look of other images.
 
 use crate::image::Size;
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! Looking a data set over before anything is learned from it or measured on it.
+//! Looks for problems in a data set, before training and measuring.
 //!
-//! Every image is decoded once, every mask too: files that cannot be read, masks that do not fit, images that
-//! occur twice (also between the part to learn from and the part to test with), and good images that look unlike
-//! the others (by robust statistics on thumbnails: `docs/reference/evaluation.md`, the room `outliers`). Nothing is changed.
+//! Decodes every image and every mask once. Finds files that cannot be read, masks that do not fit, and images that occur twice (also
+//! between the training part and the test part). Finds good images that look unlike the other images (by robust statistics on
+//! thumbnails: `docs/reference/evaluation.md`, the module `outliers`). Changes nothing.
 
 mod duplicates;
 mod looked;
@@ -39,7 +39,7 @@ pub struct DatasetCheck {
     pub findings: Vec<Finding>,
 }
 
-/// The fewest good images among which one can be told to be unlike the others.
+/// The fewest good images among which outliers are looked for.
 pub const OUTLIERS_NEED: usize = 10;
 
 /// One thing that was found.
@@ -73,7 +73,7 @@ pub enum FindingKind {
     UnreadableImage,
     /// The same picture to learn from and to test with.
     Leak,
-    /// The same picture as a good and as a defective one, or with two kinds of defects.
+    /// The same picture under two labels: good and defective, or two kinds of defects.
     Contradiction,
     /// A defective image without a mask.
     MissingMask,
@@ -81,7 +81,7 @@ pub enum FindingKind {
     TwoMasks,
     /// A mask cannot be read.
     UnreadableMask,
-    /// A mask has not the size of its image.
+    /// A mask and its image differ in size.
     MaskSize,
     /// The mask of a defective image marks nothing.
     BlankMask,
@@ -121,7 +121,7 @@ impl Finding {
     }
 }
 
-/// A data set could not be looked over.
+/// A data set could not be checked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetCheckError {
@@ -133,7 +133,7 @@ pub enum DatasetCheckError {
     Stopped,
 }
 
-/// Looks over the data set (or the plain folder of good images) at `path`. Masks are read with `mask_threshold`
+/// Checks the data set (or the plain folder of good images) at `path`. Masks are read with `mask_threshold`
 /// ([`Mask::read`](crate::data::mask::Mask::read)).
 ///
 /// # Errors

@@ -5,11 +5,10 @@
 //! mean of the thumbnail. **Detail**: the logarithm of the mean difference between neighbouring pixels at 128×128,
 //! which falls with blur and for empty images.
 //!
-//! An image stands out if one of the numbers lies more than [`LIMIT`] robust deviations from its median; a robust
-//! deviation is 1.4826 times the median absolute deviation (the standard deviation, if the numbers are normally
-//! distributed; Rousseeuw and Croux, 1993), but not less than [a grey level or 5 %](FLOORS), so that nearly
-//! equal images do not stand out for nothing. Of the picture only a large difference counts. This finds wrong
-//! parts, empty, dark and blurred images. It does not find small defects: that is what models are for.
+//! An image stands out if one of the numbers lies more than [`LIMIT`] robust deviations from its median; a robust deviation is 1.4826
+//! times the median absolute deviation (the standard deviation, if the numbers are normally distributed; Rousseeuw and Croux, 1993),
+//! but not less than [a grey level or 5 %](FLOORS), so that nearly equal images do not stand out. For the picture, only a large
+//! difference counts. This finds wrong parts, empty, dark and blurred images. It does not find small defects; trained models do.
 
 use crate::image::Size;
 use std::path::Path;

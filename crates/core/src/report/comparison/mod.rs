@@ -52,7 +52,7 @@ pub struct Failure {
     pub detector: String,
     /// The seed.
     pub seed: u64,
-    /// What it said.
+    /// The message of its error.
     pub reason: String,
 }
 
@@ -106,7 +106,7 @@ pub struct Comparison {
 }
 
 impl Figures {
-    /// Each figure made of all the others' same figure; `None` where one lacks it or there are none.
+    /// Each figure by `of`, from the same figure of `all`; `None` if a member lacks the figure, or `all` is empty.
     fn each(all: &[Self], of: impl Fn(&[f64]) -> f64) -> Self {
         let figure = |get: fn(&Self) -> Option<f64>| {
             let values: Vec<f64> = all.iter().map(get).collect::<Option<_>>()?;

@@ -1,4 +1,4 @@
-//! A coreset: few vectors such that none of all is far from one of them.
+//! A coreset: a few of many vectors, chosen so that every vector is near a chosen vector.
 
 use std::borrow::Cow;
 
@@ -9,9 +9,10 @@ use rayon::prelude::*;
 use super::matrix::{Matrix, squared_distance};
 use crate::random::normal;
 
-/// Greedy k-centre selection (Sener and Savarese, ICLR 2018, as in PatchCore, Roth et al., CVPR 2022): from `first` on, always the
-/// vector that is farthest from all chosen; of equally far ones, the first. Fewer than `count` if the rest are copies of chosen ones. `watch`
-/// hears how many are chosen, and may end it by `false`: then the result is `None`.
+/// Greedy k-centre selection (Sener and Savarese, ICLR 2018, as in PatchCore, Roth et al., CVPR 2022): starts with `first`, then always
+/// adds the vector that is farthest from all chosen vectors (of equally far vectors, the first). Gives fewer than `count` if all other
+/// vectors are copies of chosen vectors. `watch` receives the number of chosen vectors, and ends the selection with `false`: then the
+/// result is `None`.
 ///
 /// # Panics
 /// If `first` is no row: a programming error.
@@ -51,8 +52,8 @@ fn farther(one: (f32, usize), other: (f32, usize)) -> (f32, usize) {
     if other_wins { other } else { one }
 }
 
-/// The vectors in fewer dimensions, by a random matrix that keeps distances about as they are (Johnson and Lindenstrauss 1984): as
-/// they are if they have no more.
+/// The vectors in fewer dimensions, by a random matrix that nearly keeps distances (Johnson and Lindenstrauss 1984). The vectors are
+/// unchanged if they have no more dimensions than that.
 pub fn projected(rows: &Matrix, dimensions: usize, seed: u64) -> Cow<'_, Matrix> {
     let columns = rows.columns();
     if columns <= dimensions {

@@ -13,15 +13,15 @@ use super::nearest::nearest;
 use super::principal_components::PrincipalComponents;
 use crate::error::{TrainError, check_rules};
 
-/// Words; the score is the mean distance to the nearest. 1-NN, K-means, the CNN feature dictionary and the memory bank differ in how
-/// their words are chosen.
+/// Words; the score is the mean distance to the nearest words. 1-NN, K-means, the CNN feature dictionary and the memory bank differ in
+/// how their words are chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dictionary {
-    /// Before anything is compared, if there is one.
+    /// The PCA before the comparison, if there is one.
     pub components: Option<PrincipalComponents>,
     /// `[words, components or channels]`
     pub words: Matrix,
-    /// How many of the nearest the mean is taken over.
+    /// Number of nearest words in the mean.
     pub neighbours: usize,
 }
 
@@ -35,7 +35,7 @@ pub struct DictionarySizes {
 }
 
 impl DictionarySizes {
-    /// Whether it is one of so many words after a PCA of so many features.
+    /// Whether the dictionary has `words` words, after a PCA of at most `channels` components.
     pub(super) fn is_reduced(&self, words: usize, channels: usize) -> bool {
         let components = self.components.unwrap_or(0);
         (1..=channels).contains(&components) && self.words == words

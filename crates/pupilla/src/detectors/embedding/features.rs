@@ -150,7 +150,7 @@ impl Features<'_> {
     }
 }
 
-/// At most `most` of so many things, ascending.
+/// At most `most` indices below `all`, drawn at random, ascending.
 pub(super) fn choose(all: usize, most: usize, seed: u64) -> Vec<usize> {
     if most >= all {
         return (0..all).collect();

@@ -108,7 +108,7 @@ pub const MOST_PASSES: usize = 300;
 /// It ends when a pass lowers the inertia by less than this share of it.
 const TOLERANCE: f64 = 1e-6;
 
-/// Centres, and what they leave over.
+/// Centres, and the squared distances that remain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Clusters {
     /// `[centres, columns]`
@@ -117,9 +117,9 @@ pub struct Clusters {
     pub inertia: f64,
 }
 
-/// First centres: vectors drawn one after the other, each with a probability that grows with the squared distance to those
-/// before (k-means++, Arthur and Vassilvitskii 2007). Of vectors that are all alike, any. `watch` hears how many there are, and may end it
-/// by `false`: then the result is `None`.
+/// First centres: vectors drawn one after the other, each with a probability that grows with the squared distance to those before
+/// (k-means++, Arthur and Vassilvitskii 2007). Of vectors that are all alike, any. `watch` receives the number of centres so far, and
+/// ends the choice with `false`: then the result is `None`.
 ///
 /// # Panics
 /// If there are fewer vectors than centres: callers check.
@@ -154,8 +154,8 @@ pub fn spread_out(
     Some(rows.select(&chosen))
 }
 
-/// Lloyd's algorithm (1957) from given centres. A centre that no vector is nearest to goes to the vector that is farthest from
-/// its own. `watch` hears the inertia of each pass, and may end it by `false`: then the result is `None`.
+/// Lloyd's algorithm (1957) from given centres. A centre without a vector moves to the vector that is farthest from its own centre.
+/// `watch` receives the inertia of each pass, and ends the passes with `false`: then the result is `None`.
 ///
 /// # Panics
 /// If there are more centres than vectors: callers check.

@@ -1,4 +1,4 @@
-//! What a method is: its settings, and what it keeps of the features of good images.
+//! The traits of an embedding method: its settings, and what it keeps of the features of good images.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::error::TrainError;
 
 /// The settings of a method; the defaults are those of its publication where it states them.
 ///
-/// "Embeddings" are the features of one position, as a row; "sample" is the most of them that are looked at, drawn at random from all
-/// training images.
+/// An "embedding" is the features of one position, as a row. The "sample" is the largest number of embeddings that are used, drawn at
+/// random from all training images.
 pub(super) trait EmbeddingMethod: Default + 'static {
     /// What it keeps.
     type Kept: Kept;
@@ -26,7 +26,7 @@ pub(super) trait EmbeddingMethod: Default + 'static {
     /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
     const SMOOTHING: f64 = 0.0;
 
-    /// Checks every setting. `resize` is how images are resized, `channels` the number of features at a position.
+    /// Checks every setting, for images that are resized by `resize` and have `channels` features a position.
     ///
     /// # Errors
     /// The first setting that is out of its range.
@@ -50,10 +50,10 @@ pub(super) trait EmbeddingMethod: Default + 'static {
         observer: &mut dyn Observer,
     ) -> Result<Self::Kept, TrainError>;
 
-    /// Whether what a file says about itself fits these settings, and so many features a position.
+    /// Whether the sizes in a file fit these settings and `channels` features a position.
     fn fits(&self, sizes: &<Self::Kept as Kept>::Sizes, channels: usize) -> bool;
 
-    /// What a file keeps, from the arrays of its layout.
+    /// The kept form, from the arrays of its layout.
     fn read(
         &self,
         sizes: &<Self::Kept as Kept>::Sizes,
@@ -67,16 +67,16 @@ pub(super) trait EmbeddingMethod: Default + 'static {
     fn describe(&self, sizes: &<Self::Kept as Kept>::Sizes) -> String;
 }
 
-/// What a method keeps of the features of good images, and how it judges others.
+/// What a method keeps of the features of good images, and how it scores other features.
 pub(super) trait Kept: Debug + Send + Sync + Sized + 'static {
-    /// Sizes of its arrays, and single numbers: what the manifest says, as one of its forms.
+    /// Sizes of its arrays, and single numbers: a form of the manifest.
     type Sizes: Into<FittedManifest>;
 
-    /// What the manifest says.
+    /// The sizes for the manifest.
     fn sizes(&self) -> Self::Sizes;
 
-    /// Names and shapes of its arrays, for so many features a position and so many positions of the resized image (0 if images have
-    /// several sizes).
+    /// Names and shapes of its arrays, for `channels` features a position and `positions` positions of the resized image (0 if images
+    /// have several sizes).
     fn layout(sizes: &Self::Sizes, channels: usize, positions: usize) -> Layout;
 
     /// The arrays, in the order of the layout.

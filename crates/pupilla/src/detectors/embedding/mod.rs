@@ -1,4 +1,4 @@
-//! Detectors that learn no network: they compare an image's features with those of good images.
+//! Embedding detectors: they train no network, and compare an image's features with the features of good images.
 //!
 //! | detector | features | what it keeps | score of a position |
 //! |---|---|---|---|
@@ -11,7 +11,7 @@
 //! | `mahalanobis` | pretrained network's | one Gaussian of all positions | Mahalanobis distance, smoothed |
 //!
 //! [`config`] (settings) → `features` (of the training images) → one file a method ([`knn`], [`one_class_svm`], [`k_means`],
-//! [`dictionary`], [`memory_bank`], [`padim`], [`mahalanobis`]), each of them a `method`, over [`matrix`], `covariance`, [`nearest`],
+//! [`dictionary`], [`memory_bank`], [`padim`], [`mahalanobis`]), each with the traits of `method`, over [`matrix`], `covariance`, [`nearest`],
 //! [`principal_components`], [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with [`smoothing`] → [`model_file`].
 
 pub mod config;

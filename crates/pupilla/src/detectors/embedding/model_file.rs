@@ -102,7 +102,7 @@ fn positions(manifest: &EmbeddingManifest) -> usize {
     rows * columns
 }
 
-/// What the manifest of an untrusted file must satisfy before its numbers decide over memory; the features a position.
+/// Checks the manifest of an untrusted file, before its numbers decide over memory; gives the features a position.
 fn check(manifest: &Manifest<EmbeddingManifest>, kind: &str) -> Result<usize, String> {
     manifest.check()?;
     let EmbeddingManifest {

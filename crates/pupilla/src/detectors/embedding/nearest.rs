@@ -1,7 +1,7 @@
 //! Nearest neighbours by brute force: blocks of inner products, `‖q − w‖² = ‖q‖² + ‖w‖² − 2 q·w`.
 //!
-//! The form cancels where a query is close to its neighbour, so that it only finds the neighbours; their distances are
-//! then computed from the differences.
+//! This form loses digits where a query is close to its neighbour. So it only finds the neighbours; their distances are then computed
+//! from the differences.
 
 use rayon::prelude::*;
 

@@ -257,8 +257,8 @@ impl Learning {
             });
     }
 
-    /// The Gaussians, with `regularisation` added to each variance: covariances of few images could not be inverted. `None` if
-    /// one cannot be inverted all the same, or a number has run over.
+    /// The Gaussians, with `regularisation` added to each variance: covariances of few images could not be inverted. `None` if a
+    /// covariance still cannot be inverted, or a number overflows.
     pub fn finish(self, regularisation: f64) -> Option<PositionGaussians> {
         let count = self.channels.len();
         let divisor = self.images.saturating_sub(1).max(1) as f64;

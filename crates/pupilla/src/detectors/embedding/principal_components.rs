@@ -16,7 +16,7 @@ pub struct PrincipalComponents {
 }
 
 impl PrincipalComponents {
-    /// Names and shapes of its arrays in a model file, for so many components of so many features.
+    /// Names and shapes of its arrays in a model file, for these numbers of components and features.
     pub(super) fn layout(components: usize, channels: usize) -> [(String, Vec<usize>); 2] {
         [
             named("pca.mean", &[channels]),

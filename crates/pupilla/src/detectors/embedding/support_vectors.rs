@@ -61,7 +61,8 @@ pub fn scale_gamma(rows: &Matrix, noise: f64) -> f64 {
 }
 
 impl Machine {
-    /// Trains on the rows. `watch` hears the violation that is left now and then, and may end it by `false`: then the result is `None`.
+    /// Trains on the rows. Now and then, `watch` receives the remaining violation, and ends the training with `false`: then the result
+    /// is `None`.
     ///
     /// # Panics
     /// If there is no row: a programming error.

@@ -1,5 +1,5 @@
-//! The convolutional autoencoder (Bergmann et al. 2019), trained on the squared error or on structural similarity; its score is what it
-//! was trained on.
+//! The convolutional autoencoder (Bergmann et al. 2019), trained on the squared error or on structural similarity. The same measure is
+//! its score.
 
 use pupilla_nn::{Tensor, Wanted};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! How to train one of these networks: every setting, its default, and its range.
+//! How to train a reconstruction detector: every setting, its default, and its range.
 
 use pupilla_core::image::resize::Resize;
 use pupilla_core::verdict::calibration::WantedRates;
@@ -9,7 +9,7 @@ use crate::detectors::kind::DetectorKind;
 use crate::error::{TrainError, check_rules};
 use crate::training::{Config, Length};
 
-/// A network detector to be trained.
+/// A reconstruction detector to be trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReconstructionConfig {
     /// Everything about it.
@@ -62,7 +62,7 @@ const MOST_BATCH: usize = 256;
 const MOST_STEPS: usize = 10_000_000;
 
 impl ReconstructionConfig {
-    /// A detector with its default settings; `None` for one that is none of these.
+    /// A detector with its default settings; `None` for a detector of another family.
     pub fn new(kind: DetectorKind) -> Option<Self> {
         let method = Method::of(kind)?;
         Some(Self {
@@ -87,7 +87,7 @@ impl Config for ReconstructionConfig {
     }
 }
 
-/// Whether the networks can be built for images that are resized so.
+/// Whether the networks can be built for images of this resize.
 pub fn fits(resize: Resize) -> bool {
     matches!(resize, Resize::Square(side) if side.is_power_of_two() && SIDES.contains(&side))
 }

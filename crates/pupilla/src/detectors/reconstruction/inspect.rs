@@ -12,10 +12,10 @@ use super::pictures::planes;
 use crate::error::ScoreError;
 use crate::manifest::{Manifest, Nothing, Trained};
 
-/// A detector whose networks reconstruct the image at hand; where they cannot, there is a defect.
+/// A detector whose networks reconstruct the inspected image. Where the reconstruction fails, there is a defect.
 #[derive(Clone, Debug)]
 pub struct ReconstructionDetector {
-    /// What looks at images, and what makes them.
+    /// The network that reads images, and the network that makes images.
     networks: [Network; 2],
     manifest: Manifest<ReconstructionManifest>,
 }
@@ -30,7 +30,7 @@ impl ReconstructionDetector {
         &self.networks
     }
 
-    /// What tells an image from its reconstruction at each pixel.
+    /// The difference between an image and its reconstruction at each pixel.
     fn residual(&self, image: &Tensor) -> Tensor {
         let settings = &self.manifest.method.settings;
         let method = settings.method.any();

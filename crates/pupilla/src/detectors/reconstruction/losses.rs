@@ -1,4 +1,4 @@
-//! What the networks are trained to make small: each loss with its gradient, and the maps that some of them are means of.
+//! The losses of the networks, each with its gradient, and the maps whose means some losses are.
 
 use pupilla_nn::Tensor;
 use rayon::prelude::*;

@@ -1,4 +1,5 @@
-//! What a method is: two networks, a step of their training, and what tells an image from its reconstruction.
+//! The trait of a reconstruction method: two networks, a step of their training, and the difference between an image and its
+//! reconstruction.
 
 use pupilla_nn::{Adam, OptimizerState, Tensor};
 
@@ -18,7 +19,7 @@ pub(super) trait ReconstructionMethod: Sync {
         128
     }
 
-    /// How the networks are trained unless it is asked for otherwise.
+    /// The default settings of the training.
     fn usual_training(&self) -> Training {
         Training {
             length: Length::Steps(1500),
@@ -76,7 +77,7 @@ pub(super) trait ReconstructionMethod: Sync {
         decoder.run(&encoder.run(image))
     }
 
-    /// What tells an image from its reconstruction at each pixel, `[1, 1, side, side]`: the squared error.
+    /// The difference between an image and its reconstruction at each pixel, `[1, 1, side, side]`: the squared error.
     fn residual(&self, image: &Tensor, reconstruction: &Tensor) -> Tensor {
         channel_means(&zipped(image, reconstruction, |x, y| (x - y) * (x - y)))
     }

@@ -1,4 +1,5 @@
-//! Detectors that are networks trained to reconstruct good images: where an image differs from its reconstruction, there is a defect.
+//! Reconstruction detectors: networks learn to reconstruct good images. Where an image differs from its reconstruction, there is a
+//! defect.
 //!
 //! | detector | networks | trained on | score of a pixel |
 //! |---|---|---|---|
@@ -7,8 +8,9 @@
 //! | `vae` | variational autoencoder | squared error, divergence from the prior | squared error of the mean's reconstruction |
 //! | `anogan` | DCGAN | each other | absolute difference from the nearest image that a search finds |
 //!
-//! [`config`] (settings) → one file a method ([`autoencoder`], [`vae`], [`anogan`]), each of them a `method`, over `network` (layers),
-//! `losses`, `window` → `pictures` (batches) → `learner` (a step) → `training`, `checkpoint`, [`plan`] → [`inspect`] → [`model_file`].
+//! [`config`] (settings) → one file a method ([`autoencoder`], [`vae`], [`anogan`]), each with the trait of `method`, over `network`
+//! (layers), `losses`, `window` → `pictures` (batches) → `learner` (a step) → `training`, `checkpoint`, [`plan`] → [`inspect`] →
+//! [`model_file`].
 
 pub mod anogan;
 pub mod autoencoder;

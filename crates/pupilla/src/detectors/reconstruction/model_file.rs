@@ -82,7 +82,7 @@ impl ReconstructionDetector {
     }
 }
 
-/// What the manifest of an untrusted file must satisfy before its numbers decide over memory.
+/// Checks the manifest of an untrusted file, before its numbers decide over memory.
 fn check(manifest: &Manifest<ReconstructionManifest>, kind: &str) -> Result<(), String> {
     manifest.check()?;
     let settings = &manifest.method.settings;

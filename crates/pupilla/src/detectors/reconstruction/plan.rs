@@ -1,4 +1,4 @@
-//! What training will take, found out by trying a few steps on copies that are thrown away.
+//! The time and memory of a training, estimated from a few trial steps on copies.
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::observer::Silent;
@@ -11,7 +11,7 @@ use super::pictures::Pictures;
 use crate::error::TrainError;
 use crate::training::{Checked, check_counts};
 
-/// What a training run will take on this machine, as it is busy now.
+/// The estimated time and memory of a training run on this machine, under its present load.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReconstructionPlan {
     /// Images that are learned.
@@ -30,10 +30,11 @@ pub struct ReconstructionPlan {
 }
 
 impl Checked<'_, ReconstructionConfig> {
-    /// Tries out what [`fit`](pupilla_core::detector::Fit::fit) would take; nothing of it changes what `fit` does.
+    /// Estimates the time and memory of [`fit`](pupilla_core::detector::Fit::fit) from trial steps. The trial changes nothing for a
+    /// later `fit`.
     ///
     /// # Errors
-    /// As `fit`, as far as it shows at once: settings, a budget that is too small.
+    /// The errors of `fit` that show at once: settings, a budget that is too small.
     pub fn plan(
         &self,
         training: &dyn ImageSource,

@@ -1,4 +1,4 @@
-//! Training: step by step to networks, and to the detector that they make.
+//! Training: the steps of the networks, and the detector that the networks become.
 
 use std::time::{Duration, Instant};
 
@@ -57,8 +57,8 @@ impl Fit for Checked<'_, ReconstructionConfig> {
 }
 
 impl Checked<'_, ReconstructionConfig> {
-    /// [`fit`](Fit::fit) that can be killed at any time and goes on later: it ends with the same bytes. `data` tells the images from
-    /// others, as a fingerprint. A run whose loss is no number any more ends with an error; its last checkpoint, which is good, stays.
+    /// [`fit`](Fit::fit) that can be killed at any time and goes on later: it ends with the same bytes. `data` is a fingerprint of the
+    /// images. A run whose loss is not finite ends with an error; its last good checkpoint stays.
     ///
     /// # Errors
     /// As `fit`; if a checkpoint cannot be written or read, or is another run's.

@@ -1,4 +1,4 @@
-//! Checkpoints of a student–teacher run: the scales that are finished, and everything that a step changes in the one that is not.
+//! Checkpoints of a student–teacher run: the finished scales, and everything that a step changes in the scale in training.
 
 use std::time::Instant;
 

@@ -102,7 +102,7 @@ pub struct Quick {
     pub learning_rate: f64,
     /// Weight decay of the optimiser.
     pub weight_decay: f64,
-    /// Batch norm behind every activation while training, folded into the convolutions afterwards: students learn in fewer steps.
+    /// Batch norm after every activation in training, folded into the convolutions afterwards: students learn in fewer steps.
     pub batch_norm: bool,
     /// A position counts in the loss by this power of its error, relative to the mean of the errors: 0 counts all alike, as
     /// published; 1 lets students learn edges and glitter sooner, whose errors hide defects.
@@ -163,7 +163,7 @@ impl Default for Quick {
 const MOST_STEPS: usize = 100_000_000;
 
 /// Steps of the quick preset: students that learn for longer come closer to the teacher on good parts, but on defects too
-/// (measured in `docs/notes/students.md`).
+/// (`docs/notes/students.md` has the measurements).
 pub const QUICK_STEPS: usize = 500;
 
 impl Default for Paper {

@@ -45,8 +45,8 @@ impl Fit for Checked<'_, StudentTeacherConfig> {
 }
 
 impl Checked<'_, StudentTeacherConfig> {
-    /// [`fit`](Fit::fit) that can be killed at any time and goes on later: it ends with the same bytes. `data` tells the images from
-    /// others, as a fingerprint.
+    /// [`fit`](Fit::fit) that can be killed at any time and goes on later: it ends with the same bytes. `data` is a fingerprint of the
+    /// images.
     ///
     /// # Errors
     /// As `fit`; if a checkpoint cannot be written or read, or is another run's.
@@ -191,7 +191,7 @@ impl Checked<'_, StudentTeacherConfig> {
 }
 
 impl StudentTeacherConfig {
-    /// Images that every teacher can describe: wrong ones are found before any work, not after.
+    /// Checks that every teacher can describe every image, before any work.
     pub(super) fn check_images(
         &self,
         training: &dyn ImageSource,
@@ -219,7 +219,7 @@ fn check_sizes(images: &Resized<'_>, teachers: &[ScaleTeacher]) -> Result<(), Tr
     Ok(())
 }
 
-/// Looks at one of some images with one scale's ensemble: `tell` is given the image and how to look at it.
+/// Prepares one of some images for one scale's ensemble: calls `tell` with the resized image, and with its positions and tiles.
 pub(super) fn look_at<T>(
     ensemble: &Ensemble,
     images: &Resized<'_>,
@@ -240,11 +240,11 @@ pub(super) fn look_at<T>(
     tell(&image, look).map_err(wrong)
 }
 
-/// Training images behind a metric. Not validation images: the thresholds come from those, and errors in a metric that was made of
-/// themselves are smaller than those of other good images.
+/// Training images that give a metric. Validation images do not: they give the thresholds, and a metric makes the errors of its own
+/// images smaller than the errors of other good images.
 const METRIC_IMAGES: usize = 25;
 
-/// How many images are looked at when the students have learned: for the metric, and to be scored.
+/// How many images the ensemble sees after the students' training: for the metric, and for the scores of validation.
 pub(super) fn looks(training: usize, validation: usize, scoring: Scoring) -> usize {
     match scoring {
         Scoring::Published => validation,
@@ -252,7 +252,7 @@ pub(super) fn looks(training: usize, validation: usize, scoring: Scoring) -> usi
     }
 }
 
-/// About how long it takes to look at images when the students have learned, from the first validation image.
+/// About how long the [`looks`] take, from the time of the first validation image.
 fn validation_time(
     ensemble: &Ensemble,
     training: usize,

@@ -54,10 +54,11 @@ impl StudentTeacher {
         Self { sampling, ..self }
     }
 
-    /// The same detector with only some of its scales, to find out what each contributes; the thresholds stay those of all.
+    /// The same detector with only some of its scales, to find out what each contributes. The thresholds stay the thresholds of all
+    /// scales.
     ///
     /// # Errors
-    /// [`ScoreError::NoScale`] if the model lacks one of them, or none is wanted.
+    /// [`ScoreError::NoScale`] if the model lacks a wanted scale, or no scale is wanted.
     pub fn with_scales(mut self, wanted: &[ReceptiveField]) -> Result<Self, ScoreError> {
         let there: Vec<_> = self
             .scales
@@ -75,8 +76,8 @@ impl StudentTeacher {
         Ok(self)
     }
 
-    /// The same detector with a limit to the memory that the process takes, in bytes: it looks at smaller tiles of an
-    /// image, and says the same to the last bit.
+    /// The same detector with a limit to the memory that the process takes, in bytes: it looks at smaller tiles of an image, and no bit
+    /// of the map changes.
     #[must_use]
     pub fn with_memory(self, limit: usize) -> Self {
         let memory = Some(limit);
@@ -102,7 +103,7 @@ impl StudentTeacher {
 }
 
 impl StudentTeacher {
-    /// The resized image's size, and what each scale says about it.
+    /// The resized image's size, and the terms of each scale.
     fn terms(&self, image: &Image) -> Result<(Size, Vec<ImageTerms>), ScoreError> {
         let settings = &self.manifest.method.settings;
         let tiles = self.fitting_tiles(image.size())?;
@@ -121,7 +122,7 @@ impl StudentTeacher {
         Ok((resized.size(), terms))
     }
 
-    /// The map of an image of this size from what each scale says about it.
+    /// The map of an image of this size, from the terms of each scale.
     fn map(
         &self,
         resized: Size,
@@ -191,7 +192,7 @@ pub(super) fn combine<'a>(
     AnomalyMap::new(size.width, size.height, sum)
 }
 
-/// A NaN or an infinity is found where it arises.
+/// Fails at the first NaN or infinity, with its place.
 pub(super) fn check_finite(map: &AnomalyMap) -> Result<(), ScoreError> {
     match map.scores().iter().position(|score| !score.is_finite()) {
         None => Ok(()),

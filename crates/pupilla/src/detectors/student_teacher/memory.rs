@@ -1,7 +1,7 @@
 //! How much memory inspection takes, and tiles that keep within a limit.
 //!
-//! An estimate: what the networks' maps and the image's own maps need, counted from their shapes, above what the process holds
-//! anyway. `docs/notes/performance.md` has how near it comes.
+//! This is an estimate. It adds the bytes of the networks' maps and of the image's own maps, counted from their shapes, to the bytes
+//! that the process holds anyway. `docs/notes/performance.md` compares it with measurements.
 
 use super::scale::{Ensemble, Scale, side_by_side};
 use super::scale_teacher::ScaleTeacher;
@@ -30,8 +30,8 @@ const MAPS: usize = 18;
 /// each, and the third's map and picture, as they are and encoded.
 const BESIDE: usize = 2 * 3 * FLOAT + 2 * FLOAT + 6;
 
-/// About how many bytes a run over several images of this width and height takes beside those that one of them needs, because the
-/// next is read and the last is written at the same time.
+/// About how many bytes a run over several images of this size takes in addition to the bytes for one image, because the next image is
+/// read and the last image is written at the same time.
 pub fn bytes_beside(size: Size) -> usize {
     BESIDE * size.area()
 }

@@ -1,9 +1,9 @@
-//! The method of the paper: an ensemble of students regresses a teacher's descriptors on good images; where it fails, or disagrees,
-//! there is a defect.
+//! The method of the paper: an ensemble of students learns to predict a teacher's descriptors on good images. Where the students fail
+//! or disagree, there is a defect.
 //!
 //! [`config`] (settings) → `fit` (scale by scale), over `training` (the run of one scale), [`students`] (a step), `watch` (early end),
-//! `checkpoint`; [`plan`] tries out what that takes → `scale` (what teacher and students say), [`scoring`] → [`inspect`] (the trained
-//! detector), with `memory` → [`model_file`].
+//! `checkpoint`; [`plan`] estimates time and memory → `scale` (runs teacher and students over an image), [`scoring`] → [`inspect`] (the
+//! trained detector), with `memory` → [`model_file`].
 
 mod checkpoint;
 pub mod config;

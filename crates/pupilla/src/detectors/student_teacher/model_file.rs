@@ -51,11 +51,11 @@ pub struct ScaleManifest {
     pub network: PatchNetworkConfig,
     /// Where the teacher came from.
     pub teacher: ExtractorManifest,
-    /// Number of images behind the whitening statistics.
+    /// Number of images that gave the whitening statistics.
     pub statistics_images: usize,
     /// Optimiser steps that were run.
     pub steps: usize,
-    /// Mean loss of a student over the last tenth of the steps; 1 is knowing only the mean.
+    /// Mean loss of a student over the last tenth of the steps; 1 is the loss of a student that knows only the mean.
     pub training_loss: f64,
     /// Mean loss of a student on the validation images.
     pub validation_loss: f64,
@@ -74,7 +74,7 @@ impl StudentTeacher {
             .scales
             .iter()
             .map(|scale| scale.ensemble.teacher.extractor());
-        // All pretrained networks are one, and it stands in the file once.
+        // All scales share one pretrained network, and the file has it once.
         let backbone = extractors
             .clone()
             .find(|extractor| extractor.backbone().is_some());
@@ -133,7 +133,7 @@ impl StudentTeacher {
             .iter()
             .map(|scale| Names::of(scale, &method.settings))
             .collect();
-        // All pretrained networks are one, as `check` has seen.
+        // All scales share one pretrained network, as `check` has seen.
         let mut teachers = training.scales.iter().map(|scale| &scale.teacher);
         let backbone = teachers.find(|teacher| teacher.backbone().is_some());
         let mut wanted = Vec::new();
@@ -187,7 +187,7 @@ impl StudentTeacher {
     }
 }
 
-/// What the manifest of an untrusted file must satisfy before its numbers decide over memory.
+/// Checks the manifest of an untrusted file, before its numbers decide over memory.
 fn check(
     manifest: &Manifest<StudentTeacherManifest, StudentTeacherTraining>,
 ) -> Result<(), String> {
@@ -211,7 +211,8 @@ fn check(
     Ok(())
 }
 
-/// What one scale must satisfy beside those before it: its networks exist and give as many numbers, the same pretrained network.
+/// Checks a scale against the scales before it: its networks exist, teacher and students give equally many numbers, and all pretrained
+/// networks are the same.
 fn check_scale(scale: &ScaleManifest, before: &[ScaleManifest]) -> Result<(), String> {
     let (students, field) = (&scale.network, scale.network.receptive_field);
     students.check()?;

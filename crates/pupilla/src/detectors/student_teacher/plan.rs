@@ -1,4 +1,4 @@
-//! What training will take, found out by trying: a few real steps, one image of each pass, on copies that are thrown away.
+//! The time and memory of a training, estimated from trials on copies: a few real steps, and one image of each pass.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::patch_network::ReceptiveField;
 use crate::training::budget::Share;
 use crate::training::{Checked, Length};
 
-/// What a training run will take on this machine, as it is busy now.
+/// The estimated time and memory of a training run on this machine, under its present load.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// Images that are learned.
@@ -32,7 +32,7 @@ pub struct Plan {
     pub scales: Vec<ScalePlan>,
     /// Seconds in all, if no run ends early.
     pub seconds: f64,
-    /// Whether there is a budget that reaches for as many steps as are worth taking.
+    /// Whether there is a budget, and it is enough for all steps that are worth taking.
     pub budget_suffices: bool,
     /// The most bytes that the process will hold: what it held in the trial, and what grows with the images. `None` (JSON
     /// `null`) where the system does not tell.
@@ -53,10 +53,11 @@ pub struct ScalePlan {
 }
 
 impl Checked<'_, StudentTeacherConfig> {
-    /// Tries out what [`fit`](pupilla_core::detector::Fit::fit) would take; nothing of it changes what `fit` does.
+    /// Estimates the time and memory of [`fit`](pupilla_core::detector::Fit::fit) from trial steps. The trial changes nothing for a
+    /// later `fit`.
     ///
     /// # Errors
-    /// As `fit`, as far as it shows at once: settings, images that no network can describe, a budget that is too small.
+    /// The errors of `fit` that show at once: settings, images that no network can describe, a budget that is too small.
     pub fn plan(
         &self,
         training: &dyn ImageSource,

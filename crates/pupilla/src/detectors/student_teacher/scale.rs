@@ -1,4 +1,4 @@
-//! One scale: a teacher and its students, and what they say about an image.
+//! One scale: runs a teacher and its students over an image, tile by tile.
 
 use std::borrow::Cow;
 
@@ -68,7 +68,7 @@ impl Ensemble {
         }
     }
 
-    /// The same, and `e + v` as published, summed over all positions: the students' loss.
+    /// [`terms`](Self::terms), and the students' loss: `e + v` as published, summed over all positions.
     ///
     /// # Errors
     /// As `terms`.
@@ -165,8 +165,8 @@ impl Ensemble {
     }
 }
 
-/// Whether a scale's networks look at a tile at the same time. They do where one network's maps are so small that they do not keep
-/// many threads busy by themselves; larger ones would take much memory, or much smaller tiles.
+/// Whether a scale's networks run over a tile at the same time. They do if the maps of one network are too small to keep many threads
+/// busy. Larger maps of all networks would take much memory, or need much smaller tiles.
 pub(crate) fn side_by_side(field: ReceptiveField, stride: usize) -> bool {
     stride > 1 && field != ReceptiveField::P17
 }

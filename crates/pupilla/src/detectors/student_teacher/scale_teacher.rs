@@ -1,5 +1,5 @@
 //! The teacher of one scale: what the students of a patch size learn to predict. Student–teacher feature pyramid matching (Wang et al.,
-//! BMVC 2021) has a pretrained network's features in place of a patch network's descriptors.
+//! BMVC 2021) uses a pretrained network's features in place of a patch network's descriptors.
 
 use pupilla_core::image::{Image, Size};
 use pupilla_nn::Tensor;
@@ -85,7 +85,7 @@ impl ScaleTeacher {
         Ok(Grid::new(image.size(), sampling.stride(self.field)))
     }
 
-    /// The teacher before an image (already resized), of which any positions may then be described.
+    /// Prepares an image (already resized), so that any positions can be described: [`Extractor::look_at`].
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.

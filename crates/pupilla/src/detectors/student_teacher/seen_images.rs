@@ -1,4 +1,5 @@
-//! What a pretrained network says about the training images, kept while memory allows: a run shows it the same images again and again.
+//! A cache of a pretrained network's maps of the training images, as far as memory allows: a run shows the network the same images
+//! again and again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

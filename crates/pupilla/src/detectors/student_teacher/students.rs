@@ -86,7 +86,7 @@ impl StudentsInTraining {
         self.students.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no student.
     pub fn is_empty(&self) -> bool {
         self.students.is_empty()
     }
@@ -256,8 +256,8 @@ fn mean(errors: &[f32]) -> f64 {
 
 /// What each position counts: its error relative to their mean, to the power of `focus`.
 ///
-/// Edges and glitter are learned last, and their errors set the scale for defects: with equal weights the many easy positions
-/// keep them waiting. Hard-example mining (Shrivastava et al. 2016) in a smooth form.
+/// Students learn edges and glitter last, and the errors there decide how large a defect's error must be. With equal weights, the many
+/// easy positions dominate the loss. Hard-example mining (Shrivastava et al. 2016) in a smooth form.
 fn weights(errors: &[f32], focus: f64) -> Vec<f32> {
     if focus <= 0.0 {
         return vec![1.0; errors.len()];

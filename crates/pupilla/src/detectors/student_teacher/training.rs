@@ -51,7 +51,7 @@ impl Resized<'_> {
         self.images.len()
     }
 
-    /// What is wrong with an image.
+    /// The error of an image.
     pub fn wrong(&self, index: usize, source: ScoreError) -> TrainError {
         TrainError::Image {
             name: self.images.name(index),
@@ -210,8 +210,8 @@ pub(super) fn step_time(
     }
 }
 
-/// What a run of so many steps does beside them, counted in steps: looks at the watched images, and the statistics of batch norm. A
-/// step is a forward pass, and a backward pass of about twice its work.
+/// The work of a run beside its `steps` steps, counted in steps: looks at the watched images, and the statistics of batch norm. A step
+/// is a forward pass, and a backward pass of about twice its work.
 pub(super) fn steps_aside(quick: &Quick, watched: usize, steps: usize) -> f64 {
     let looks = steps / watch::interval(steps, watched) + 1;
     let norm = if quick.batch_norm { NORM_BATCHES } else { 0 };
@@ -248,7 +248,7 @@ impl Resized<'_> {
         })
     }
 
-    /// The image of a step, every pixel of it: all images in each epoch, in another order.
+    /// The image of a step, with every pixel. Each epoch has all images, in another order.
     fn whole_image(&self, field: ReceptiveField, step: usize) -> Result<Batch, ReadError> {
         let seed = derive_seed(self.settings.seed, "epochs", field.side() as u64);
         let epoch = derive_seed(seed, "epoch", (step / self.len()) as u64);
@@ -295,7 +295,7 @@ impl Batch {
     }
 }
 
-/// Batches behind the statistics that batch norm is folded with.
+/// Batches that give the statistics with which batch norm is folded.
 const NORM_BATCHES: usize = 32;
 
 pub(super) fn learning(training: &Training) -> Learning {
@@ -315,7 +315,7 @@ pub(super) fn learning(training: &Training) -> Learning {
     }
 }
 
-/// A budget that does not reach for so many steps is refused: nothing is learned in fewer. A scale behind others takes them all the same.
+/// A budget for fewer steps than this is refused, because students learn nothing in fewer. A later scale takes this number in any case.
 const FEWEST_STEPS: usize = 20;
 
 /// The students of one teacher in training.
@@ -568,8 +568,8 @@ pub(super) fn steps_within(
     Ok(steps.min(quick.most_budgeted_steps()))
 }
 
-/// The steps of a scale behind `earlier` ones: whose training is not thrown away because the machine was slower than at the start and has left too
-/// little for the last one.
+/// The steps of a scale after `earlier` scales. If the budget is not enough for a later scale, it takes the fewest steps, with a
+/// warning: the finished scales are not thrown away because the machine has become slower.
 fn affordable(
     within: Result<usize, TrainError>,
     earlier: usize,

@@ -1,8 +1,7 @@
-//! Early stopping: some good images, apart from those that are learned and from those that scores are calibrated on, on which the
-//! loss is watched.
+//! Early stopping: the loss is watched on some good images, which are neither learned nor used for calibration.
 //!
-//! A loss that has not fallen for a while does not end a run at once: much of what a one-cycle run learns it learns while its rate
-//! falls. It goes back to where the loss was lowest, and lets the rate fall from there in few steps ([`Schedule::end_early`]).
+//! If the loss has not fallen for a while, the run does not end at once, because a one-cycle run learns much while its rate falls. The
+//! run goes back to the students with the lowest loss, and lets the rate fall from there in a few steps ([`Schedule::end_early`]).
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::read::ReadError;
@@ -181,7 +180,7 @@ impl Watch {
         self.watched = watched;
     }
 
-    /// Steps of a run of so many from one look to the next.
+    /// Steps from one look to the next, in a run of `steps` steps.
     pub fn interval(&self, steps: usize) -> usize {
         interval(steps, self.windows.len())
     }

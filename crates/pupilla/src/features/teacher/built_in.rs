@@ -1,4 +1,5 @@
-//! The teachers that come with the library. Each is a crate of its own, because the terms of the weights are not those of the code.
+//! The teachers that come with the library. Each is a crate of its own, because the terms of the weights differ from the licence of the
+//! code.
 
 use crate::patch_network::ReceptiveField;
 

@@ -8,8 +8,7 @@ use crate::backbone::{DenseFeatures, MAX_PIXELS, ZOOMS};
 use crate::error::{TrainError, check_rules};
 use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig, ReceptiveField};
 
-/// How to train a teacher. The defaults are the paper's where they are known, and otherwise said
-/// to be ours.
+/// How to train a teacher. The defaults are the paper's if they are known; other defaults are marked as ours.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TeacherConfig {
     /// The network.
@@ -27,7 +26,7 @@ pub struct TeacherConfig {
     pub compactness: Compactness,
     /// δ, the margin of the triplet loss (recalled, not verified: 1).
     pub margin: f64,
-    /// Batch norm behind every activation while training, folded into the convolutions afterwards. Ours.
+    /// Batch norm after every activation in training, folded into the convolutions afterwards. Ours.
     pub batch_norm: bool,
     /// Number of optimiser steps. Ours (the paper's is recalled as 50 000).
     pub steps: usize,

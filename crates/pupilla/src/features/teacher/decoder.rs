@@ -1,5 +1,5 @@
-//! D, the linear layer from descriptors to what a pretrained network says: needed for training and for
-//! measuring the distillation, never for inspection.
+//! D, the linear layer from descriptors to a pretrained network's features: needed for training and for measuring the distillation,
+//! never for inspection.
 
 use pupilla_nn::{Convolution, Graph, Operation, Parameters, Tensor};
 use rand::SeedableRng;
@@ -42,7 +42,7 @@ impl Decoder {
         }
     }
 
-    /// What it computes, for so many targets.
+    /// Its graph, for `targets` targets.
     pub fn graph(targets: usize) -> Graph {
         let convolution = Convolution::new([DESCRIPTOR_CHANNELS, targets], 1);
         Graph::chain([Operation::Convolution(convolution)])

@@ -22,7 +22,7 @@ pub struct HeldOut {
 pub enum DistillationError {
     /// Of features.
     Variance {
-        /// Share of the features' variance that is not explained; 0 is perfect, 1 knowing only the mean.
+        /// Share of the features' variance that is not explained; 0 is perfect, 1 is a teacher that knows only the mean.
         unexplained: f64,
     },
     /// Of class probabilities, at temperature 1 whatever the one of training, so that temperatures can be compared.

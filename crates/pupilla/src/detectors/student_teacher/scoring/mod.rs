@@ -1,7 +1,7 @@
 //! The score of the paper's §5: whitening, regression error, predictive variance, normalisation.
 //!
-//! Plain slices, `[channels, positions]` in row-major order; `positions` are the pixels or grid
-//! points of one image. All of it is compared with a NumPy oracle in the tests.
+//! Plain slices, `[channels, positions]` in row-major order; `positions` are the pixels or grid points of one image. The tests compare
+//! every function with a NumPy oracle.
 
 pub mod residual_metric;
 
@@ -144,7 +144,7 @@ pub enum Scoring {
 }
 
 impl Scoring {
-    /// What models that do not say it have.
+    /// The scoring of model files without this field.
     pub(crate) fn published() -> Self {
         Self::Published
     }

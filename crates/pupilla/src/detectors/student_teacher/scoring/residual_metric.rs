@@ -1,14 +1,16 @@
-//! Errors in the metric of good parts: how large a residual is for one of its direction, and for a descriptor of its length.
+//! Errors in the metric of good parts: a residual counts relative to good parts' residuals in its direction, and for descriptors of the
+//! same length.
 //!
-//! The paper's students predict a Gaussian whose covariance is the same in every direction and at every position (§3.3). On good images
-//! residuals are neither: some directions of the descriptor are predicted ten times better than others,
-//! and descriptors far from the mean (edges, glitter) worse than near ones. Here the covariance is the measured one, `Σ`, times
-//! `1 + ‖μ̄‖²/2d` for the students' mean `μ̄` of `d` components (the whitened teacher's descriptors have the length `√d` in the mean). Regression error and
-//! predictive variance are then the squared lengths of residuals and of the students' distances from their mean in this metric (that
-//! of Mahalanobis), and by the bias–variance decomposition their sum is the mean squared distance of a student from the teacher.
+//! The paper's students predict a Gaussian whose covariance is the same in every direction and at every position (§3.3). On good
+//! images, neither holds. Some directions of the descriptor are predicted ten times better than others. Descriptors far from the mean
+//! (edges, glitter) are predicted worse than descriptors near the mean. Here the covariance is the measured covariance `Σ`, times `1 +
+//! ‖μ̄‖²/2d` for the students' mean `μ̄` of `d` components (the whitened teacher's descriptors have the length `√d` in the mean).
+//! Regression error and predictive variance are then the squared lengths of residuals and of the students' distances from their mean in
+//! this metric (that of Mahalanobis), and by the bias–variance decomposition their sum is the mean squared distance of a student from
+//! the teacher.
 //!
-//! Plain slices, `[channels, positions]` in row-major order, as in [`score`](crate::detectors::student_teacher::scoring). What it changes on real and drawn data
-//! stands in `docs/notes/students.md`.
+//! Plain slices, `[channels, positions]` in row-major order, as in [`scoring`](crate::detectors::student_teacher::scoring).
+//! `docs/notes/students.md` has measurements on real and drawn data.
 
 use nalgebra::DMatrix;
 use pupilla_conv::Conv2d;
@@ -37,7 +39,7 @@ pub struct ResidualProducts {
 }
 
 impl ResidualProducts {
-    /// None so far, of residuals of so many channels.
+    /// Empty sums, for residuals of `channels` channels.
     ///
     /// # Panics
     /// If there is no channel.
@@ -95,7 +97,7 @@ impl ResidualProducts {
         self.positions += positions;
     }
 
-    /// The metric of what was added: the plain one if nothing was, or all residuals were 0.
+    /// The metric of the added residuals. It is the plain metric if nothing was added, or all residuals were 0.
     ///
     /// # Errors
     /// If a sum is not a finite number, or so uneven that the covariance cannot be inverted.
@@ -230,7 +232,7 @@ impl ResidualMetric {
 struct Scratch {
     /// The metric's product with every student's residuals, as a 1×1 convolution.
     product: Conv2d,
-    /// Each student's distance from the teacher, `[channels, students, BLOCK]`; behind the last position 0.
+    /// Each student's distance from the teacher, `[channels, students, BLOCK]`; 0 after the last position.
     residuals: Vec<f32>,
     /// The same in the metric.
     judged: Vec<f32>,
