@@ -33,6 +33,7 @@ fn small(kind: DetectorKind) -> &'static [&'static str] {
             "--batch",
             "4",
         ],
+        other => panic!("give {other} small numbers here"),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::features::Sampling;
 /// Everything about a trained detector but its arrays: the fields of every family, the fields that one family adds about its method,
 /// `M`, and about its training, `R`. A file has all fields side by side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Manifest<M, R = Nothing> {
     /// Kind (the detector's name), format version, program.
     #[serde(flatten)]

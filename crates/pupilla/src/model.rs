@@ -52,6 +52,7 @@ pub enum Model {
 
 /// The facts that the manifest of every kind of detector has.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct About<'a> {
     /// Its kind, and the program that wrote it.
     pub header: &'a FileHeader,

@@ -56,6 +56,7 @@ fn config(kind: DetectorKind, describer: Extractor) -> EmbeddingConfig {
         Method::MemoryBank(of) => of.coreset = 0.2,
         Method::Padim(of) => of.channels = 20,
         Method::Mahalanobis(of) => of.sample = 300,
+        other => panic!("give {other:?} small numbers here"),
     }
     config
 }

@@ -274,6 +274,7 @@ fn made(kind: DetectorKind) -> Model {
         Method::MemoryBank(of) => of.coreset = 0.1,
         Method::Padim(of) => of.channels = 4,
         Method::Mahalanobis(of) => of.sample = 300,
+        other => panic!("give {other:?} small numbers here"),
     }
     let all: Vec<Image> = (0..6).map(|seed| picture(seed, 57, 52)).collect();
     let detector = config.fit(&all[..4].to_vec(), &all[4..].to_vec(), &mut Silent);

@@ -38,6 +38,7 @@ fn config(kind: DetectorKind, steps: usize) -> ReconstructionConfig {
         Method::SimilarityAutoencoder(of) => of.latent = 8,
         Method::VariationalAutoencoder(of) => of.latent = 8,
         Method::AnoGan(of) => (of.latent, of.search_steps) = (8, 12),
+        other => panic!("give {other:?} small numbers here"),
     }
     config
 }

@@ -36,11 +36,11 @@ pub(crate) use all_detectors;
 /// A family of detectors: what they learn, and how they are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Students that predict a teacher ([`crate::detectors::student_teacher`]).
+    /// Students that predict a teacher ([`crate::student_teacher`]).
     StudentTeacher,
-    /// Features of good images, compared with ([`crate::detectors::embedding`]).
+    /// Features of good images, compared with ([`crate::embedding`]).
     Embedding,
-    /// Networks that reconstruct good images ([`crate::detectors::reconstruction`]).
+    /// Networks that reconstruct good images ([`crate::reconstruction`]).
     Reconstruction,
 }
 
@@ -53,6 +53,7 @@ macro_rules! kinds {
     ) => {
         /// A kind of detector. Its name is `kind` in a model file.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
         pub enum DetectorKind {
             #[doc = $student_teacher_doc]
             #[default]

@@ -26,6 +26,7 @@ const TILE: usize = 256;
 
 /// What gives the features of an image.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Extractor {
     /// A trained patch network. It describes the p×p patch around each position.
     PatchNetwork(Box<Teacher>),
@@ -36,6 +37,7 @@ pub enum Extractor {
 /// Everything about an extractor but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ExtractorManifest {
     /// A patch network's whole manifest.
     PatchNetwork(Box<TeacherManifest>),

@@ -42,7 +42,7 @@ pub struct PatchNetworkConfig {
     /// Output channels of p = 65's third convolution: 128, or 256 as in some reimplementations.
     /// Without effect for other p.
     pub conv3_channels: usize,
-    /// Length of a descriptor, 1 to [`MAX_DESCRIPTOR_CHANNELS`]: [`DESCRIPTOR_CHANNELS`], or that of the
+    /// Length of a descriptor, 1 to 4096: 128, or that of the
     /// features that students of a pretrained network predict.
     pub output_channels: usize,
 }

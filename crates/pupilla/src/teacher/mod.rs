@@ -1,7 +1,7 @@
 //! Training of teachers: a patch network learns to tell patches of natural images apart, or to predict a pretrained network's features
 //! of them.
 //!
-//! [`TeacherConfig`](crate::features::teacher::TeacherConfig) → `triplets`, `batch` (windows of images) → `distillation` (a pretrained
+//! [`TeacherConfig`] → `triplets`, `batch` (windows of images) → `distillation` (a pretrained
 //! network's features of them) → `loss` (all losses and their gradients), which shares `correlation` with the figures → `training` (a
 //! step, with `checkpoint` and `history`) → `measure` (figures on held-out images) → `report` (figures and pictures, for people).
 

@@ -77,6 +77,7 @@ fn training_graph(config: &TeacherConfig) -> Graph {
 
 /// The result of [`train`]: the teacher, and the losses of every step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TrainedTeacher {
     /// The teacher.
     pub teacher: Teacher,

@@ -51,6 +51,7 @@ macro_rules! forms {
         /// Sizes and single numbers of what a detector keeps of the features of good images.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
         pub enum FittedManifest {
             $($(#[doc = $doc])* $form($sizes),)*
         }
@@ -102,6 +103,7 @@ macro_rules! embedding_methods {
         /// The methods, each with its own settings.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "detector")]
+        #[non_exhaustive]
         pub enum Method {
             $(
                 #[doc = $doc]

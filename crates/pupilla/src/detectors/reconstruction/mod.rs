@@ -54,6 +54,7 @@ macro_rules! reconstruction_methods {
         /// The methods, each with its own settings.
         #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "detector")]
+        #[non_exhaustive]
         pub enum Method {
             $(
                 #[doc = $doc]

@@ -13,6 +13,7 @@ use crate::training::{Checked, check_counts};
 
 /// The estimated time and memory of a training run on this machine, under its present load.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ReconstructionPlan {
     /// Images that are learned.
     pub training_images: usize,

@@ -21,6 +21,7 @@ use crate::training::{Checked, Length};
 
 /// The estimated time and memory of a training run on this machine, under its present load.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// Images that are learned.
     pub training_images: usize,
@@ -41,6 +42,7 @@ pub struct Plan {
 
 /// One scale of a [`Plan`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ScalePlan {
     /// The patch size p.
     pub receptive_field: ReceptiveField,

@@ -138,7 +138,7 @@ impl Terms {
 pub enum Scoring {
     /// As published: `e` and `v` are plain squared lengths, and each is normalised by its own mean and deviation.
     Published,
-    /// In the metric of good parts' residuals, see [`residual_metric`](crate::detectors::student_teacher::scoring::residual_metric); `e` and `v` are normalised by the
+    /// In the metric of good parts' residuals, see `docs/explanation/student-teacher.md`; `e` and `v` are normalised by the
     /// deviation of their sum.
     Mahalanobis,
 }
