@@ -64,7 +64,7 @@ pub enum TensorFileError {
     OldTorch {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A safetensors file that is damaged or cut off.
@@ -80,7 +80,7 @@ pub enum TensorFileError {
     Archive {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: ArchiveError,
     },
     /// A `.pth` file that holds something else than tensors.

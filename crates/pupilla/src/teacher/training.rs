@@ -89,9 +89,9 @@ pub struct TrainedTeacher {
 /// With `checkpoints` the run can be killed at any time and go on later; it ends with the same bytes.
 ///
 /// # Errors
-/// If a setting is out of range, there are fewer than two images to train on, the pretrained network is missing
-/// or lacks what is to be learned, an image cannot be read, the loss is not finite, a checkpoint cannot be written
-/// or is another run's, or the observer asks to stop.
+/// If a setting is out of range, there are fewer than two images to train on, the pretrained network is missing or lacks the features
+/// to learn, an image cannot be read, the loss is not finite, a checkpoint cannot be written or is another run's, or the observer asks
+/// to stop.
 pub fn train(
     config: &TeacherConfig,
     images: &dyn ImageSource,
@@ -174,7 +174,7 @@ pub fn held_out_images(config: &TeacherConfig, count: usize) -> (Vec<usize>, Vec
     (order, training)
 }
 
-/// The pretrained network with what of it is to be learned, if anything is.
+/// The pretrained network and the features of it to learn, if the configuration has a distillation.
 fn tutor<'a>(
     config: &'a TeacherConfig,
     backbone: Option<&'a dyn Backbone>,
@@ -286,7 +286,7 @@ impl Lesson<'_> {
         )
     }
 
-    /// Mean and deviation of what the pretrained network says, over some batches.
+    /// Mean and deviation of the pretrained network's features, over some batches.
     fn target_scale(
         &self,
         tutor: &Tutor<'_>,
