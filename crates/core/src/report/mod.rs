@@ -1,4 +1,4 @@
-//! The report of a test: one HTML page with everything in it (no network), to be shown to a customer.
+//! The report of a test: one HTML page with everything in it, which needs no internet connection. It is made to be shown to a customer.
 //!
 //! A [`Report`] takes images as they are tested and keeps thumbnails of the most instructive ones; with the
 //! figures of the whole test it becomes a page of headline numbers, curves, histograms and a gallery.
