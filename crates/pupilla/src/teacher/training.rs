@@ -252,7 +252,7 @@ impl Trainee for Run<'_> {
     }
 }
 
-/// What is learned, and from what.
+/// The settings, the images and the pretrained network of a training.
 struct Lesson<'a> {
     config: &'a TeacherConfig,
     images: &'a dyn ImageSource,
@@ -278,7 +278,7 @@ impl Lesson<'_> {
         Ok(batch?)
     }
 
-    /// What a step learns from.
+    /// The batch of a step.
     fn batch_of(&self, step: usize) -> Result<Batch, TrainError> {
         self.batch(
             self.config.triplet_weight > 0.0,
@@ -407,7 +407,7 @@ impl Lesson<'_> {
         Ok(learned)
     }
 
-    /// Folds, rounds and measures what was learned.
+    /// Folds batch norm, rounds the weights, and measures the teacher.
     fn finish(
         &self,
         state: &State,
@@ -470,7 +470,7 @@ impl Lesson<'_> {
     }
 }
 
-/// What a step learns.
+/// The gradients of a step.
 struct Learned {
     losses: StepLosses,
     /// The gradient of the descriptors.
