@@ -470,7 +470,7 @@ impl Lesson<'_> {
     }
 }
 
-/// The gradients of a step.
+/// The losses and the gradients of a step.
 struct Learned {
     losses: StepLosses,
     /// The gradient of the descriptors.
