@@ -1,4 +1,4 @@
-//! The options that cure an error. The library names settings in its own words; the flags stand here, and only here.
+//! The options that help against an error. The library names settings in its own words; only this file names the options for them.
 
 use pupilla::backbone::BackboneError;
 use pupilla::device::DeviceError;

@@ -1,4 +1,4 @@
-//! Where results go: text for people on standard output, JSON where it is asked for.
+//! The output of results: text for people on standard output, JSON if it is wanted.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What a person (or a program) sees of long work, and how both stop it.
+//! Progress of long work, for a person or a program; and how both stop the work.
 
 use std::io::{IsTerminal, Write, sink, stderr, stdin};
 use std::path::Path;

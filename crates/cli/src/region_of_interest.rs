@@ -1,4 +1,4 @@
-//! `--roi`: a picture that says where to look.
+//! `--roi`: a picture of the pixels to look at.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `eval --report`: the page, and what the model and the data say about themselves on it.
+//! `eval --report`: the page, with facts about the model and the data.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub struct ReportRun {
 }
 
 impl ReportRun {
-    /// A report of at most so many images.
+    /// A report of at most `images` images.
     pub fn new(rule: Rule, heatmap: Heatmap, images: usize) -> Self {
         let report = Report::new(heatmap, rule.image_threshold, rule.pixel_threshold, images);
         Self { rule, report }

@@ -1,4 +1,4 @@
-//! The losses of each step in a file that grows with the run: what a run that failed, was stopped or killed had learned can be looked at.
+//! The losses of each step, in a file that grows with the run. So the losses of a failed, stopped or killed run are there too.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Which algorithm computes which shape: the one place that decides.
+//! Chooses the algorithm for each shape; no other file chooses.
 
 use rayon::prelude::*;
 

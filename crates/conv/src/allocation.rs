@@ -1,4 +1,4 @@
-//! Memory of outputs: freed arrays are kept, those of one training step are those of the next, and all threads clear them.
+//! Memory of outputs: freed arrays are kept, the next training step uses the arrays of the last step, and all threads clear them.
 
 use std::mem::MaybeUninit;
 

@@ -1,9 +1,9 @@
 //! 2×2 max-pooling with stride 2 at all of its four offsets at once, and its gradient.
 //!
-//! Dense feature extraction (Bailer et al., "Fast Dense Feature Extraction with CNNs with Pooling Layers", BMVC 2017) goes on with each
-//! offset's map, a *fragment*, by itself. All four come from one reading of the map, whose rows meet the next row while they are in
-//! the first cache. Pooling while the convolution writes would save that reading too, but windows cross the borders of its tiles; and
-//! bands of rows would transform its weight once a band, which costs more.
+//! Dense feature extraction (Bailer et al., "Fast Dense Feature Extraction with CNNs with Pooling Layers", BMVC 2017) continues with
+//! each offset's map, a *fragment*, by itself. All four come from one reading of the map, whose rows meet the next row while they are
+//! in the first cache. Pooling while the convolution writes would save that reading too, but windows cross the borders of its tiles;
+//! and bands of rows would transform its weight once a band, which costs more.
 
 use rayon::prelude::*;
 

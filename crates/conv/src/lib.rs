@@ -1,10 +1,10 @@
 //! Convolution on the CPU: plain slices in, plain slices out.
 //!
 //! The four passes of a valid two-dimensional convolution ([`Conv2d`]), `f32`, NCHW: [`forward`], [`input_gradient`],
-//! [`weight_gradient`] and [`bias_gradient`]; with them what surrounds a convolution in a patch network: bias and leaky ReLU where
-//! the output is written ([`forward_leaky_relu`]), 2×2 max-pooling there as well ([`forward_max_pool`]), by itself
-//! ([`max_pool`]) or at all offsets ([`max_pool_fragments`]). Beside them the product of two matrices ([`inner_products`]), for whoever
-//! compares many descriptors. The crate knows no deep-learning framework.
+//! [`weight_gradient`] and [`bias_gradient`]; and the neighbours of a convolution in a patch network: bias and leaky ReLU where the
+//! output is written ([`forward_leaky_relu`]), 2×2 max-pooling there as well ([`forward_max_pool`]), by itself ([`max_pool`]) or at all
+//! offsets ([`max_pool_fragments`]). The product of two matrices ([`inner_products`]) serves detectors that compare many descriptors.
+//! The crate knows no deep-learning framework.
 //!
 //! # Algorithms
 //! | shape | algorithm |
@@ -36,8 +36,8 @@
 //! about 1e36 may overflow in the transforms.
 //!
 //! # Instruction sets
-//! AVX-512, AVX2 with FMA, NEON, or portable code, chosen at run time; the environment variable `PUPILLA_SIMD` (`avx512`,
-//! `avx2`, `neon`, `portable`) asks for a lesser one; other values are ignored.
+//! AVX-512, AVX2 with FMA, NEON, or portable code, chosen at run time; the environment variable `PUPILLA_SIMD` (`avx512`, `avx2`,
+//! `neon`, `portable`) asks for a smaller instruction set; other values are ignored.
 //!
 //! # Threads, reproducibility, memory
 //! Work is spread over the current rayon pool. The same input gives the same bytes as long as the instruction set and the number of

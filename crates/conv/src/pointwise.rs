@@ -1,7 +1,7 @@
 //! 1×1 kernels: matrix products of channels, with the pixels as rows.
 //!
-//! Nothing is lowered. A block of pixels is copied once, for all output channels; for the weight's gradient the output's
-//! gradient is turned, and the input is read where it stands.
+//! Nothing is lowered. A block of pixels is copied once, for all output channels; for the weight's gradient, the output's gradient is
+//! transposed, and the input is read in place.
 
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! 2×2 max-pooling, every second position or all of them, and its gradient.
 //!
-//! A window with a NaN gives NaN, and its gradient goes to the last NaN, as in PyTorch: whatever broke a network is seen at its end.
+//! A window with a NaN gives NaN, and its gradient goes to the last NaN, as in PyTorch: so a broken network shows at its end.
 
 use rayon::prelude::*;
 

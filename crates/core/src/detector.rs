@@ -40,7 +40,7 @@ pub trait Detector {
     /// If the image, resized as in training, is smaller than the detector can look at.
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, Self::Error>;
 
-    /// The same map with the parts that it is the sum of; a detector that cannot tell gives none.
+    /// The same map with its parts, whose sum it is; no parts if the detector cannot tell.
     ///
     /// # Errors
     /// As [`anomaly_map`](Self::anomaly_map).

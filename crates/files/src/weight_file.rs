@@ -82,9 +82,9 @@ pub enum WeightFileError {
     Kind {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// The kind that it holds.
         found: String,
-        /// What was asked for.
+        /// The wanted kind.
         expected: &'static str,
     },
     /// The manifest lacks something or contradicts itself.
@@ -92,7 +92,7 @@ pub enum WeightFileError {
     Manifest {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// Tensors are missing, misshapen or not finite: all of them in one message.

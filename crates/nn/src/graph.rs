@@ -12,13 +12,13 @@ impl Value {
         self.0
     }
 
-    /// What the node of this index gives.
+    /// The output of the node of this index.
     pub(crate) fn of_node(index: usize) -> Self {
         Self(index + 1)
     }
 }
 
-/// A convolution or a transposed one.
+/// A convolution or a transposed convolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Convolution {
     /// Channels of input and output.
@@ -137,7 +137,7 @@ pub struct BatchNorm {
     pub slope: f32,
 }
 
-/// What a node computes.
+/// The operation of a node.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
     /// A cross-correlation, `[b, in, h, w]` to `[b, out, (h + 2 padding - kernel) / stride + 1, …]`.
@@ -173,13 +173,13 @@ pub enum Operation {
 /// A node: an operation and the values that it reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// What it computes.
+    /// Its operation.
     pub operation: Operation,
-    /// What it reads.
+    /// The values that it reads.
     pub inputs: Vec<Value>,
 }
 
-/// What a parameter is for.
+/// The role of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A kernel, `[out, in, kernel, kernel]` (`[in, out, kernel, kernel]` of a transposed convolution and `[channels, 1, kernel, kernel]` of
@@ -194,7 +194,7 @@ pub enum Role {
 /// A parameter: an array of learned numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
-    /// What it is for.
+    /// Its role.
     pub role: Role,
     /// Its shape; outputs first.
     pub shape: Vec<usize>,
@@ -248,7 +248,7 @@ impl Graph {
         self.output()
     }
 
-    /// What the last node gives; the input of a graph without nodes.
+    /// The output of the last node; the input of a graph without nodes.
     pub fn output(&self) -> Value {
         Value(self.nodes.len())
     }
@@ -289,7 +289,7 @@ impl Graph {
 }
 
 impl Operation {
-    /// What it learns.
+    /// Its parameters.
     pub fn parameters(&self) -> Vec<Parameter> {
         let line = |role, count| Parameter {
             role,

@@ -1,9 +1,9 @@
 //! Networks as data, the engines that run and differentiate them, and their optimisers.
 //!
-//! A [`Graph`] says what is computed from what; [`Parameters`] are its numbers. An [`Engine`] computes it on the processor ([`Cpu`],
-//! whose kernels are `pupilla-conv`'s) or, with the feature `gpu`, on a GPU; [`device`] chooses. [`Graph::record`] gives a [`Tape`].
-//! From the gradient of a loss with respect to the output, the tape gives all other gradients. An [`OptimizerState`] turns gradients
-//! into steps.
+//! A [`Graph`] holds the operations and their inputs; [`Parameters`] are its numbers. An [`Engine`] computes it on the processor
+//! ([`Cpu`], whose kernels are `pupilla-conv`'s) or, with the feature `gpu`, on a GPU; [`device`] chooses. [`Graph::record`] gives a
+//! [`Tape`]. From the gradient of a loss with respect to the output, the tape gives all other gradients. An [`OptimizerState`] turns
+//! gradients into steps.
 //!
 //! ```
 //! use pupilla_nn::{Convolution, Graph, Operation, Optimizer, Parameters, Tensor, Wanted};

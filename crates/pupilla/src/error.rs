@@ -22,13 +22,13 @@ pub enum TrainError {
     Setting {
         /// The setting's name.
         setting: &'static str,
-        /// What is wrong and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
     /// There are too few images to learn from.
     #[error("{found} {purpose} image(s) are too few: at least {needed} are needed")]
     TooFewImages {
-        /// What they were for.
+        /// Their purpose.
         purpose: &'static str,
         /// How many there are.
         found: usize,
@@ -55,7 +55,7 @@ pub enum TrainError {
     Image {
         /// The image.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         source: ScoreError,
     },
     /// The pretrained network cannot be used, or not for this image.
@@ -66,7 +66,7 @@ pub enum TrainError {
     Metric {
         /// The scale.
         field: ReceptiveField,
-        /// What is wrong.
+        /// The reason.
         source: NoMetric,
     },
     /// A checkpoint cannot be written.
@@ -98,7 +98,7 @@ pub enum TrainError {
         /// The peak learning rate of the run.
         learning_rate: f64,
     },
-    /// The loss is a number still, and many times what it was before anything was learned.
+    /// The loss is still finite, but many times the loss of the first step.
     #[error(
         "the loss of {what} is {loss:.3e} in step {}, and was {first:.3e} at the beginning: begin again with a lower learning rate (now {learning_rate}); the last checkpoint, if there is one, is kept",
         step + 1
@@ -115,7 +115,7 @@ pub enum TrainError {
         /// The peak learning rate of the run.
         learning_rate: f64,
     },
-    /// A number of what is trained became NaN or infinite, though no loss has yet.
+    /// A number of a network in training became NaN or infinite before a loss did.
     #[error(
         "{array} holds NaN or infinity behind step {step}: begin again with a lower learning rate; the last good checkpoint, if there is one, is kept"
     )]

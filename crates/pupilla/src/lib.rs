@@ -1,5 +1,5 @@
-//! Finds defects in images of manufactured parts after it has seen good parts only: "Uninformed Students" (Bergmann et al., CVPR
-//! 2020) and the detectors that the paper compares.
+//! Finds defects in images of manufactured parts after it has seen good parts only: "Uninformed Students" (Bergmann et al., CVPR 2020)
+//! and other detectors: embedding (among them PatchCore and PaDiM) and reconstruction.
 //!
 //! ```no_run
 //! use pupilla::{Dataset, Detector, Image, Model, Silent, Trainer, write_png};

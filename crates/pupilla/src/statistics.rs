@@ -67,8 +67,8 @@ impl Moments {
     }
 }
 
-/// The reciprocal of a standard deviation; 0 where there is none but the rounding noise of 32-bit
-/// numbers around the mean, so that what never varied does not count instead of becoming infinite.
+/// The reciprocal of a standard deviation. It is 0 if the deviation is only the rounding noise of 32-bit numbers around the mean, so
+/// that a value that never varied counts nothing instead of becoming infinite.
 pub(crate) fn reciprocal(deviation: f64, mean: f64) -> f64 {
     if deviation > 1e-6 * mean.abs() && deviation > 1e-12 {
         1.0 / deviation

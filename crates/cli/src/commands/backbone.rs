@@ -1,4 +1,4 @@
-//! `pupilla backbone`: a pretrained network's file and an image in; what the network gives, out.
+//! `pupilla backbone`: a pretrained network's file and an image in; the network's outputs, out.
 
 use anyhow::{Context, anyhow};
 use pupilla::backbone::{self, OutputSummary};

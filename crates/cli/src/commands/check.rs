@@ -1,4 +1,4 @@
-//! `pupilla check`: look a data set over before anything is learned from it or measured on it.
+//! `pupilla check`: looks for problems in a data set, before training and measuring.
 
 use std::collections::BTreeMap;
 use std::path::Path;

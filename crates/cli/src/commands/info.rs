@@ -1,4 +1,4 @@
-//! `pupilla info`: what a file, or the program's own teachers, say about themselves.
+//! `pupilla info`: prints the manifest of a file, or of the program's own teachers.
 
 use anyhow::Context;
 use pupilla::teacher::TeacherManifest;

@@ -182,7 +182,7 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is called defective: the model's thresholds, or those given.
+/// The rule of a run: the given thresholds, else the model's.
 pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule {
     let calibration = model.about().calibration;
     if given.threshold.is_none() && model.sampling() != calibration.sampling {

@@ -1,4 +1,4 @@
-//! What a shell and `man` know about the program, made from its own description of its options.
+//! Completions for shells and manual pages, made from the program's own description of its options.
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -92,7 +92,7 @@ pub struct Tested<'a> {
     pub image: &'a Image,
     /// Its ground truth.
     pub mask: &'a Mask,
-    /// What the detector says.
+    /// The detector's map.
     pub map: &'a AnomalyMap,
     /// The same with its parts.
     pub explained: &'a Explained,

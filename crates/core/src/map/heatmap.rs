@@ -15,7 +15,7 @@ use pupilla_files::atomic_file::{self, WriteError};
 /// How strongly the colours of the highest scores cover the image.
 const MAX_OPACITY: f64 = 0.75;
 
-/// Where on its scale the colours begin: what is darker could be taken for a shadow in the image.
+/// Where on its scale the colours begin: darker colours would look like a shadow in the image.
 const FIRST_COLOR: f64 = 0.25;
 
 /// An image and its map, or an image and its mask, differ in size.

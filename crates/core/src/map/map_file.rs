@@ -23,7 +23,7 @@ pub const MAX_SIDE: u32 = 65_535;
 /// The most pixels of a map that [`read`] accepts: 1 GiB of scores.
 pub const MAX_PIXELS: u64 = 1 << 28;
 
-/// The longest file of a map: every score as it is, and as much again for what a writer puts beside them.
+/// The longest file of a map: the raw scores, and as many bytes again for other data of a writer.
 const MAX_FILE_BYTES: u64 = 2 * 4 * MAX_PIXELS;
 
 /// Why a map could not be read.

@@ -1,4 +1,4 @@
-//! The report of a test: one HTML page with everything in it (no network), to be shown to a customer.
+//! The report of a test: one HTML page with everything in it, which needs no internet connection. It is made to be shown to a customer.
 //!
 //! A [`Report`] takes images as they are tested and keeps thumbnails of the most instructive ones; with the
 //! figures of the whole test it becomes a page of headline numbers, curves, histograms and a gallery.
@@ -61,7 +61,7 @@ pub enum ReportError {
 /// One tested image. Image, mask and map have the same size.
 #[derive(Clone, Copy, Debug)]
 pub struct ReportImage<'a> {
-    /// What the image is called.
+    /// The name of the image.
     pub name: &'a str,
     /// Its defect type; `None` for a good image.
     pub defect: Option<&'a str>,
@@ -75,7 +75,7 @@ pub struct ReportImage<'a> {
     pub verdict: &'a Verdict,
 }
 
-/// What the page says beside the figures.
+/// The texts of the page beside the figures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct About {
     /// The heading, as the data set's name.
@@ -91,14 +91,14 @@ pub struct About {
     pub thresholds: Thresholds,
     /// Groups of settings and origins, each with a heading.
     pub facts: Vec<Facts>,
-    /// What a person should know beside the evaluation's own warnings.
+    /// Warnings for people, beside the evaluation's own warnings.
     pub warnings: Vec<String>,
 }
 
 /// A group of things to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// What they are about.
+    /// The subject of the group.
     pub heading: String,
     /// Name and value.
     pub facts: Vec<(String, String)>,

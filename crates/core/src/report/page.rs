@@ -43,7 +43,7 @@ struct Page<'a> {
     cards: Vec<CardRow<'a>>,
 }
 
-/// What the threshold made of the test set.
+/// The verdicts of the threshold on the test set.
 struct Verdicts {
     defective: Tally,
     good: Tally,

@@ -35,7 +35,7 @@ const MARGIN: i32 = 18;
 const GAP: i32 = 6;
 const LINE: i32 = 17;
 
-/// The matrix at the left, the patches at the right; the first of a row is the one that the others were found for.
+/// The matrix at the left, the patches at the right; the first patch of a row is the patch whose neighbours follow.
 ///
 /// # Panics
 /// If the matrix does not have `dimensions²` entries, or there are none: a programming error.

@@ -1,4 +1,4 @@
-//! Picture sheets: what a detector saw, image by image, with the figures on top.
+//! Picture sheets: images, masks and heatmaps, image by image, with the figures on top.
 //!
 //! A [`Sheet`] takes rows one by one, and keeps only thumbnails. It makes one self-contained HTML page (no network, no script) or one
 //! picture (for documents).
@@ -35,7 +35,7 @@ const ROWS_PER_KIND: usize = 12;
 /// One image of a sheet. Image, mask and map have the same size.
 #[derive(Clone, Copy, Debug)]
 pub struct SheetRow<'a> {
-    /// What the image is called.
+    /// The name of the image.
     pub name: &'a str,
     /// Its defect type; `None` for a good image.
     pub defect: Option<&'a str>,

@@ -34,7 +34,7 @@ pub const SIDE: usize = 256;
 /// Samples a pixel in each direction: edges are smooth because they are drawn finer than shown.
 const SAMPLES: usize = 2;
 
-/// What is shown.
+/// The product that the images show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A texture: plain-woven linen, slightly irregular.

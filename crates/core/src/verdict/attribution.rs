@@ -1,4 +1,4 @@
-//! What a score is made of: the parts of an anomaly map, and their shares at a pixel or in a region.
+//! The parts of an anomaly map, and their shares of a score at a pixel or in a region.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::map::anomaly_map::AnomalyMap;
 
-/// A summand of an anomaly map: one term of the score at one scale. It is computed when it is asked for, so
-/// that not all parts of a large map stand in memory at once.
+/// A summand of an anomaly map: one term of the score at one scale. It is computed on demand, so that not all parts of a large map are
+/// in memory at once.
 pub struct Part {
     /// The scale that it belongs to, as "33".
     pub scale: String,
@@ -44,16 +44,16 @@ impl std::fmt::Debug for Part {
     }
 }
 
-/// An anomaly map and what it is made of.
+/// An anomaly map and its parts.
 #[derive(Debug)]
 pub struct Explained {
     /// The map.
     pub map: AnomalyMap,
-    /// Its parts; none if the detector cannot tell.
+    /// Its parts; empty if the detector cannot tell.
     pub parts: Vec<Part>,
 }
 
-/// How much of a score each term and each scale makes up.
+/// How much each term and each scale contributes to a score.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Why {
     /// By term, over all scales.
@@ -62,7 +62,7 @@ pub struct Why {
     pub scales: BTreeMap<String, Contribution>,
 }
 
-/// What one summand gives to a score.
+/// The contribution of one summand to a score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Contribution {
     /// In units of the score; below 0 where this summand alone would call it better than usual.

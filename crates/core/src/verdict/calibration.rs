@@ -106,7 +106,7 @@ fn percent(share: f64) -> String {
     format!("{text} %")
 }
 
-/// A threshold and what it promises.
+/// A threshold and its promise.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
     /// What scores **above** this is called defective.
@@ -118,7 +118,7 @@ pub struct Threshold {
     pub bound: f64,
 }
 
-/// What a model calls defective, calibrated on good images alone.
+/// The thresholds of a model, calibrated on good images alone.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// For an image's score, the maximum of its map.

@@ -39,8 +39,8 @@ pub enum CalibrationError {
     Stopped,
 }
 
-/// The thresholds of a detector from good images that it has not learned from; of their pixels those count
-/// that `inspected` marks. What the images are too few for is told to the observer as a warning.
+/// The thresholds of a detector from good images that it has not learned from; of their pixels those count that `inspected` marks. If
+/// the images are too few for a wanted rate, the observer gets a warning.
 ///
 /// # Errors
 /// [`CalibrationError`]; the first one ends the run.

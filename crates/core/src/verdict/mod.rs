@@ -26,26 +26,26 @@ pub struct Rule {
     pub inspected: Option<Mask>,
 }
 
-/// What a [`Rule`] says about an image.
+/// The judgement of an image by a [`Rule`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
     /// The maximum of the map over the inspected pixels; higher is more anomalous.
     pub score: f32,
     /// Whether the rule calls the image defective.
     pub defective: bool,
-    /// What the score is made of, where it was reached; `None` (JSON `null`) if the detector cannot tell.
+    /// The parts of the score at the pixel of the highest score; `None` (JSON `null`) if the detector cannot tell.
     pub why: Option<Why>,
     /// Highest peak first.
     pub regions: Vec<ExplainedRegion>,
 }
 
-/// A region and what its scores are made of.
+/// A region and the parts of its scores.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExplainedRegion {
     /// The region.
     #[serde(flatten)]
     pub region: Region,
-    /// What the mean of its scores is made of; `None` (JSON `null`) if the detector cannot tell.
+    /// The parts of the mean of its scores; `None` (JSON `null`) if the detector cannot tell.
     pub why: Option<Why>,
 }
 

@@ -1,11 +1,11 @@
 //! Tensors by name from the weight files of other programs: safetensors, and what PyTorch's
 //! `torch.save(model.state_dict(), …)` writes (`.pth`, `.pt`).
 //!
-//! Files are untrusted. Nothing in them is ever executed: a `.pth` file is a pickle, and the pickle
-//! reader here knows four calls, all of which describe tensors; whatever else a pickle holds is
-//! refused by name. That holds for both formats of `torch.save`, the zip archive and the one before PyTorch 1.6, which has no checksums. The size of a file, every length in it and the place of every tensor are checked
-//! before anything is allocated for them, and numbers are decoded only for tensors that a caller
-//! asks for by name and shape.
+//! Files are untrusted. Nothing in them is ever executed: a `.pth` file is a pickle, and the pickle reader here knows three calls,
+//! which describe a state dict and its tensors. Everything else in a pickle is refused by name. That holds for both formats of
+//! `torch.save`, the zip archive and the one before PyTorch 1.6, which has no checksums. The size of a file, every length in it and the
+//! place of every tensor are checked before anything is allocated for them, and numbers are decoded only for tensors that a caller asks
+//! for by name and shape.
 
 mod old_torch;
 mod pickle;
@@ -64,7 +64,7 @@ pub enum TensorFileError {
     OldTorch {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A safetensors file that is damaged or cut off.
@@ -80,7 +80,7 @@ pub enum TensorFileError {
     Archive {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: ArchiveError,
     },
     /// A `.pth` file that holds something else than tensors.

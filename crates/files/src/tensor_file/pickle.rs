@@ -244,7 +244,7 @@ pub(super) fn old_header(file: &[u8], start: usize) -> Result<OldHeader, PickleE
 struct Machine<'a> {
     /// The file up to the end of the pickle, or up to the length that a pickle may have.
     pickle: &'a [u8],
-    /// Whether the file goes on behind `pickle`.
+    /// Whether the file continues after `pickle`.
     cut: bool,
     /// Whether lists may stand in it.
     with_lists: bool,

@@ -29,7 +29,7 @@ pub enum ArchiveError {
     Entry {
         /// The entry.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }

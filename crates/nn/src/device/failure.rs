@@ -49,7 +49,7 @@ pub enum DeviceError {
         "the GPU has too little memory: {reason}; close what else uses it, allow less memory for the tiles of an image, train on fewer or smaller windows, or use the processor"
     )]
     OutOfMemory {
-        /// What the driver says.
+        /// The driver's message.
         reason: String,
     },
     /// It is gone: the driver has reset it, or it was taken away.
@@ -57,7 +57,7 @@ pub enum DeviceError {
         "the GPU went away: {reason}; run the same again (training can resume from its checkpoint), and if it happens again, use the processor"
     )]
     Lost {
-        /// What the driver says.
+        /// The driver's message.
         reason: String,
     },
     /// Something else went wrong while it worked.

@@ -58,7 +58,7 @@ pub(super) fn open(
 
 const SOFTWARE: &str = "software";
 
-/// The order in which adapters are preferred, and what they are.
+/// The order in which adapters are preferred, and their kinds in words.
 fn kind(device: &Device) -> (usize, &'static str) {
     let DispatchDevice::Cube(CubeDevice::Wgpu(device)) = device.as_dispatch() else {
         return (5, "unknown");

@@ -69,7 +69,8 @@ pub(super) fn convolution(
     composed::activated(Tensor::cat(parts, 2), slope)
 }
 
-/// What the windows' first pixels see, then their second ones, and so on along a dimension, one behind the other as channels.
+/// The map under the windows' first pixels, then under their second pixels, and so on along a dimension, one after the other as
+/// channels.
 fn windows(
     map: Tensor<4>,
     dimension: usize,

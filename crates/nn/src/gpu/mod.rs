@@ -162,7 +162,8 @@ impl Values {
     }
 }
 
-/// How often each value is read on the way to the wanted ones, by those who want it too: what is never read is not computed.
+/// How often each value is read on the way to the wanted values; the caller's reading counts too. A value that is never read is not
+/// computed.
 fn reads(graph: &Graph, wanted: &[Value]) -> Vec<usize> {
     let mut reads = vec![0; graph.nodes().len() + 1];
     for value in wanted {

@@ -11,7 +11,7 @@ pub(super) struct Layer {
     pub name: String,
     /// Name of the batch norm after it, in files where batch norm is not folded in.
     pub batch_norm: Option<String>,
-    /// What it computes once batch norm is folded in: a convolution with a bias.
+    /// Its operation after batch norm is folded in: a convolution with a bias.
     pub operation: Operation,
     /// A fully connected layer, whose weight is stored as `[out_channels, in_channels]`.
     pub linear: bool,
@@ -39,11 +39,11 @@ impl Layer {
 pub(super) struct Architecture {
     /// What its batch norms add to a variance.
     pub epsilon: f64,
-    /// What it computes; only convolutions have parameters.
+    /// Its graph; only convolutions have parameters.
     pub graph: Graph,
     /// All convolutions, in the graph's order.
     pub layers: Vec<Layer>,
-    /// What it gives, first layer first.
+    /// Its outputs, first layer first.
     pub outputs: Vec<(Output, Value)>,
 }
 

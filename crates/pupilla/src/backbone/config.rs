@@ -78,7 +78,7 @@ impl BackboneConfig {
         }
     }
 
-    /// What the network can give, first layer first.
+    /// The network's outputs, first layer first.
     pub fn outputs(&self) -> Vec<Output> {
         let outputs = self.architecture().outputs.into_iter();
         outputs.map(|(output, _)| output).collect()

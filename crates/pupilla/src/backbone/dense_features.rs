@@ -205,7 +205,7 @@ impl DenseFeatures {
         })
     }
 
-    /// The size of what the network sees of an image of this size.
+    /// The size of the network's input for an image of this size.
     ///
     /// # Errors
     /// [`BackboneError::TooLarge`].
@@ -224,7 +224,7 @@ impl DenseFeatures {
 pub struct FeatureMaps {
     /// Of each output, its map `[1, channels, height, width]`.
     maps: Vec<(Output, Tensor)>,
-    /// Height and width of what the network saw.
+    /// Height and width of the network's input.
     seen: [usize; 2],
     zoom: usize,
     smooth: bool,

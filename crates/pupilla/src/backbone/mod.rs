@@ -88,12 +88,12 @@ pub enum BackboneError {
     /// The file could not be read.
     #[error(transparent)]
     File(#[from] TensorFileError),
-    /// The file holds a network, but not a whole one.
+    /// The file holds a network that is not whole.
     #[error("read as {network}: {source}")]
     Weights {
         /// The network that its names suggest.
         network: &'static str,
-        /// What is wrong with its tensors.
+        /// The error about its tensors.
         source: TensorFileError,
     },
     /// An EfficientNet with squeeze-and-excitation.
@@ -118,7 +118,7 @@ pub enum BackboneError {
     NoOutput {
         /// The network.
         network: &'static str,
-        /// What was asked for.
+        /// The wanted output.
         wanted: String,
         /// The outputs that it has.
         available: String,
@@ -134,7 +134,7 @@ pub enum BackboneError {
     Features {
         /// The network.
         network: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A tensor that is no batch of images.
@@ -170,7 +170,7 @@ pub enum BackboneError {
     ImageSize {
         /// The image's.
         size: Size,
-        /// What it should be.
+        /// The right size.
         expected: Size,
     },
     /// An output is NaN or infinite.
@@ -184,7 +184,7 @@ pub enum BackboneError {
     Rebuild {
         /// The network.
         network: &'static str,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
 }

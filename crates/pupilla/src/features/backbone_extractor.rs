@@ -19,19 +19,19 @@ pub const BACKBONE_MARGIN: usize = 32;
 /// The largest margin that a file may have.
 const MAX_MARGIN: usize = 256;
 
-/// A pretrained network whose features students learn to predict. Clones share its weights.
+/// A pretrained network as an extractor of features. Clones share its weights.
 #[derive(Clone, Debug)]
 pub struct BackboneExtractor {
     network: Arc<dyn Backbone>,
     manifest: BackboneManifest,
 }
 
-/// Everything about a pretrained network as a teacher but its weights.
+/// Everything about a pretrained network as an extractor but its weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackboneManifest {
     /// Which network it is.
     pub network: BackboneConfig,
-    /// What is read from it.
+    /// The features that are read from it.
     pub features: DenseFeatures,
     /// Pixels by which the resized image is continued on every side before the network sees it, 0 to 256
     /// ([`BACKBONE_MARGIN`]).
@@ -42,7 +42,7 @@ pub struct BackboneManifest {
     pub fingerprint: String,
 }
 
-/// A file of weights cannot be a teacher.
+/// A file of weights cannot be an extractor.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtractorError {
@@ -97,7 +97,7 @@ impl BackboneExtractor {
         })
     }
 
-    /// A network with what is read from it.
+    /// A network, and the features that are read from it.
     pub(crate) fn new(network: impl Into<Arc<dyn Backbone>>, manifest: BackboneManifest) -> Self {
         Self {
             network: network.into(),
@@ -105,7 +105,7 @@ impl BackboneExtractor {
         }
     }
 
-    /// The same network, of which something else is read.
+    /// The same network, with other features read from it.
     pub(crate) fn with_manifest(&self, manifest: BackboneManifest) -> Self {
         Self::new(Arc::clone(&self.network), manifest)
     }
@@ -120,7 +120,7 @@ impl BackboneExtractor {
         &*self.network
     }
 
-    /// What it says about an image, which is seen as a whole, continued beyond its edges.
+    /// Its maps of a whole image, which the border continues beyond the edges.
     pub(crate) fn maps(&self, image: &Image, border: Border) -> Result<FeatureMaps, ScoreError> {
         let features = &self.manifest.features;
         let continued = continued(image, self.manifest.margin, border);
@@ -188,7 +188,7 @@ impl BackboneManifest {
         self.network == other.network && self.fingerprint == other.fingerprint
     }
 
-    /// What an untrusted file must satisfy beside the existence of the features.
+    /// Checks the other fields of an untrusted file.
     ///
     /// # Errors
     /// If there is no such network, or the margin is too large.

@@ -95,10 +95,10 @@ impl ExtractorManifest {
         }
     }
 
-    /// What an untrusted file must satisfy before its numbers decide over memory.
+    /// Checks an untrusted file, before its numbers decide over memory.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// The reason, in words.
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
             Self::PatchNetwork(teacher) => teacher.config.network.check(),
@@ -262,7 +262,7 @@ pub(crate) enum View<'a> {
     Features {
         /// Pixels by which the image was continued.
         margin: usize,
-        /// What it saw.
+        /// Its maps of the image.
         maps: FeatureMaps,
     },
 }

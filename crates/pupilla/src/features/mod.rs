@@ -1,4 +1,4 @@
-//! From an image to features: what detectors compare, and what students learn to predict.
+//! From an image to features, which detectors compare and students learn to predict.
 //!
 //! [`input`] (pixels as networks read them) → [`grid`] (positions), [`tiles`] (parts of an image) → [`extractor`] (what gives features:
 //! a [`teacher`]'s patch network, or a [pretrained network](backbone_extractor)).

@@ -34,7 +34,7 @@ pub const LEAKY_SLOPE: f32 = 5e-3;
 /// Added to a variance by the batch norm of training: a dead channel is not blown up.
 const EPSILON: f64 = 1e-3;
 
-/// What a patch network looks like.
+/// The configuration of a patch network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchNetworkConfig {
     /// The patch size p.
@@ -57,7 +57,7 @@ impl PatchNetworkConfig {
         }
     }
 
-    /// What is wrong with sizes that a file claims: they decide how much memory a network takes.
+    /// Checks the sizes that a file claims, because they decide how much memory a network takes.
     pub(crate) fn check(&self) -> Result<(), String> {
         if !matches!(self.conv3_channels, 128 | 256) {
             return Err(format!(
@@ -240,7 +240,7 @@ pub struct PatchNetwork {
 }
 
 impl PatchNetwork {
-    /// What the network looks like.
+    /// The network's configuration.
     pub fn config(&self) -> PatchNetworkConfig {
         self.config
     }

@@ -15,7 +15,7 @@ use crate::random::derive_seed;
 
 /// Windows of several images, and their positives.
 pub(super) struct Batch {
-    /// What a pretrained network looks at.
+    /// The input of a pretrained network.
     pub cuts: Vec<Cut>,
     /// `[images or images · 2, 3, window, window]`: all anchors, then all positives if there are any.
     pub input: Tensor,

@@ -35,7 +35,7 @@ impl Cut {
     }
 }
 
-/// A pretrained network and what of it is to be learned.
+/// A pretrained network, and the features of it to learn.
 pub(super) struct Tutor<'a> {
     pub form: &'a Distillation,
     pub backbone: &'a dyn Backbone,
@@ -72,7 +72,7 @@ impl Tutor<'_> {
         }
     }
 
-    /// What the network says about every patch of some windows, `[windows, targets, rows, columns]`.
+    /// The network's features of every patch of some windows, `[windows, targets, rows, columns]`.
     pub fn say(&self, cuts: &[Cut]) -> Result<Tensor, BackboneError> {
         match self.form {
             Distillation::Features { side } => self.of_patches(cuts, *side, FEATURES),

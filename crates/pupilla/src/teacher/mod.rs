@@ -29,7 +29,7 @@ pub use training::{TrainedTeacher, held_out_images, train};
 /// Where a teacher's training data came from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// What the images are and under which terms, in words.
+    /// The images and their terms, in words.
     pub data: String,
     /// SHA-256 over the images' names and contents, if they are files.
     pub fingerprint: Option<String>,

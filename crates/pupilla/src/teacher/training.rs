@@ -90,9 +90,9 @@ pub struct TrainedTeacher {
 /// With `checkpoints` the run can be killed at any time and go on later; it ends with the same bytes.
 ///
 /// # Errors
-/// If a setting is out of range, there are fewer than two images to train on, the pretrained network is missing
-/// or lacks what is to be learned, an image cannot be read, the loss is not finite, a checkpoint cannot be written
-/// or is another run's, or the observer asks to stop.
+/// If a setting is out of range, there are fewer than two images to train on, the pretrained network is missing or lacks the features
+/// to learn, an image cannot be read, the loss is not finite, a checkpoint cannot be written or is another run's, or the observer asks
+/// to stop.
 pub fn train(
     config: &TeacherConfig,
     images: &dyn ImageSource,
@@ -175,7 +175,7 @@ pub fn held_out_images(config: &TeacherConfig, count: usize) -> (Vec<usize>, Vec
     (order, training)
 }
 
-/// The pretrained network with what of it is to be learned, if anything is.
+/// The pretrained network and the features of it to learn, if the configuration has a distillation.
 fn tutor<'a>(
     config: &'a TeacherConfig,
     backbone: Option<&'a dyn Backbone>,
@@ -253,7 +253,7 @@ impl Trainee for Run<'_> {
     }
 }
 
-/// What is learned, and from what.
+/// The settings, the images and the pretrained network of a training.
 struct Lesson<'a> {
     config: &'a TeacherConfig,
     images: &'a dyn ImageSource,
@@ -279,7 +279,7 @@ impl Lesson<'_> {
         Ok(batch?)
     }
 
-    /// What a step learns from.
+    /// The batch of a step.
     fn batch_of(&self, step: usize) -> Result<Batch, TrainError> {
         self.batch(
             self.config.triplet_weight > 0.0,
@@ -287,7 +287,7 @@ impl Lesson<'_> {
         )
     }
 
-    /// Mean and deviation of what the pretrained network says, over some batches.
+    /// Mean and deviation of the pretrained network's features, over some batches.
     fn target_scale(
         &self,
         tutor: &Tutor<'_>,
@@ -408,7 +408,7 @@ impl Lesson<'_> {
         Ok(learned)
     }
 
-    /// Folds, rounds and measures what was learned.
+    /// Folds batch norm, rounds the weights, and measures the teacher.
     fn finish(
         &self,
         state: &State,
@@ -471,7 +471,7 @@ impl Lesson<'_> {
     }
 }
 
-/// What a step learns.
+/// The losses and the gradients of a step.
 struct Learned {
     losses: StepLosses,
     /// The gradient of the descriptors.

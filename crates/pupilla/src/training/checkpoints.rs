@@ -72,7 +72,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// The checkpoint to go on from, if that is wanted and there is one.
+    /// The checkpoint to continue from, if `resume` is set and the file exists.
     pub(crate) fn open<M: DeserializeOwned>(
         &self,
         (kind, identity): (&'static str, &str),
@@ -110,7 +110,7 @@ impl Checkpoints {
     }
 }
 
-/// What a run is, with the version of what its checkpoints hold: engine 2 has what optimisers remember as arrays.
+/// The identity of a run, with the version of its checkpoints. In engine 2, the optimisers' states are arrays.
 fn of_version(identity: &str) -> String {
     format!("{}, engine 2: {identity}", env!("CARGO_PKG_VERSION"))
 }
@@ -175,7 +175,7 @@ pub(crate) fn checksum<'a>(
     hasher.finalize()
 }
 
-/// Names and shapes of what an optimiser remembers: `<prefix>.memory1`, …
+/// Names and shapes of an optimiser's state: `<prefix>.memory1`, …
 pub(crate) fn optimizer_layout(prefix: &str, state: &OptimizerState) -> Vec<(String, Vec<usize>)> {
     let arrays = state.arrays().into_iter().enumerate();
     arrays
@@ -183,7 +183,7 @@ pub(crate) fn optimizer_layout(prefix: &str, state: &OptimizerState) -> Vec<(Str
         .collect()
 }
 
-/// What an optimiser remembers, to be written; [`OptimizerState::restored`] reads it.
+/// The state of an optimiser, for writing; [`OptimizerState::restored`] reads it.
 pub(crate) fn optimizer_export(prefix: &str, state: &OptimizerState) -> Vec<NamedTensor> {
     optimizer_layout(prefix, state)
         .into_iter()

@@ -32,10 +32,10 @@ pub(crate) trait Trainee: Send {
     /// Steps that have been taken.
     fn taken(&self) -> usize;
 
-    /// Takes a step; the losses before it.
+    /// Takes a step; gives the losses before it.
     fn step(&mut self, batch: &Self::Batch) -> Result<Vec<f64>, TrainError>;
 
-    /// Records the losses of the step that was taken, all of them finite; the loss that is shown.
+    /// Records the losses of the step, which are all finite; gives the loss to show.
     fn record(&mut self, losses: Vec<f64>, observer: &mut dyn Observer) -> Result<f64, TrainError>;
 
     /// Which network one of a step's losses belongs to, and the highest learning rate of the run: for an error.
@@ -53,7 +53,7 @@ pub(crate) trait Trainee: Send {
     }
 }
 
-/// Takes all steps that are left. The batch of a step, which `read` gives, is read while the step before it is computed.
+/// Takes all remaining steps. `read` gives the batch of a step, during the computation of the step before.
 ///
 /// # Errors
 /// Those of `read` and of the trainee. A loss that is not finite ends the run, and its last checkpoint stays. A request to stop ends

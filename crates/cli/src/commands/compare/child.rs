@@ -1,4 +1,4 @@
-//! A command of this program in a process of its own: its progress is shown as ours, its time and memory are measured.
+//! Runs a command of this program in a process of its own: shows its progress, and measures its time and memory.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

@@ -1,5 +1,4 @@
-//! One training with its tests, and what it leaves for a second run: that goes on where the first stopped, with the same images,
-//! weights and options alone.
+//! One training with its tests, and its records. With the same images, weights and options, a second run continues from the records.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
-//! `pupilla compare`: every detector trained and measured on the same images, and one table of them.
+//! `pupilla compare`: trains and measures every detector on the same images, and makes one table of all.
 //!
-//! Each is trained and measured by a process of its own, with the commands that a user would give: one that fails or runs out of memory
-//! leaves the others alone, and its memory is its own.
+//! Each detector is trained and measured by processes of its own, with the commands that a user would give. So a detector that fails or
+//! runs out of memory does not disturb the others, and its memory is measured alone.
 
 mod child;
 mod job;

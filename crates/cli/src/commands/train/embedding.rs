@@ -1,4 +1,4 @@
-//! What the options say about a detector that compares features.
+//! The configuration of an embedding detector from the options, and the output of its result.
 
 use std::path::Path;
 

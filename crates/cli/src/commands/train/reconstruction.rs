@@ -1,4 +1,4 @@
-//! What the options say about a network that is trained to reconstruct good images.
+//! The configuration of a reconstruction detector from the options, and the output of its plan and its result.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub fn config(train: &Train) -> anyhow::Result<ReconstructionConfig> {
     Ok(config)
 }
 
-/// What is about to be done, and what it will take.
+/// The plan: steps, images, time and memory.
 pub fn print_plan(plan: &ReconstructionPlan, json: Option<&Path>) -> anyhow::Result<()> {
     let memory = plan.memory_bytes.map_or(String::new(), |bytes| {
         format!(" and {} MiB of memory", bytes.div_ceil(1 << 20))

@@ -18,7 +18,7 @@ use crate::data::{self, DatasetError};
 use crate::observer::Observer;
 use looked::Looked;
 
-/// What was found in a data set.
+/// The findings in a data set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DatasetCheck {
     /// The data set's name.
@@ -42,7 +42,7 @@ pub struct DatasetCheck {
 /// The fewest good images among which outliers are looked for.
 pub const OUTLIERS_NEED: usize = 10;
 
-/// One thing that was found.
+/// A finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What it is.

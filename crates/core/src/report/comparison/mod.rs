@@ -24,7 +24,7 @@ pub struct Tested {
     pub figures: Figures,
 }
 
-/// What is compared. Higher is better for the first three, lower for the rest.
+/// The compared figures. Higher is better for the first three, lower for the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Area under the per-region-overlap curve up to the comparison's false-positive rate, normalised.
@@ -93,7 +93,7 @@ pub struct Compared {
 /// The whole comparison.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// What was compared on: the data set's name.
+    /// The name of the data set.
     pub dataset: String,
     /// The false-positive rate up to which AU-PRO is taken.
     pub fpr_limit: f64,

@@ -35,7 +35,7 @@ struct Page<'a> {
     failed: &'a [Failure],
 }
 
-/// What the columns of the table are called, the detector's first.
+/// The heads of the table's columns, the detector's first.
 pub const HEADS: [&str; 9] = [
     "detector",
     "AU-PRO",
@@ -51,7 +51,7 @@ pub const HEADS: [&str; 9] = [
 /// A detector in the table, ready for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What it is called.
+    /// The detector's name.
     pub label: String,
     /// The figures under the other [`HEADS`], each with what stands beside it in small print.
     pub cells: [[String; 2]; 8],

@@ -68,7 +68,7 @@ impl Config for EmbeddingConfig {
 }
 
 impl Settings {
-    /// Checks every setting, for so many features a position.
+    /// Checks every setting, for this number of features a position.
     pub(super) fn check(&self, channels: usize) -> Result<(), TrainError> {
         check_rules([(
             "smoothing",

@@ -1,4 +1,4 @@
-//! Fitting: from the features of good images to what a detector keeps of them.
+//! Fitting: from the features of good images to a trained detector.
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Fit;

@@ -74,7 +74,7 @@ impl EmbeddingMethod for KMeans {
     }
 }
 
-/// The centres of so many clusters of some rows.
+/// The centres of some clusters of the rows.
 ///
 /// # Errors
 /// If the observer asks to stop.

@@ -16,7 +16,7 @@ use crate::features::ExtractorManifest;
 use crate::features::grid::Grid;
 use crate::manifest::Manifest;
 
-/// What the manifest of an embedding detector adds.
+/// The fields that the manifest of an embedding detector adds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddingManifest {
     /// The settings it was fitted with.

@@ -15,7 +15,7 @@ use crate::error::{TrainError, check_rules};
 /// A one-class support vector machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OneClassSvm {
-    /// Embeddings that it is trained on (50 000 published; see `docs/notes/detectors.md` for what they take).
+    /// Embeddings that it is trained on (50 000 published; see `docs/notes/detectors.md` for their time).
     pub sample: usize,
     /// Share of their variance that the PCA keeps (0.95).
     pub variance: f64,

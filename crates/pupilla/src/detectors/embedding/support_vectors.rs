@@ -38,7 +38,7 @@ pub struct Machine {
     pub gamma: f64,
 }
 
-/// How to train one.
+/// How to train a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Training {
     /// The share ν of vectors that may lie outside, in `(0, 1]`; at least that share are support vectors.

@@ -167,7 +167,7 @@ impl ReconstructionMethod for AnoGan {
     }
 
     /// The generated image that came nearest, by the sum of absolute differences of pixels and, weighted, of the discriminator's
-    /// features. Of all images on the way, not the last one.
+    /// features. All images on the way count, not only the last image.
     fn reconstruction(&self, networks: &[Network; 2], image: &Tensor, seed: u64) -> Tensor {
         let code = normals(self.latent, derive_seed(seed, "first code", 0));
         self.nearest_from(code, networks, image)
@@ -178,7 +178,7 @@ impl ReconstructionMethod for AnoGan {
     }
 }
 
-/// The gradient of what a tape was given, and of nothing else.
+/// The gradient of a tape's input alone.
 fn through(tape: Box<dyn Tape + '_>, gradient: Tensor) -> Tensor {
     let gradients = tape.backward(gradient, Wanted::INPUT);
     gradients.input.expect("it was wanted")

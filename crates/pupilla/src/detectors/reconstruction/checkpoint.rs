@@ -32,7 +32,7 @@ pub(super) struct State {
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
-    /// What the run had taken so far: of a budget, the rest is left.
+    /// Seconds that the run had taken so far: the rest of a budget is left.
     seconds: f64,
     planned: usize,
 }
@@ -43,7 +43,7 @@ fn identity(config: &ReconstructionConfig, data: &str) -> String {
 }
 
 impl State {
-    /// Where a run begins: at its beginning, or where its checkpoint says, if that is wanted and there is one.
+    /// The start of a run: its first step, or the state of its checkpoint, if `resume` is set and the checkpoint exists.
     pub fn begin(
         config: &ReconstructionConfig,
         data: &str,

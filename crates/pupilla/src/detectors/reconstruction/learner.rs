@@ -55,7 +55,7 @@ impl Learner {
         &self.pair.networks
     }
 
-    /// Names and shapes of all that a step changes: the networks' arrays, then what the optimisers remember.
+    /// Names and shapes of everything that a step changes: the networks' arrays, then the optimisers' states.
     pub fn layout(&self) -> Vec<(String, Vec<usize>)> {
         let names = self.method.any().names().into_iter();
         let networks = names.clone().zip(&self.pair.networks);
@@ -75,7 +75,7 @@ impl Learner {
         networks.chain(optimizers).collect()
     }
 
-    /// The learner after so many steps, with the arrays of its [`layout`](Self::layout); `None` if they do not fit.
+    /// The learner after `steps` steps, with the arrays of its [`layout`](Self::layout); `None` if they do not fit.
     pub fn restored(self, steps: u64, arrays: Vec<Vec<f32>>) -> Option<Self> {
         let mut arrays = arrays.into_iter();
         let networks = self

@@ -177,7 +177,7 @@ pub(super) fn cross_entropy(logits: &Tensor, real: bool) -> (f64, Tensor) {
     (sum / count, gradient)
 }
 
-/// The first half of what a variational encoder says of each image: the means of a code; the second are logarithms of variances.
+/// The first half of a variational encoder's output for each image: the means of a code. The second half are logarithms of variances.
 ///
 /// # Shapes
 /// `[batch, 2 latent, 1, 1]` to `[batch, latent, 1, 1]`
@@ -205,7 +205,7 @@ pub(super) fn reparametrised(said: &Tensor, noise: &Tensor) -> Tensor {
     code
 }
 
-/// The gradient of what the encoder says, from that of the code, `of_code`.
+/// The gradient of the encoder's output, from the gradient of the code, `of_code`.
 ///
 /// # Shapes
 /// As [`reparametrised`].

@@ -71,7 +71,7 @@ pub(super) trait ReconstructionMethod: Sync {
     /// needed); the losses before it, one for each of the terms.
     fn step(&self, pair: &mut Pair, images: &Tensor, noise: &Tensor, rate: f64) -> Vec<f64>;
 
-    /// What the networks reconstruct of an image, `[1, 3, side, side]` in and out.
+    /// The networks' reconstruction of an image, `[1, 3, side, side]` in and out.
     fn reconstruction(&self, networks: &[Network; 2], image: &Tensor, _seed: u64) -> Tensor {
         let [encoder, decoder] = networks;
         decoder.run(&encoder.run(image))

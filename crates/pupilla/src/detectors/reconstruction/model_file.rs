@@ -16,7 +16,7 @@ use super::network::{Network, graph, layout};
 use crate::detectors::kind::DetectorKind;
 use crate::manifest::{Manifest, Trained};
 
-/// What the manifest of a reconstruction detector adds.
+/// The fields that the manifest of a reconstruction detector adds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReconstructionManifest {
     /// The settings it was trained with.

@@ -21,7 +21,7 @@ pub(crate) enum Direction {
     Up,
 }
 
-/// What a layer looks like.
+/// The plan of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LayerPlan {
     pub direction: Direction,
@@ -29,9 +29,9 @@ pub(crate) struct LayerPlan {
     pub channels: [usize; 2],
     pub kernel: usize,
     pub stride: usize,
-    /// Zeros at every edge of the input, or what is cut off from the output on the way up.
+    /// Zeros at every edge of the input; of a transposed convolution, rows and columns that are cut off from the output.
     pub padding: usize,
-    /// Slope of the leaky ReLU after it: 1 none, 0 the plain one.
+    /// Slope of the leaky ReLU after it: 1 for no activation, 0 for the plain ReLU.
     pub slope: f32,
     /// Whether batch norm stands before the activation, in training alone.
     pub normalised: bool,
@@ -217,7 +217,7 @@ impl Network {
         output
     }
 
-    /// The network that gives what the last layer is given, if that layer is a convolution and nothing else.
+    /// The network without its last layer, if that layer is a convolution and nothing else.
     pub fn features(&self) -> Self {
         let last = self.graph.nodes().last();
         let hidden = last.map_or(Graph::INPUT, |node| node.inputs[0]);

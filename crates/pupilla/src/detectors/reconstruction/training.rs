@@ -30,13 +30,13 @@ const NORM_BATCHES: usize = 16;
 const FEWEST_STEPS: usize = 20;
 const FEWEST_ADVERSARIAL_STEPS: usize = 100;
 
-/// A loss that is so many times that of the first step has lost what was learned, and does not come back. A step that happens to have
-/// hardly any, as on grey images, counts as one with a tenth of a standardised pixel's variance.
+/// At this many times the loss of the first step, a network has lost what it learned, and does not recover. If the first loss is nearly
+/// 0, as on grey images, a tenth of a standardised pixel's variance counts instead.
 const LOST: f64 = 100.0;
 /// That tenth.
 const LEAST_FIRST_LOSS: f64 = 0.1;
 
-/// A loss at the end that is at least this share of the first steps' has learned nothing: batches alone differ by as much.
+/// If the final loss is at least this share of the first steps' loss, the network has learned nothing: batches alone differ as much.
 const UNLEARNED: f64 = 0.95;
 
 /// A discriminator whose mean loss at the end is below this tells all images apart: the generator has nothing to learn from it.
@@ -307,7 +307,7 @@ impl ReconstructionConfig {
         share.steps(trial.step, (self.settings.method.kind(), fewest), |_| 0.0)
     }
 
-    /// What a step takes, and what everything beside the steps will, tried on copies that are thrown away.
+    /// The time of a step, and the time of everything beside the steps, measured on copies.
     pub(super) fn trial(
         &self,
         state: &State,

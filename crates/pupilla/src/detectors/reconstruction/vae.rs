@@ -1,5 +1,5 @@
 //! The variational autoencoder (Kingma and Welling 2014; for anomalies An and Cho 2015) on the autoencoder's network; its score is the
-//! squared error of what the code's mean decodes to.
+//! squared error of the image that the code's mean decodes to.
 
 use pupilla_nn::{Tensor, Wanted};
 use serde::{Deserialize, Serialize};

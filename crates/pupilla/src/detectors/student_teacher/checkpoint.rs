@@ -73,7 +73,7 @@ pub(super) struct Progress<'a> {
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
-    /// What the run had taken so far: of a budget, the rest is left.
+    /// Seconds that the run had taken so far: the rest of a budget is left.
     seconds: f64,
     finished: Vec<Run>,
     current: Option<CurrentManifest>,
@@ -130,8 +130,8 @@ fn identity(config: &StudentTeacherConfig, data: &str) -> String {
 }
 
 impl<'a> Progress<'a> {
-    /// Where a run begins: at its beginning, or where its checkpoint says, if that is wanted and there is one. `data` tells the images
-    /// from others.
+    /// The start of a run: its first step, or the state of its checkpoint, if `resume` is set and the checkpoint exists. `data` is a
+    /// fingerprint of the images.
     pub fn begin(
         config: &StudentTeacherConfig,
         networks: &[PatchNetworkConfig],

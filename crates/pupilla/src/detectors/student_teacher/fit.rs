@@ -292,8 +292,8 @@ fn residual_products(
     Ok(products)
 }
 
-/// What one scale's ensemble says about each validation image, and the mean loss of a single student, summed over the components: by the
-/// bias–variance decomposition `1/M Σ ‖μᵢ − y‖² = e + v`.
+/// The terms of one scale's ensemble for each validation image, and the mean loss of a single student, summed over the components: by
+/// the bias–variance decomposition `1/M Σ ‖μᵢ − y‖² = e + v`.
 fn validate(
     ensemble: &Ensemble,
     images: &Resized<'_>,

@@ -26,7 +26,7 @@ pub struct StudentTeacher {
     pub(super) memory: Option<usize>,
 }
 
-/// `e` and `v` of an image at the positions of a grid.
+/// The grid of an image, and `e` and `v` at its positions.
 pub(super) type ImageTerms = (Grid, Terms);
 
 impl Trained for StudentTeacher {

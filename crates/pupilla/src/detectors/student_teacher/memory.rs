@@ -15,19 +15,19 @@ use pupilla_core::image::Size;
 /// Bytes of an `f32`.
 const FLOAT: usize = 4;
 
-/// What a scale's networks may take together unless a limit is given: an image of 256×256 is one tile, dense too. Networks in turn
-/// on the whole of it took 0.82 of the time of two at a time on its quarters.
+/// Bytes that a scale's networks may take together without a limit of the user: an image of 256×256 is then one tile, dense too. On
+/// such an image, networks in turn on the whole image took 0.82 of the time of two networks at a time on its quarters.
 const USUAL: usize = 320 << 20;
 
-/// What a process holds whatever it inspects: the program, its libraries, what threads keep.
+/// Bytes that every process holds: the program, its libraries, the memory of its threads.
 const PROCESS: usize = 48 << 20;
 
-/// Bytes for each pixel of an image behind the networks, whose freed blocks rarely fit again: a scale's scores, their sum, the map, a
+/// Bytes for each pixel of an image after the networks (their freed blocks rarely fit again): a scale's scores, their sum, the map, a
 /// part of it, its regions.
 const MAPS: usize = 18;
 
-/// Bytes for each pixel of an image that is read while another is looked at, and of a third that is written: three values a pixel
-/// each, and the third's map and picture, as they are and encoded.
+/// Bytes for each pixel of the next image, which is read, and of the last image, which is written, during an inspection: three values a
+/// pixel each, and the last image's map and picture, raw and encoded.
 const BESIDE: usize = 2 * 3 * FLOAT + 2 * FLOAT + 6;
 
 /// About how many bytes a run over several images of this size takes in addition to the bytes for one image, because the next image is
@@ -45,8 +45,8 @@ pub(super) struct Need {
     pub bytes: usize,
 }
 
-/// The tiles with which an image of `original` pixels, width and height, resized to `resized`, keeps within `limit`
-/// bytes; the smallest tiles' need as the error. Without a limit, the usual ones.
+/// The tiles with which an image of `original` pixels, width and height, resized to `resized`, keeps within `limit` bytes; the need of
+/// the smallest tiles as the error. Without a limit, the usual tiles.
 pub(super) fn fitting_tiles(
     scales: &[Scale],
     sampling: Sampling,

@@ -23,7 +23,7 @@ use crate::patch_network::arrays::{export, import, layout};
 /// `kind` of a model file.
 pub(crate) const KIND: &str = DetectorKind::StudentTeacher.name();
 
-/// What the manifest of a student–teacher detector adds about its method.
+/// The fields that the manifest of a student–teacher detector adds about its method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StudentTeacherManifest {
     /// The settings it was trained with.
@@ -34,7 +34,7 @@ pub struct StudentTeacherManifest {
     pub channel_deviation: [f32; 3],
 }
 
-/// What the manifest of a student–teacher detector adds about its training.
+/// The fields that the manifest of a student–teacher detector adds about its training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StudentTeacherTraining {
     /// Number of images on which the loss was watched, to end a run early.

@@ -122,7 +122,7 @@ pub(super) fn whitening(
     Ok(Whitening::new(&channels))
 }
 
-/// Trains the students of one scale. `share` is what a budget has left for it.
+/// Trains the students of one scale. `share` is the scale's share of the rest of a budget.
 pub(super) fn train_students(
     teacher: &ScaleTeacher,
     config: PatchNetworkConfig,
@@ -189,7 +189,7 @@ pub(super) fn train_students(
     })
 }
 
-/// How long an optimiser step of all students takes, measured on copies that are thrown away.
+/// The time of an optimiser step of all students, measured on copies.
 pub(super) fn step_time(
     teacher: &ScaleTeacher,
     config: PatchNetworkConfig,
@@ -318,7 +318,7 @@ pub(super) fn learning(training: &Training) -> Learning {
 /// A budget for fewer steps than this is refused, because students learn nothing in fewer. A later scale takes this number in any case.
 const FEWEST_STEPS: usize = 20;
 
-/// The students of one teacher in training.
+/// The students of one scale in training: implements [`Trainee`].
 struct Class<'a> {
     teacher: &'a ScaleTeacher,
     config: PatchNetworkConfig,
@@ -408,7 +408,7 @@ impl<'a> Class<'a> {
         Ok(side)
     }
 
-    /// At the end of a run, the students go back to the look at which they were best.
+    /// At the end of a run, goes back to the students with the lowest watched loss.
     fn go_back(&mut self) {
         if let Some(mut watch) = self.watch.take() {
             watch.look(&self.students);
@@ -418,7 +418,7 @@ impl<'a> Class<'a> {
         }
     }
 
-    /// One window of each watched image, at random places, with what the teacher says about them.
+    /// One window of each watched image, at random places, with the teacher's descriptors of them.
     fn watch(&self, watched: &Resized<'_>, side: usize) -> Result<Watch, TrainError> {
         let seed = derive_seed(watched.settings.seed, "watched windows", side as u64);
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -556,7 +556,7 @@ impl Trainee for Class<'_> {
     }
 }
 
-/// How many steps of `each`, with what a run does beside them, fit into what a share has left; no more than are worth taking.
+/// How many steps of `each`, with the other work of a run, fit into the rest of a share; no more than are worth taking.
 pub(super) fn steps_within(
     quick: &Quick,
     watched: usize,

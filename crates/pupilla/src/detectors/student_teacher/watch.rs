@@ -48,8 +48,8 @@ impl ImageSource for Part<'_> {
     }
 }
 
-/// Training images in those to learn and those to watch, evenly spread; none of the latter without early stopping, or if there are
-/// few in all.
+/// Splits the training images into images to learn and images to watch, evenly spread. Without early stopping, or with few images, no
+/// image is watched.
 pub(super) fn split(images: &dyn ImageSource, early_stop: bool) -> [Part<'_>; 2] {
     let count = images.len();
     let watched = match count {
@@ -63,7 +63,7 @@ pub(super) fn split(images: &dyn ImageSource, early_stop: bool) -> [Part<'_>; 2]
     [learned, watched].map(|indices| Part { images, indices })
 }
 
-/// Steps from one look to the next at so many images: looking, which is a third of a step an image, takes at most a twentieth of
+/// Steps from one look at `watched` images to the next. A look takes a third of a step an image; all looks take at most a twentieth of
 /// the time.
 pub(super) fn interval(steps: usize, watched: usize) -> usize {
     (steps / LOOKS).max(25).max(20 * watched / 3)

@@ -13,7 +13,7 @@ use crate::patch_network::{DESCRIPTOR_CHANNELS, PatchNetworkConfig, ReceptiveFie
 pub struct TeacherConfig {
     /// The network.
     pub network: PatchNetworkConfig,
-    /// What of a pretrained network the teacher learns; `None` for metric learning alone.
+    /// The features of a pretrained network that the teacher learns; `None` for metric learning alone.
     pub distillation: Option<Distillation>,
     /// λk, weight of the distillation loss (recalled, not verified: 1), above 0; without effect if there is no distillation.
     pub distillation_weight: f64,
@@ -68,8 +68,8 @@ pub enum Compactness {
     Signed,
 }
 
-/// The form of the distillation loss Lk: what of a pretrained network P the teacher learns, through a
-/// linear layer on its descriptors that is needed for training alone.
+/// The form of the distillation loss Lk: which features of a pretrained network P the teacher learns. A linear layer on its
+/// descriptors, which only training needs, predicts them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "form", rename_all = "lowercase")]
 pub enum Distillation {

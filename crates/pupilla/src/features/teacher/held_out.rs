@@ -12,11 +12,11 @@ pub struct HeldOut {
     pub triplets_holding: f64,
     /// Mean absolute correlation of two descriptor dimensions; lower is better.
     pub mean_correlation: f64,
-    /// How far the decoded descriptors are from what the pretrained network says, if there was one.
+    /// How far the decoded descriptors are from the pretrained network's features, if there was a pretrained network.
     pub distillation: Option<DistillationError>,
 }
 
-/// How far decoded descriptors are from what the pretrained network says.
+/// How far decoded descriptors are from the pretrained network's features.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "measure", rename_all = "lowercase")]
 pub enum DistillationError {

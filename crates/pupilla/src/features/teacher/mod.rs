@@ -33,7 +33,7 @@ pub struct TeacherManifest {
     pub config: TeacherConfig,
     /// Number of images it was trained on.
     pub images: usize,
-    /// What the images were and under which terms, in the words of the one who trained it.
+    /// The images and their terms, in the words of the person who trained the teacher.
     pub data: String,
     /// SHA-256 over the training images' names and contents, if they were files.
     pub fingerprint: Option<String>,
@@ -52,7 +52,7 @@ pub struct TeacherManifest {
 pub struct TutorManifest {
     /// Which network, and how much of it.
     pub network: BackboneConfig,
-    /// SHA-256 over the name and content of its file, if it came from one.
+    /// SHA-256 over the name and content of its file, if it came from a file.
     pub fingerprint: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub struct TutorManifest {
 pub struct Teacher {
     network: PatchNetwork,
     manifest: TeacherManifest,
-    /// From descriptors to what the pretrained network says; `None` within a model.
+    /// From descriptors to the pretrained network's features; `None` within a model.
     decoding: Option<Decoding>,
 }
 
@@ -151,7 +151,7 @@ impl Teacher {
         &self.network
     }
 
-    /// From descriptors to what the pretrained network says, if the teacher has it.
+    /// From descriptors to the pretrained network's features, if the teacher has this layer.
     pub(crate) fn decoding(&self) -> Option<&Decoding> {
         self.decoding.as_ref()
     }

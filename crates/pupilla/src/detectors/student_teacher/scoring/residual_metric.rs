@@ -19,11 +19,10 @@ use rayon::prelude::*;
 use super::Terms;
 use crate::whitening::inverse_factor;
 
-/// Added to every variance, relative to their mean: directions that hardly vary would count without bounds.
+/// Added to every variance, relative to their mean. Without it, directions that hardly vary would count without bounds.
 const REGULARISATION: f64 = 0.02;
 
-/// Positions that are multiplied at a time. Always as many, the last block filled up with zeros, so that a position's
-/// numbers do not depend on the tile it lies in.
+/// Positions that are multiplied at a time. Zeros fill up the last block, so that a position's numbers do not depend on its tile.
 const BLOCK: usize = 64;
 
 /// Positions whose products are summed in `f32`, before the sums are in `f64`.
