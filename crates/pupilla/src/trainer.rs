@@ -143,7 +143,7 @@ impl Trainer {
 
     fn students(&self) -> Result<StudentTeacherConfig, FitFilesError> {
         let usual = match self.backbone {
-            Some(_) => vec![ReceptiveField::P33],
+            Some(_) => StudentTeacherConfig::BACKBONE_SCALES.to_vec(),
             None => StudentTeacherConfig::usual_scales(self.length),
         };
         let scales = self.scales.as_ref().unwrap_or(&usual);
@@ -167,7 +167,7 @@ impl Trainer {
         if self.length.is_some() {
             return Err(self.lacks("length", "it is not trained in steps"));
         }
-        let scales = self.scales.as_deref().unwrap_or(&[ReceptiveField::P33]);
+        let scales = self.scales.as_deref().unwrap_or(&[EmbeddingConfig::SCALE]);
         let extractor: Extractor = match (&self.backbone, scales) {
             (Some(backbone), _) => backbone.clone().into(),
             (None, [field]) => Teacher::built_in(*field)?.into(),

@@ -5,7 +5,6 @@ use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::BackboneError;
-use crate::features::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
 
 /// The normalisation that turns an image in `[0, 1]` into an input.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,8 +20,8 @@ pub struct Preprocessing {
 impl Preprocessing {
     /// The preprocessing of torchvision's and timm's networks: subtracts ImageNet's mean, and divides by ImageNet's deviation.
     pub const IMAGENET: Self = Self {
-        mean: CHANNEL_MEAN,
-        deviation: CHANNEL_DEVIATION,
+        mean: [0.485, 0.456, 0.406],
+        deviation: [0.229, 0.224, 0.225],
         side: 224,
     };
 

@@ -1,15 +1,18 @@
 //! From an image to the numbers a network reads: normalised planes, with a border beyond the image.
 
-use pupilla_core::image::Image;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Mean of ImageNet's red, green and blue, in `[0, 1]`: what pretrained networks expect.
-pub const CHANNEL_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+use pupilla_core::image::Image;
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::Preprocessing;
+
+/// Mean of ImageNet's red, green and blue, in `[0, 1]`.
+pub const CHANNEL_MEAN: [f32; 3] = Preprocessing::IMAGENET.mean;
 
 /// Standard deviation of ImageNet's red, green and blue.
-pub const CHANNEL_DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+pub const CHANNEL_DEVIATION: [f32; 3] = Preprocessing::IMAGENET.deviation;
 
 /// What stands beyond the edge of an image, so that the descriptor of a pixel near the edge is that
 /// of a whole patch centred there.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use pupilla::embedding::EmbeddingManifest;
-use pupilla::{Config, EmbeddingConfig, Extractor, Manifest, ReceptiveField, Teacher};
+use pupilla::{Config, EmbeddingConfig, Extractor, Manifest, Teacher};
 
 use crate::options::Train;
 use crate::output::{self, Usage};
@@ -32,7 +32,7 @@ fn describer(train: &Train) -> anyhow::Result<Extractor> {
         return Ok(pretrained(weights, train)?.into());
     }
     let given = train.patches.scales.as_deref();
-    let [field] = given.unwrap_or(&[ReceptiveField::P33])[..] else {
+    let [field] = given.unwrap_or(&[EmbeddingConfig::SCALE])[..] else {
         let text = format!(
             "--detector {} looks at one patch size: give one of --scales",
             train.detector

@@ -6,9 +6,7 @@ use anyhow::bail;
 use pupilla::student_teacher::{
     Paper, Plan, Quick, Settings, StudentTeacherManifest, StudentTeacherTraining, Training,
 };
-use pupilla::{
-    Config, Length, Manifest, ReceptiveField, ScaleTeacher, Scoring, StudentTeacherConfig, Teacher,
-};
+use pupilla::{Config, Length, Manifest, ScaleTeacher, Scoring, StudentTeacherConfig, Teacher};
 
 use crate::options::{Preset, Train};
 use crate::output;
@@ -131,8 +129,7 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
     if let Some(weights) = &train.students.teacher_backbone {
         let teacher = pretrained(weights, train)?;
         let of_scale = |&field| ScaleTeacher::backbone(field, teacher.clone());
-        // More were not measured with a pretrained network's features (`docs/notes/results.md`).
-        let scales = scales.unwrap_or(&[ReceptiveField::P33]);
+        let scales = scales.unwrap_or(&StudentTeacherConfig::BACKBONE_SCALES);
         return Ok(scales.iter().map(of_scale).collect());
     }
     let mut given = Vec::new();

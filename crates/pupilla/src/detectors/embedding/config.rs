@@ -9,6 +9,7 @@ use crate::detectors::kind::DetectorKind;
 use crate::error::{TrainError, check_rules};
 use crate::features::Extractor;
 use crate::features::input::Border;
+use crate::patch_network::ReceptiveField;
 use crate::training::Config;
 
 /// A detector to be fitted on features of good images.
@@ -40,6 +41,9 @@ pub struct Settings {
 }
 
 impl EmbeddingConfig {
+    /// The patch size of the built-in teacher that gives the features, unless another is asked for.
+    pub const SCALE: ReceptiveField = ReceptiveField::P33;
+
     /// A detector with its default settings; `None` for one that does not compare features.
     pub fn new(kind: DetectorKind, extractor: impl Into<Extractor>) -> Option<Self> {
         let method = Method::of(kind)?;

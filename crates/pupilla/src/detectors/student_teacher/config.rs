@@ -210,6 +210,9 @@ impl StudentTeacherConfig {
     /// longer than both and adds little.
     pub const SCALES: [ReceptiveField; 2] = [ReceptiveField::P33, ReceptiveField::P65];
 
+    /// The patch sizes of students that predict a pretrained network's features. More were not measured (`docs/notes/results.md`).
+    pub const BACKBONE_SCALES: [ReceptiveField; 1] = [ReceptiveField::P33];
+
     /// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each looks at many images before and after
     /// its steps. Two minutes do not suffice for two scales on two cores (`docs/notes/performance.md`).
     const LEAST_FOR_TWO_SCALES: u64 = 300;
