@@ -1,5 +1,7 @@
 //! Detectors of every kind through every command, and options that do not apply.
 
+use std::path::Path;
+
 use pupilla::DetectorKind;
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
 use serde_json::Value;
@@ -349,4 +351,22 @@ fn what_students_alone_can_do_is_refused_for_others() {
         text(&parts.join("test/good")),
         "--dense",
     ]));
+}
+
+/// A detector that is forgotten in a document.
+#[test]
+fn every_detector_stands_in_the_documents() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    for document in [
+        "reference/command-line.md",
+        "reference/model-file.md",
+        "explanation/detectors.md",
+    ] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for kind in DetectorKind::ALL {
+            let quoted = [format!("`{kind}`"), format!("\"{kind}\"")];
+            let stands = quoted.iter().any(|name| text.contains(name));
+            assert!(stands, "{document} lacks {kind}");
+        }
+    }
 }
