@@ -316,7 +316,7 @@ mod tests {
         let size = Mask::read_for(&path, 0, image, Size::new(30, 21)).unwrap_err();
         let text = size.to_string();
         assert!(
-            text.contains("000_mask.png is 30x20") && text.ends_with("crack/000.png is 30x21"),
+            text.contains("000_mask.png is 30×20") && text.ends_with("crack/000.png is 30×21"),
             "{text}"
         );
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
