@@ -6,7 +6,7 @@ use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::WantedRates;
 
 use crate::detectors::DetectorConfig;
-use crate::detectors::embedding::EmbeddingConfig;
+use crate::detectors::embedding::{EmbeddingConfig, Method};
 use crate::detectors::kind::{DetectorKind, Family};
 use crate::detectors::reconstruction::ReconstructionConfig;
 use crate::detectors::student_teacher::{ScaleTeacher, StudentTeacherConfig, Training};
@@ -53,7 +53,9 @@ impl Trainer {
         Self { detector, ..self }
     }
 
-    /// A pretrained network that gives the features, in place of the built-in teachers.
+    /// A pretrained network that gives the features. Embedding detectors whose publication compares such features take the built-in
+    /// network ([`BackboneExtractor::built_in`]) if neither a network nor patch sizes are given; other detectors take the built-in
+    /// teachers.
     #[must_use]
     pub fn backbone(self, backbone: BackboneExtractor) -> Self {
         let backbone = Some(backbone);
@@ -167,11 +169,13 @@ impl Trainer {
         if self.length.is_some() {
             return Err(self.lacks("length", "it is not trained in steps"));
         }
-        let scales = self.scales.as_deref().unwrap_or(&[EmbeddingConfig::SCALE]);
-        let extractor: Extractor = match (&self.backbone, scales) {
+        let on_backbone = Method::of(self.detector).is_some_and(|method| method.on_backbone());
+        let extractor: Extractor = match (&self.backbone, self.scales.as_deref()) {
             (Some(backbone), _) => backbone.clone().into(),
-            (None, [field]) => Teacher::built_in(*field)?.into(),
-            (None, _) => return Err(self.lacks("scales", "it looks at one patch size")),
+            (None, None) if on_backbone => BackboneExtractor::built_in()?.into(),
+            (None, None) => Teacher::built_in(EmbeddingConfig::SCALE)?.into(),
+            (None, Some([field])) => Teacher::built_in(*field)?.into(),
+            (None, Some(_)) => return Err(self.lacks("scales", "it looks at one patch size")),
         };
         let config = EmbeddingConfig::new(self.detector, extractor);
         let Some(mut config) = config else {

@@ -17,7 +17,7 @@ struct Features {
 
 pub fn run(arguments: &Backbone) -> anyhow::Result<()> {
     output::check_json(arguments.json.file())?;
-    let network = backbone::load(&arguments.weights)?;
+    let network = arguments.weights.load()?;
     let image = read::read(&arguments.image)?;
     let named = || arguments.image.display().to_string();
     let image = match arguments.resize {
@@ -34,7 +34,7 @@ pub fn run(arguments: &Backbone) -> anyhow::Result<()> {
             image
         }
     };
-    let both = || format!("{} on {}", arguments.weights.display(), named());
+    let both = || format!("{} on {}", arguments.weights, named());
     if let Some(target) = arguments.json.file() {
         let features = backbone::features(&*network, &image).with_context(both)?;
         return output::json(target, &Features { features });
@@ -44,7 +44,7 @@ pub fn run(arguments: &Backbone) -> anyhow::Result<()> {
         None,
         format_args!(
             "{}: {}, {} numbers",
-            arguments.weights.display(),
+            arguments.weights,
             network.config().name(),
             network
                 .arrays()

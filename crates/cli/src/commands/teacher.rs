@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pupilla::backbone::{self, Backbone, DenseFeatures};
+use pupilla::backbone::{Backbone, DenseFeatures, WeightSource};
 use pupilla::teacher::{
     self, Compactness, Distillation, DistillationError, HeldOut, Provenance, TeacherConfig,
     TeacherManifest, TrainedTeacher,
 };
 use pupilla::{Checkpoints, ReceptiveField, Teacher};
 use pupilla_core::data::image_source::{ImageFiles, ImageSource};
-use pupilla_core::data::{file_fingerprint, fingerprint, images_in};
+use pupilla_core::data::{fingerprint, images_in};
 use pupilla_core::map::heatmap::write_png;
 use pupilla_core::observer::Observer;
 use pupilla_core::report::patch_sheet::{self, PatchSheet};
@@ -28,12 +28,8 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const FEWEST_HELD_OUT: usize = 2;
 
 pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()> {
-    let backbone = train
-        .distillation
-        .backbone
-        .as_deref()
-        .map(backbone::load)
-        .transpose()?;
+    let source = source(train);
+    let backbone = source.map(WeightSource::load).transpose()?;
     let configs = configs(train, backbone.as_deref())?;
     for config in &configs {
         config.check()?;
@@ -123,7 +119,11 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
     )?;
     output::check_json(report.json.file())?;
     let teacher = Teacher::load(&report.teacher)?;
-    let backbone = report.backbone.as_deref().map(backbone::load).transpose()?;
+    let source = match &report.backbone {
+        Some(given) => Some(given.clone()),
+        None => built_in_tutor(teacher.manifest())?,
+    };
+    let backbone = source.as_ref().map(WeightSource::load).transpose()?;
     let paths = images_in(&report.images)?;
     if let Some(out) = &report.out {
         output::check_no_image("--out", report.out.as_deref(), &paths)?;
@@ -237,6 +237,17 @@ fn check_held_out(
 }
 
 /// The figures mean little if the network is not the one that was learned from.
+/// The built-in network, if the teacher learned from it.
+fn built_in_tutor(manifest: &TeacherManifest) -> anyhow::Result<Option<WeightSource>> {
+    let of_teacher = manifest.tutor.as_ref();
+    let of_teacher = of_teacher.and_then(|tutor| tutor.fingerprint.as_ref());
+    let built_in = WeightSource::BuiltIn;
+    let fingerprint = built_in.fingerprint()?;
+    Ok(of_teacher
+        .is_some_and(|learned| *learned == fingerprint)
+        .then_some(built_in))
+}
+
 fn warn_of_another_backbone(
     report: &TeacherReport,
     manifest: &TeacherManifest,
@@ -245,11 +256,11 @@ fn warn_of_another_backbone(
     let of_teacher = manifest.tutor.as_ref();
     let of_teacher = of_teacher.and_then(|tutor| tutor.fingerprint.as_ref());
     if let (Some(weights), Some(learned)) = (&report.backbone, of_teacher)
-        && *learned != file_fingerprint(weights)?
+        && *learned != weights.fingerprint()?
     {
         progress.warn(&format!(
             "{} is not the file that the teacher has learned from, or has another name now: what is unexplained may not be the teacher's fault",
-            weights.display()
+            weights
         ));
     }
     Ok(())
@@ -337,13 +348,14 @@ fn settings(train: &TeacherTrain, default: TeacherConfig) -> TeacherConfig {
     }
 }
 
+/// The pretrained network to learn from, if any.
+fn source(train: &TeacherTrain) -> Option<&WeightSource> {
+    let given = &train.distillation;
+    (!given.without_backbone).then_some(&given.backbone)
+}
+
 fn provenance(train: &TeacherTrain, files: &ImageFiles) -> anyhow::Result<Provenance> {
-    let of_backbone = train
-        .distillation
-        .backbone
-        .as_deref()
-        .map(file_fingerprint)
-        .transpose()?;
+    let of_backbone = source(train).map(WeightSource::fingerprint).transpose()?;
     Ok(Provenance {
         data: train.data_terms.clone(),
         fingerprint: Some(fingerprint(files.paths(), &train.images)?),

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use pupilla::backbone::WeightSource;
 use pupilla_core::image::resize::Resize;
 
 use super::shared::Json;
 
 #[derive(Debug, Args)]
 pub struct Backbone {
-    /// ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite: a .safetensors or .pth file with the names of torchvision, timm (ResNet-18)
+    /// built-in, or ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite: a .safetensors or .pth file with the names of torchvision, timm (ResNet-18)
     /// or efficientnet_lite_pytorch
-    pub weights: PathBuf,
+    pub weights: WeightSource,
     /// An image of 224×224 pixels, or of any size with --resize
     pub image: PathBuf,
     /// Resize the image: a number (to a square), keep:N (longer side N), or none (take any size as it is) [default: none, and the

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pupilla::DetectorKind;
+use pupilla::backbone::WeightSource;
 use pupilla_core::evaluate::test_run::TestSettings;
 use pupilla_core::verdict::calibration::{RejectRate, WantedRates};
 
@@ -64,9 +65,10 @@ impl Length {
 
 #[derive(Debug, Args)]
 pub struct Pretrained {
-    /// Pretrained weights, as for `pupilla backbone`. Their features are compared instead of a teacher's descriptors
-    #[arg(long, value_name = "WEIGHTS", group = "pretrained", belongs = detectors(on_backbones))]
-    pub backbone: Option<PathBuf>,
+    /// The pretrained network whose features are compared: built-in, or weights as for `pupilla backbone` [default: built-in, unless
+    /// --teacher or --scales ask for a teacher]
+    #[arg(long, value_name = "WEIGHTS", belongs = detectors(on_backbones))]
+    pub backbone: Option<WeightSource>,
 }
 
 /// What thresholds are calibrated to.

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use pupilla::backbone::WeightSource;
 use pupilla::teacher::TeacherConfig;
 use pupilla::{Optimizer, ReceptiveField};
 
@@ -67,29 +68,31 @@ fn usual() -> TeacherConfig {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Distillation")]
 pub struct Distilling {
-    /// Learn from a pretrained network: ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite, a .safetensors or .pth file
-    /// [default: none, metric learning alone]
-    #[arg(long, value_name = "WEIGHTS")]
-    pub backbone: Option<PathBuf>,
+    /// The pretrained network to learn from: built-in, or weights as for `pupilla backbone`
+    #[arg(long, value_name = "WEIGHTS", default_value_t = WeightSource::BuiltIn)]
+    pub backbone: WeightSource,
+    /// Learn from the images alone, by metric learning
+    #[arg(long, conflicts_with_all = ["backbone", "distill", "targets", "zoom", "context", "patch_side", "temperature", "distillation_weight"])]
+    pub without_backbone: bool,
     /// What to learn of the pretrained network
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Dense, requires = "backbone")]
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Dense)]
     pub distill: Form,
     /// Outputs of the network to learn [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet,
     /// stage3,stage5 of EfficientNet-Lite]
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "backbone", belongs = only("distill", &["dense"]))]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', belongs = only("distill", &["dense"]))]
     pub targets: Vec<String>,
     /// How many times larger the network sees the image, 1 to 8 [default: 4, 4, 1 for scales 17, 33, 65]
-    #[arg(long, value_name = "N", requires = "backbone", belongs = only("distill", &["dense"]))]
+    #[arg(long, value_name = "N", belongs = only("distill", &["dense"]))]
     pub zoom: Option<usize>,
     /// Pixels around a window that the network sees too
-    #[arg(long, value_name = "PIXELS", default_value_t = 16, requires = "backbone", belongs = only("distill", &["dense"]))]
+    #[arg(long, value_name = "PIXELS", default_value_t = 16, belongs = only("distill", &["dense"]))]
     pub context: usize,
     /// Side that a patch is resized to before the network sees it [default: 64, or the patch if that is larger]
-    #[arg(long, value_name = "PIXELS", requires = "backbone", belongs = only("distill", &["features", "logits"]))]
+    #[arg(long, value_name = "PIXELS", belongs = only("distill", &["features", "logits"]))]
     pub patch_side: Option<usize>,
     /// Temperature of the softened class probabilities. Of several, each is tried, and the teacher is written that agrees best with
     /// the network on held-out images
-    #[arg(long, value_name = "T", value_delimiter = ',', default_value = "1", requires = "backbone", belongs = only("distill", &["logits"]))]
+    #[arg(long, value_name = "T", value_delimiter = ',', default_value = "1", belongs = only("distill", &["logits"]))]
     pub temperature: Vec<f64>,
 }
 
@@ -108,12 +111,12 @@ pub enum Form {
 #[command(next_help_heading = "Losses")]
 pub struct Losses {
     /// Weight of the distillation loss, λk
-    #[arg(long, value_name = "WEIGHT", default_value_t = usual().distillation_weight, requires = "backbone")]
+    #[arg(long, value_name = "WEIGHT", default_value_t = usual().distillation_weight)]
     pub distillation_weight: f64,
-    /// Weight of the triplet loss, λm [default: 0 with --backbone, else 1]
+    /// Weight of the triplet loss, λm [default: 0, or 1 with --without-backbone]
     #[arg(long, value_name = "WEIGHT")]
     pub triplet_weight: Option<f64>,
-    /// Weight of the compactness loss, λc [default: 0 with --backbone, else 0.001]
+    /// Weight of the compactness loss, λc [default: 0, or 0.001 with --without-backbone]
     #[arg(long, value_name = "WEIGHT")]
     pub compactness_weight: Option<f64>,
     /// Use the signed sum of correlations, as printed in the paper, instead of their squares
@@ -127,10 +130,10 @@ pub struct Losses {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Training")]
 pub struct Training {
-    /// Optimiser steps [default: 200; with --backbone 3000]
+    /// Optimiser steps [default: 3000; with --without-backbone 200]
     #[arg(long, value_name = "N")]
     pub steps: Option<NonZeroUsize>,
-    /// Images in a step [default: 12; with --backbone 4, or 64 patches]
+    /// Images in a step [default: 4, or 64 patches; with --without-backbone 12]
     #[arg(long, value_name = "N")]
     pub images_per_step: Option<usize>,
     /// Side of the windows that are cut from the images [default: chosen for the patch size; the patch size itself is the published
@@ -140,16 +143,16 @@ pub struct Training {
     /// An image is resized to a square whose side is drawn from this range [default: 4p,16p for patch size p]
     #[arg(long, value_name = "FROM,TO", value_parser = sides)]
     pub resized: Option<[usize; 2]>,
-    /// Largest learning rate [default: 0.001; with --backbone 0.002]
+    /// Largest learning rate [default: 0.002; with --without-backbone 0.001]
     #[arg(long, value_name = "RATE")]
     pub learning_rate: Option<f64>,
-    /// How gradients become steps [default: adam; with --backbone muon]
+    /// How gradients become steps [default: muon; with --without-backbone adam]
     #[arg(long, value_name = "NAME", value_parser = named::<Optimizer>(Optimizer::ALL))]
     pub optimizer: Option<Optimizer>,
     /// Weight decay of the optimiser
     #[arg(long, value_name = "DECAY", default_value_t = usual().weight_decay)]
     pub weight_decay: f64,
-    /// Train with batch norm, which is folded into the convolutions afterwards [default: true with --backbone, else false]
+    /// Train with batch norm, which is folded into the convolutions afterwards [default: true; with --without-backbone false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub batch_norm: Option<bool>,
     /// Largest shift of the positive in pixels [default: (p - 1) / 4 for patch size p]
@@ -177,9 +180,10 @@ pub struct TeacherReport {
     pub teacher: PathBuf,
     /// A folder of images that it was not trained on; of the folder that it was trained on, the held-out images are taken
     pub images: PathBuf,
-    /// The pretrained network that the teacher learned from, to measure the distillation too
+    /// The pretrained network that the teacher learned from, to measure the distillation too [default: built-in, if the teacher
+    /// learned from the built-in network]
     #[arg(long, value_name = "WEIGHTS")]
-    pub backbone: Option<PathBuf>,
+    pub backbone: Option<WeightSource>,
     /// Draw the correlation of the descriptor's dimensions, and patches with their nearest neighbours, into a PNG
     #[arg(long, value_name = "PNG")]
     pub out: Option<PathBuf>,

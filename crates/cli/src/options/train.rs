@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use pupilla::backbone::WeightSource;
 use pupilla::embedding::Gamma;
 use pupilla::student_teacher::{Paper, Quick, Settings};
 use pupilla::{Border, DetectorKind, Optimizer, ReceptiveField, Scoring};
@@ -89,12 +90,12 @@ pub struct Patches {
     pub border: Border,
     /// Which maps of the pretrained network to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet, stage3,stage5
     /// of EfficientNet-Lite]
-    #[arg(long, value_delimiter = ',', value_name = "NAME", requires = "pretrained", belongs = of(of_patches))]
+    #[arg(long, value_delimiter = ',', value_name = "NAME", conflicts_with = "teachers", belongs = of(of_patches))]
     pub backbone_outputs: Option<Vec<String>>,
-    /// How many times larger than the resized image the pretrained network sees it, 1 to 8
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "pretrained", belongs = of(of_patches),
+    /// How many times larger than the resized image the pretrained network sees it, 1 to 8 [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "teachers", belongs = of(of_patches),
         value_parser = clap::value_parser!(u8).range(1..=8))]
-    pub backbone_zoom: u8,
+    pub backbone_zoom: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -145,10 +146,11 @@ pub struct Students {
     /// published with --preset paper]
     #[arg(long, value_name = "NAME", value_parser = named::<Scoring>(["mahalanobis", "published"]), belongs = of(students))]
     pub scoring: Option<Scoring>,
-    /// Pretrained weights, as for `pupilla backbone`. The students of every scale learn to predict their features instead of a
-    /// teacher's
-    #[arg(long, value_name = "WEIGHTS", conflicts_with = "teachers", group = "pretrained", belongs = of(students))]
-    pub teacher_backbone: Option<PathBuf>,
+    /// The students of every scale learn to predict a pretrained network's features instead of a teacher's: built-in, or weights as
+    /// for `pupilla backbone`
+    #[arg(long, value_name = "WEIGHTS", num_args = 0..=1, default_missing_value = WeightSource::BUILT_IN, conflicts_with = "teachers",
+        belongs = of(students))]
+    pub teacher_backbone: Option<WeightSource>,
 }
 
 /// Options of the detectors that compare embeddings. Those that are named like a setting of a method replace it.

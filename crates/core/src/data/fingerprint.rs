@@ -55,6 +55,15 @@ pub fn file_fingerprint(path: &Path) -> Result<String, FingerprintError> {
     fingerprint(&[path.to_path_buf()], folder)
 }
 
+/// [`file_fingerprint`] of a file of this name and content that lies on no disk.
+pub fn content_fingerprint(name: &str, content: &[u8]) -> String {
+    let mut whole = Sha256::new();
+    whole.update((name.len() as u64).to_le_bytes());
+    whole.update(name);
+    whole.update(Sha256::digest(content));
+    hexadecimal(&whole.finalize())
+}
+
 fn relative_name(path: &Path, root: &Path) -> Vec<u8> {
     let relative = path.strip_prefix(root).unwrap_or(path);
     let parts: Vec<&[u8]> = relative

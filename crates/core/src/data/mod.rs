@@ -31,7 +31,8 @@ use std::path::{Path, PathBuf};
 
 pub use categories::categories;
 pub use fingerprint::{
-    FingerprintError, content_digits, file_digest, file_fingerprint, fingerprint,
+    FingerprintError, content_digits, content_fingerprint, file_digest, file_fingerprint,
+    fingerprint,
 };
 pub use split::{Split, SplitError, split};
 pub use survey::{Survey, survey};

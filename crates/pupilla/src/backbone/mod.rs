@@ -31,6 +31,7 @@ mod pretrained;
 mod resnet18;
 mod squeezenet;
 mod summary;
+mod weight_source;
 mod weights;
 
 use pupilla_core::image::Size;
@@ -47,6 +48,7 @@ pub(crate) use dense_features::{MAX_PIXELS, ZOOMS};
 pub use output::{Centres, FEATURES, LOGITS, Output};
 pub use preprocessing::Preprocessing;
 pub use summary::{OutputSummary, features, summarise};
+pub use weight_source::WeightSource;
 pub use weights::NamedArray;
 
 /// A pretrained network that turns images into maps. Its weights never change and get no gradients.
@@ -96,6 +98,11 @@ pub enum BackboneError {
         /// The error about its tensors.
         source: TensorFileError,
     },
+    /// This build of the library has no built-in network.
+    #[error(
+        "this build has no built-in pretrained network (feature built-in-backbone): give a file of weights"
+    )]
+    NotBuiltIn,
     /// An EfficientNet with squeeze-and-excitation.
     #[error("{} holds an EfficientNet with squeeze-and-excitation (B0 to B8), which is not read here: give an EfficientNet-Lite", path.display())]
     SqueezeAndExcitation {

@@ -1,15 +1,16 @@
 //! A pretrained network as an extractor: which of its maps are read, and how an image is continued for it.
 
 use pupilla_core::image::Size;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pupilla_core::data::{FingerprintError, file_fingerprint};
+use pupilla_core::data::FingerprintError;
 use pupilla_core::image::Image;
 use serde::{Deserialize, Serialize};
 
 use super::input::{Border, CHANNEL_MEAN};
-use crate::backbone::{self, Backbone, BackboneConfig, BackboneError, DenseFeatures, FeatureMaps};
+use crate::backbone::{
+    Backbone, BackboneConfig, BackboneError, DenseFeatures, FeatureMaps, WeightSource,
+};
 use crate::error::ScoreError;
 
 /// Pixels by which the image is continued on every side before a pretrained network sees it. Such networks put zeros around the image,
@@ -38,7 +39,8 @@ pub struct BackboneManifest {
     pub margin: usize,
     /// Name of the file that its weights came from.
     pub file: String,
-    /// SHA-256 over that file's name and content, see [`file_fingerprint`].
+    /// SHA-256 over that file's name and content, see
+    /// [`file_fingerprint`](pupilla_core::data::file_fingerprint).
     pub fingerprint: String,
 }
 
@@ -50,10 +52,10 @@ pub enum ExtractorError {
     #[error(transparent)]
     Load(BackboneError),
     /// Its network does not give these features.
-    #[error("{}: {source}", path.display())]
+    #[error("{weights}: {source}")]
     Features {
-        /// The file.
-        path: PathBuf,
+        /// Where the network comes from.
+        weights: WeightSource,
         /// Why.
         source: BackboneError,
     },
@@ -63,20 +65,28 @@ pub enum ExtractorError {
 }
 
 impl BackboneExtractor {
-    /// The network of a file of weights ([`backbone::load`]), and of its maps those named by `outputs`,
-    /// or [`DenseFeatures::usual`]; `zoom`, 1 to 8, is [`DenseFeatures::zoom`].
+    /// The network that comes with the library, and its usual maps ([`DenseFeatures::usual`]).
+    ///
+    /// # Errors
+    /// In a build without the feature `built-in-backbone`.
+    pub fn built_in() -> Result<Self, ExtractorError> {
+        Self::load(&WeightSource::BuiltIn, None, 1)
+    }
+
+    /// A pretrained network, and of its maps those named by `outputs`, or [`DenseFeatures::usual`]; `zoom`, 1 to 8, is
+    /// [`DenseFeatures::zoom`].
     ///
     /// # Errors
     /// If the file is not that of a network that is known here, all wrong tensors named; if the
     /// network lacks an output, or the zoom is out of range.
     pub fn load(
-        path: &Path,
+        weights: &WeightSource,
         outputs: Option<Vec<String>>,
         zoom: usize,
     ) -> Result<Self, ExtractorError> {
-        let network = backbone::load(path).map_err(ExtractorError::Load)?;
+        let network = weights.load().map_err(ExtractorError::Load)?;
         let wrong = |source| ExtractorError::Features {
-            path: path.to_path_buf(),
+            weights: weights.clone(),
             source,
         };
         let mut features = DenseFeatures::usual(&*network, zoom).map_err(wrong)?;
@@ -84,14 +94,13 @@ impl BackboneExtractor {
             features.outputs = outputs;
         }
         features.of(&*network).map_err(wrong)?;
-        let file = path.file_name().unwrap_or(path.as_os_str());
         Ok(Self {
             manifest: BackboneManifest {
                 network: network.config(),
                 features,
                 margin: BACKBONE_MARGIN,
-                file: file.to_string_lossy().into_owned(),
-                fingerprint: file_fingerprint(path)?,
+                file: weights.file_name(),
+                fingerprint: weights.fingerprint()?,
             },
             network: Arc::from(network),
         })

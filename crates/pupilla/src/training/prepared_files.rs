@@ -13,6 +13,7 @@ use pupilla_files::weight_file::WeightFileError;
 
 use super::{Checked, Config};
 use crate::error::TrainError;
+use crate::features::ExtractorError;
 use crate::manifest::{DataManifest, Trained};
 
 /// Share of the good images that is kept back for validation (the paper's choice of a tenth).
@@ -34,6 +35,9 @@ pub enum FitFilesError {
     /// The file of a teacher.
     #[error(transparent)]
     Teacher(#[from] WeightFileError),
+    /// The pretrained network.
+    #[error(transparent)]
+    Extractor(#[from] ExtractorError),
     /// The fingerprint of the files.
     #[error(transparent)]
     Fingerprint(#[from] FingerprintError),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use pupilla::DetectorKind;
+use pupilla::backbone::WeightSource;
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::report::comparison::{Figures, Tested};
 use serde::de::DeserializeOwned;
@@ -32,10 +33,10 @@ pub struct Fingerprints {
     pub test: String,
 }
 
-/// A pretrained network's file.
+/// A pretrained network.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    pub path: PathBuf,
+    pub source: WeightSource,
     pub fingerprint: String,
 }
 
@@ -221,7 +222,7 @@ impl Job {
         let mut words = vec!["train".into(), text(&self.category.folder)?];
         words.extend_from_slice(&self.train);
         if let Some(weights) = &self.backbone {
-            words.extend(["--backbone".into(), text(&weights.path)?]);
+            words.extend(["--backbone".into(), weights.source.to_string()]);
         }
         words.extend(["--out".into(), text(model)?]);
         if checkpoint_of(model).exists()

@@ -11,11 +11,12 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use pupilla::backbone::WeightSource;
 use pupilla::device::DeviceChoice;
 use pupilla::{
     DetectorKind, ReceptiveField, ReconstructionConfig, StudentTeacherConfig, reconstruction,
 };
-use pupilla_core::data::{Dataset, categories, file_fingerprint, fingerprint};
+use pupilla_core::data::{Dataset, categories, fingerprint};
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use pupilla_core::report::comparison::{self, Comparison, Failure, Tested};
@@ -33,21 +34,14 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
     let folders = categories(&compare.data)?;
     let scales = scales(compare, folders.len())?;
     check_apart(&compare.out, &compare.data, &folders)?;
-    let weights = compare.pretrained.backbone.as_ref().map(|path| {
-        let fingerprint = file_fingerprint(path)?;
-        let path = path.clone();
-        anyhow::Ok(Weights { path, fingerprint })
-    });
-    let backbone = weights.transpose()?;
+    let source = compare.pretrained.backbone.clone();
+    let source = source.unwrap_or(WeightSource::BuiltIn);
+    let backbone = Weights {
+        fingerprint: source.fingerprint()?,
+        source,
+    };
     let categories = looked_over(&folders, progress)?;
-    let jobs = jobs(
-        compare,
-        device,
-        &categories,
-        &detectors,
-        &scales,
-        backbone.as_ref(),
-    );
+    let jobs = jobs(compare, device, &categories, &detectors, &scales, &backbone);
     // Results of another comparison are found before any table is written.
     let mut done = jobs
         .iter()
@@ -240,7 +234,7 @@ fn jobs(
     categories: &[Category],
     detectors: &[DetectorKind],
     scales: &[usize],
-    backbone: Option<&Weights>,
+    backbone: &Weights,
 ) -> Vec<Job> {
     let mut jobs = Vec::new();
     for category in categories {
@@ -257,7 +251,7 @@ fn jobs(
                 jobs.push(Job {
                     folder: compare.out.join(&category.name).join(name),
                     train: train_words(compare, device, detector, scales, seed),
-                    backbone: backbone.filter(|_| on_backbones(detector)).cloned(),
+                    backbone: on_backbones(detector).then(|| backbone.clone()),
                     tests: test_words(compare, device, scales),
                     category: category.clone(),
                     detector,

@@ -3,17 +3,18 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use pupilla::backbone::WeightSource;
 use pupilla::embedding::EmbeddingManifest;
 use pupilla::{Config, EmbeddingConfig, Extractor, Manifest, Teacher};
 
-use crate::options::Train;
+use crate::options::{Train, on_backbones};
 use crate::output::{self, Usage};
 
-use super::{pretrained, replaced, take};
+use super::{no_maps, pretrained, replaced, take};
 
 /// The detector to be fitted, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<EmbeddingConfig> {
-    let config = EmbeddingConfig::new(train.detector, describer(train)?);
+    let config = EmbeddingConfig::new(train.detector, extractor(train)?);
     let mut config = config.context("a detector that does not compare features")?;
     let settings = &mut config.settings;
     take(&mut settings.resize, train.resize);
@@ -26,12 +27,18 @@ pub fn config(train: &Train) -> anyhow::Result<EmbeddingConfig> {
     Ok(config)
 }
 
-/// The pretrained network, the teacher of a file, or the built-in one.
-fn describer(train: &Train) -> anyhow::Result<Extractor> {
-    if let Some(weights) = &train.embedding.pretrained.backbone {
+/// A pretrained network, or a teacher.
+fn extractor(train: &Train) -> anyhow::Result<Extractor> {
+    let given = train.patches.scales.as_deref();
+    let teacher_wanted = given.is_some() || !train.patches.teachers.is_empty();
+    let weights = train.embedding.pretrained.backbone.as_ref();
+    let built_in = Some(&WeightSource::BuiltIn);
+    if let Some(weights) =
+        weights.or(built_in.filter(|_| on_backbones(train.detector) && !teacher_wanted))
+    {
         return Ok(pretrained(weights, train)?.into());
     }
-    let given = train.patches.scales.as_deref();
+    no_maps(train, "--backbone")?;
     let [field] = given.unwrap_or(&[EmbeddingConfig::SCALE])[..] else {
         let text = format!(
             "--detector {} looks at one patch size: give one of --scales",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use pupilla::Config as _;
+use pupilla::backbone::WeightSource;
 use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, ExtractorError, Family, FileManifest, Model,
     PreparedFiles, TrainError, Trained,
@@ -18,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::options::Train;
-use crate::output::{self, Weights};
+use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
 
 pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
@@ -164,14 +165,27 @@ fn in_steps<P: Serialize, D: Trained + Into<Model>>(
     Ok(Some(detector.with_data(files.data().clone()).into()))
 }
 
-/// The pretrained network of a file, with the maps that were asked for.
-fn pretrained(weights: &Path, train: &Train) -> Result<BackboneExtractor, ExtractorError> {
+/// A pretrained network, with the maps that were asked for.
+fn pretrained(weights: &WeightSource, train: &Train) -> Result<BackboneExtractor, ExtractorError> {
     let given = &train.patches;
     BackboneExtractor::load(
         weights,
         given.backbone_outputs.clone(),
-        given.backbone_zoom.into(),
+        given.backbone_zoom.unwrap_or(1).into(),
     )
+}
+
+/// Refuses the options of a pretrained network where a teacher gives the features; `option` chooses a pretrained network.
+fn no_maps(train: &Train, option: &str) -> Result<(), Usage> {
+    let given = &train.patches;
+    let name = match (&given.backbone_outputs, given.backbone_zoom) {
+        (Some(_), _) => "--backbone-outputs",
+        (None, Some(_)) => "--backbone-zoom",
+        (None, None) => return Ok(()),
+    };
+    Err(Usage(format!(
+        "{name} belongs to a pretrained network, not to a teacher: give {option} too, or leave it out"
+    )))
 }
 
 /// A setting that was given replaces its default.

@@ -11,7 +11,7 @@ use pupilla::{Config, Length, Manifest, ScaleTeacher, Scoring, StudentTeacherCon
 use crate::options::{Preset, Train};
 use crate::output;
 
-use super::pretrained;
+use super::{no_maps, pretrained};
 
 /// The detector to be trained, its settings checked.
 pub fn config(train: &Train) -> anyhow::Result<StudentTeacherConfig> {
@@ -132,6 +132,7 @@ fn teachers(train: &Train) -> anyhow::Result<Vec<ScaleTeacher>> {
         let scales = scales.unwrap_or(&StudentTeacherConfig::BACKBONE_SCALES);
         return Ok(scales.iter().map(of_scale).collect());
     }
+    no_maps(train, "--teacher-backbone")?;
     let mut given = Vec::new();
     for path in &train.patches.teachers {
         let teacher = Teacher::load(path)?;

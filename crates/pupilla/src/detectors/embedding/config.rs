@@ -41,7 +41,7 @@ pub struct Settings {
 }
 
 impl EmbeddingConfig {
-    /// The patch size of the built-in teacher that gives the features, unless another is asked for.
+    /// The patch size of the teacher that gives the features, unless another is asked for.
     pub const SCALE: ReceptiveField = ReceptiveField::P33;
 
     /// A detector with its default settings; `None` for one that does not compare features.
