@@ -216,7 +216,7 @@ impl Extractor {
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.
-    pub(crate) fn look_at(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
+    pub(crate) fn view(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
         Ok(match self {
             Self::PatchNetwork(teacher) => View::PatchNetwork(teacher.network()),
             Self::Backbone(backbone) => View::Features {
@@ -238,7 +238,7 @@ impl Extractor {
         grid: Grid,
         mut tell: impl FnMut([usize; 4], Vec<f32>),
     ) -> Result<(), ScoreError> {
-        let view = self.look_at(image, border)?;
+        let view = self.view(image, border)?;
         match self {
             Self::PatchNetwork(teacher) => {
                 let tiling = Tiling::new(teacher.receptive_field(), Sampling::Grid, TILE);

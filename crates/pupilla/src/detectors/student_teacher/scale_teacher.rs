@@ -85,12 +85,12 @@ impl ScaleTeacher {
         Ok(Grid::new(image.size(), sampling.stride(self.field)))
     }
 
-    /// Prepares an image (already resized), so that any positions can be described: [`Extractor::look_at`].
+    /// Prepares an image (already resized), so that any positions can be described: [`Extractor::view`].
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.
-    pub(super) fn look_at(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
-        self.extractor.look_at(image, border)
+    pub(super) fn view(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
+        self.extractor.view(image, border)
     }
 
     /// The descriptors of windows of one size, each with the index of the image (already resized) that it
@@ -238,7 +238,7 @@ mod tests {
                 )
                 .unwrap();
             assert_eq!(target.shape(), [3, 192, 3, 2]);
-            // What was seen once is not looked at again.
+            // The maps of an image are computed once.
             let mut seen = SeenImages::default();
             for _ in 0..2 {
                 let again = teacher
@@ -262,7 +262,7 @@ mod tests {
             let student = teacher.students().unwrap().init(1);
             assert_eq!(student.grid(&input, stride).shape(), target.shape());
             for (number, (index, window)) in windows.iter().enumerate() {
-                let view = teacher.look_at(&images[*index], Border::Reflect).unwrap();
+                let view = teacher.view(&images[*index], Border::Reflect).unwrap();
                 let part = &target.values()[number * 192 * 6..][..192 * 6];
                 let positions = windows_positions(window, field, stride);
                 assert_eq!(positions.size, [3, 2]);
