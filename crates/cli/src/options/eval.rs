@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use pupilla::ReceptiveField;
 
-use super::shared::{Curves, Json, Looking, Measuring, Thresholds, Unreadable};
+use super::shared::{Computing, Curves, Json, Measuring, Thresholds, Unreadable};
 use super::values::named;
 
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub struct Eval {
     #[command(flatten)]
     pub curves: Curves,
     #[command(flatten)]
-    pub looking: Looking,
+    pub computing: Computing,
     #[command(flatten)]
     pub unreadable: Unreadable,
     #[command(flatten)]

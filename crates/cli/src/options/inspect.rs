@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Json, Looking, Roi, Thresholds, Unreadable};
+use super::shared::{Computing, Json, Roi, Thresholds, Unreadable};
 
 #[derive(Debug, Args)]
 pub struct Inspect {
@@ -25,7 +25,7 @@ pub struct Inspect {
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     #[command(flatten)]
-    pub looking: Looking,
+    pub computing: Computing,
     #[command(flatten)]
     pub unreadable: Unreadable,
     #[command(flatten)]

@@ -90,9 +90,9 @@ impl Rates {
     }
 }
 
-/// How a model looks at images.
+/// How a model computes its maps.
 #[derive(Debug, Args)]
-pub struct Looking {
+pub struct Computing {
     /// Compute descriptors at every pixel, as published, even if the model was calibrated on a grid. This is slower, and needs
     /// thresholds from `pupilla calibrate --dense`
     #[arg(long)]
