@@ -344,7 +344,8 @@ fn a_run_goes_on_on_the_other_device() {
         config(field, quick(field, 4))
             .check()
             .unwrap()
-            .fit_with_checkpoints(&learned, &kept, "", checkpoints, observer)
+            .with_checkpoints(checkpoints, "")
+            .fit(&learned, &kept, observer)
     };
     device::choose(CPU).unwrap();
     let whole = run(None, &mut Silent).unwrap();

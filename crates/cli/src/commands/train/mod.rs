@@ -10,7 +10,7 @@ use anyhow::Context;
 use pupilla::Config as _;
 use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, ExtractorError, Family, FileManifest, Model,
-    PreparedFiles, TrainError, Trained,
+    PreparedFiles, TrainError,
 };
 use pupilla_core::data::Dataset;
 use serde::Serialize;
@@ -70,31 +70,27 @@ fn fit(
     progress: &mut Progress,
 ) -> anyhow::Result<Option<Model>> {
     let (training, validation) = (files.training(), files.validation());
-    let fingerprint = &files.data().fingerprint;
+    let data = &files.data().fingerprint;
     match config {
         DetectorConfig::StudentTeacher(config) => {
             let config = config.check()?;
             in_steps(
                 train,
-                files,
                 || config.plan(training, validation),
                 student_teacher::print_plan,
-                |kept| {
-                    config.fit_with_checkpoints(training, validation, fingerprint, kept, progress)
-                },
+                |kept| files.fit(&config.with_checkpoints(kept, data), progress),
             )
         }
-        DetectorConfig::Embedding(config) => Ok(Some(files.fit(&**config, progress)?.into())),
+        DetectorConfig::Embedding(config) => {
+            Ok(Some(files.fit(&config.check()?, progress)?.into()))
+        }
         DetectorConfig::Reconstruction(config) => {
             let config = config.check()?;
             in_steps(
                 train,
-                files,
                 || config.plan(training, validation),
                 reconstruction::print_plan,
-                |kept| {
-                    config.fit_with_checkpoints(training, validation, fingerprint, kept, progress)
-                },
+                |kept| files.fit(&config.with_checkpoints(kept, data), progress),
             )
         }
     }
@@ -142,9 +138,8 @@ fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
 }
 
 /// Prints the plan, unless the run continues from a checkpoint; then trains, except with `--dry-run`.
-fn in_steps<P: Serialize, D: Trained + Into<Model>>(
+fn in_steps<P: Serialize, D: Into<Model>>(
     train: &Train,
-    files: &PreparedFiles,
     plan: impl FnOnce() -> Result<P, TrainError>,
     print: impl FnOnce(&P, Option<&Path>) -> anyhow::Result<()>,
     fit: impl FnOnce(Option<&Checkpoints>) -> Result<D, TrainError>,
@@ -160,8 +155,7 @@ fn in_steps<P: Serialize, D: Trained + Into<Model>>(
             return Ok(None);
         }
     }
-    let detector = fit(checkpoints.as_ref())?;
-    Ok(Some(detector.with_data(files.data().clone()).into()))
+    Ok(Some(fit(checkpoints.as_ref())?.into()))
 }
 
 /// The pretrained network of a file, with the maps that were asked for.

@@ -26,10 +26,11 @@ use crate::features::tiles::Tiling;
 use crate::manifest::Manifest;
 use crate::patch_network::PatchNetworkConfig;
 use crate::statistics::Moments;
-use crate::training::Checked;
 use crate::training::budget::Share;
 use crate::training::calibrate::{record, thresholds};
-use crate::training::checkpoints::Checkpoints;
+use crate::training::{Checked, TrainedInSteps};
+
+impl TrainedInSteps for StudentTeacherConfig {}
 
 impl Fit for Checked<'_, StudentTeacherConfig> {
     type Detector = StudentTeacher;
@@ -41,27 +42,10 @@ impl Fit for Checked<'_, StudentTeacherConfig> {
         validation: &dyn ImageSource,
         observer: &mut dyn Observer,
     ) -> Result<StudentTeacher, TrainError> {
-        self.fit_with_checkpoints(training, validation, "", None, observer)
-    }
-}
-
-impl Checked<'_, StudentTeacherConfig> {
-    /// [`fit`](Fit::fit) that can be killed at any time and goes on later: it ends with the same bytes. `data` is a fingerprint of the
-    /// images.
-    ///
-    /// # Errors
-    /// As `fit`; if a checkpoint cannot be written or read, or is another run's.
-    pub fn fit_with_checkpoints(
-        &self,
-        training: &dyn ImageSource,
-        validation: &dyn ImageSource,
-        data: &str,
-        checkpoints: Option<&Checkpoints>,
-        observer: &mut dyn Observer,
-    ) -> Result<StudentTeacher, TrainError> {
         let images = RunImages::new(self, training, validation)?;
         let networks = self.student_networks()?;
         let learning = learning(&self.settings.training);
+        let (checkpoints, data) = self.checkpoints();
         let mut run = RunState::begin(self, &networks, learning, data, checkpoints, observer)?;
 
         let mut scales = Vec::with_capacity(networks.len());
