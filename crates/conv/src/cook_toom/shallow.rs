@@ -587,7 +587,7 @@ struct Operands<'a> {
     sums: *mut f32,
     /// Whether to add to the sums that are there.
     add: bool,
-    /// For each vector, where behind `ahead` pixels stand that will be read later: so many vectors of them.
+    /// For each vector, the distance from `ahead`, in vectors, to pixels that will be read later.
     next: &'a [usize],
     ahead: *const f32,
     parts: usize,

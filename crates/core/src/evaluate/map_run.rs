@@ -16,11 +16,11 @@ use crate::map::map_file::{self, MapFileError};
 use crate::map::map_set::{self, MapSetError};
 use crate::observer::Observer;
 
-/// The most pixels that are read before the next look at the observer (one image at least): bounds what is held
+/// The most pixels that are read before the next call of the observer (one image at least): bounds what is held
 /// beside the gathered pixels.
 const PIXELS_AT_ONCE: usize = 1 << 24;
 
-/// The most files that are read before the next look at the observer.
+/// The most files that are read before the next call of the observer.
 const FILES_AT_ONCE: usize = 64;
 
 /// How to evaluate maps.

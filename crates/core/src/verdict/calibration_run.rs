@@ -27,7 +27,7 @@ pub enum CalibrationError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The mask of the pixels to look at does not fit an image.
+    /// The mask of the inspected pixels does not fit an image.
     #[error("{image}: {source}")]
     Mask {
         /// The image.

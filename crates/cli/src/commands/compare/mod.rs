@@ -39,7 +39,7 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
         anyhow::Ok(Weights { path, fingerprint })
     });
     let backbone = weights.transpose()?;
-    let categories = looked_over(&folders, progress)?;
+    let categories = checked_folders(&folders, progress)?;
     let jobs = jobs(
         compare,
         device,
@@ -161,7 +161,7 @@ fn check_apart(out: &Path, data: &Path, folders: &[PathBuf]) -> Result<(), Usage
 }
 
 /// What is wrong with a data set's folders and masks is found before anything is trained on it.
-fn looked_over(folders: &[PathBuf], progress: &mut Progress) -> anyhow::Result<Vec<Category>> {
+fn checked_folders(folders: &[PathBuf], progress: &mut Progress) -> anyhow::Result<Vec<Category>> {
     progress.start("reading the files", folders.len() as u64);
     let mut categories = Vec::new();
     for folder in folders {
