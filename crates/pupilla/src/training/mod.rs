@@ -195,6 +195,25 @@ pub struct Checked<'a, C> {
     data: &'a str,
 }
 
+impl<C> Checked<'_, C> {
+    /// [`Fit::fit`], whether or not the trait is in scope. (Without this method, `fit` would be [`Config::fit`] of the configuration, which
+    /// knows no checkpoints.)
+    ///
+    /// # Errors
+    /// As [`Fit::fit`].
+    pub fn fit<D>(
+        &self,
+        training: &dyn ImageSource,
+        validation: &dyn ImageSource,
+        observer: &mut dyn Observer,
+    ) -> Result<D, TrainError>
+    where
+        Self: Fit<Detector = D, Error = TrainError>,
+    {
+        Fit::fit(self, training, validation, observer)
+    }
+}
+
 impl<'a, C: TrainedInSteps> Checked<'a, C> {
     /// The run can then be killed at any time and continue later: it ends with the same bytes. `data` is a fingerprint of the images,
     /// because a run does not continue with other images. `None` keeps no checkpoints.
