@@ -120,12 +120,10 @@ pub mod internals {
     pub use crate::detectors::embedding::mahalanobis::GlobalGaussian;
     pub use crate::detectors::embedding::matrix::Matrix;
     pub use crate::detectors::embedding::nearest::nearest;
-    pub use crate::detectors::embedding::padim::Learning as GaussiansInTraining;
+    pub use crate::detectors::embedding::padim::GaussiansInTraining;
     pub use crate::detectors::embedding::principal_components::PrincipalComponents;
     pub use crate::detectors::embedding::smoothing::smooth;
-    pub use crate::detectors::embedding::support_vectors::{
-        Machine, Training as MachineTraining, scale_gamma,
-    };
+    pub use crate::detectors::embedding::support_vectors::{Machine, MachineTraining, scale_gamma};
     pub use crate::detectors::student_teacher::scoring::residual_metric::{
         NoMetric, ResidualMetric, ResidualProducts,
     };

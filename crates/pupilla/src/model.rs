@@ -228,7 +228,7 @@ impl Model {
         }
     }
 
-    /// The positions it looks at, if it has a choice of them.
+    /// The positions at which it scores, if it has a choice of them.
     pub fn sampling(&self) -> Option<Sampling> {
         match self {
             Self::StudentTeacher(detector) => Some(detector.sampling()),

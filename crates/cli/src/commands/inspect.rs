@@ -18,7 +18,7 @@ use pupilla_core::verdict::region::{Region, draw_regions};
 use pupilla_core::verdict::{Rule, Verdict};
 use serde::Serialize;
 
-use crate::options::{Computing, Inspect, Memory, Thresholds};
+use crate::options::{Computing, GivenThresholds, Inspect, Memory};
 use crate::progress::Progress;
 use crate::region_table::RegionTable;
 use crate::{output, region_of_interest};
@@ -275,7 +275,7 @@ impl HeatmapFiles {
 }
 
 /// The rule of a run: the given thresholds, else the model's.
-pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule {
+pub fn rule(model: &Model, given: &GivenThresholds, progress: &mut Progress) -> Rule {
     let calibration = model.about().calibration;
     if given.threshold.is_none() && model.sampling() != calibration.sampling {
         let place = match calibration.sampling {

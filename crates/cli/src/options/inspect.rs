@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Computing, Json, Roi, Thresholds, Unreadable};
+use super::shared::{Computing, GivenThresholds, Json, Roi, Unreadable};
 
 #[derive(Debug, Args)]
 pub struct Inspect {
@@ -18,7 +18,7 @@ pub struct Inspect {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
-    pub thresholds: Thresholds,
+    pub thresholds: GivenThresholds,
     #[command(flatten)]
     pub roi: Roi,
     /// Write a line for every region, as comma-separated values

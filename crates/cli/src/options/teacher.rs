@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use pupilla::teacher::TeacherConfig;
-use pupilla::{Optimizer, ReceptiveField};
+use pupilla::teacher::{Distillation, TeacherConfig};
+use pupilla::{Checkpoints, Optimizer, ReceptiveField};
 
 use super::belonging::{Belongs, only};
 use super::shared::{Json, Seed, Unreadable};
@@ -42,7 +42,7 @@ pub struct TeacherTrain {
     #[arg(long)]
     pub resume: bool,
     /// Steps between two checkpoints
-    #[arg(long, value_name = "N", default_value = "200")]
+    #[arg(long, value_name = "N", default_value = Checkpoints::EVERY.to_string())]
     pub checkpoint_every: NonZeroUsize,
     /// Write the losses of every step of the teacher to FILE, as comma-separated values
     #[arg(long, value_name = "FILE")]
@@ -82,7 +82,7 @@ pub struct Distilling {
     #[arg(long, value_name = "N", requires = "backbone", belongs = only("distill", &["dense"]))]
     pub zoom: Option<usize>,
     /// Pixels around a window that the network sees too
-    #[arg(long, value_name = "PIXELS", default_value_t = 16, requires = "backbone", belongs = only("distill", &["dense"]))]
+    #[arg(long, value_name = "PIXELS", default_value_t = Distillation::CONTEXT, requires = "backbone", belongs = only("distill", &["dense"]))]
     pub context: usize,
     /// Side that a patch is resized to before the network sees it [default: 64, or the patch if that is larger]
     #[arg(long, value_name = "PIXELS", requires = "backbone", belongs = only("distill", &["features", "logits"]))]

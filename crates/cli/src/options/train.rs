@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use pupilla::embedding::Gamma;
 use pupilla::student_teacher::{Paper, Quick, Settings};
-use pupilla::{Border, DetectorKind, Optimizer, ReceptiveField, Scoring};
+use pupilla::{Border, Checkpoints, DetectorKind, Optimizer, ReceptiveField, Scoring};
 use pupilla_core::image::resize::Resize;
 use serde::Serialize;
 
 use super::belonging::{
     Belongs, embedding, heading, of, of_patches, only, reconstruction, setting, students,
 };
-use super::shared::{Json, Length, Pretrained, Rates, Seed, Unreadable};
+use super::shared::{Json, Pretrained, Rates, RunLength, Seed, Unreadable};
 use super::values::{named, real};
 
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub struct Train {
 #[command(next_help_heading = heading("Detectors that are trained in steps", DetectorKind::is_trained_in_steps))]
 pub struct Run {
     #[command(flatten)]
-    pub length: Length,
+    pub length: RunLength,
     /// Largest learning rate [default: 0.003, without batch norm 0.001, paper preset 0.0001; l2-ae, ssim-ae, vae 0.001, anogan
     /// 0.0002]
     #[arg(long, value_name = "RATE", belongs = of(DetectorKind::is_trained_in_steps))]
@@ -67,7 +67,7 @@ pub struct Run {
     #[arg(long, belongs = of(DetectorKind::is_trained_in_steps))]
     pub resume: bool,
     /// Steps between two checkpoints
-    #[arg(long, value_name = "N", default_value = "200", belongs = of(DetectorKind::is_trained_in_steps))]
+    #[arg(long, value_name = "N", default_value = Checkpoints::EVERY.to_string(), belongs = of(DetectorKind::is_trained_in_steps))]
     pub checkpoint_every: NonZeroUsize,
 }
 
@@ -198,7 +198,7 @@ pub struct Embedding {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = heading("Reconstruction detectors", reconstruction))]
 pub struct Reconstruction {
-    /// Length of the code between the two networks
+    /// RunLength of the code between the two networks
     #[arg(long, value_name = "N", belongs = setting("latent"))]
     latent: Option<usize>,
     /// Images in a step

@@ -6,7 +6,7 @@ use super::gallery::Card;
 use super::histogram::ScoreAxis;
 use super::plot::{self, FIRST, Line, SECOND};
 use super::published::{METHODS, Published};
-use super::{About, Outcome, Report, ReportError, Tally};
+use super::{Outcome, PageTexts, Report, ReportError, Tally};
 use crate::evaluate::{Curves, Evaluation};
 use crate::map::heatmap::Heatmap;
 use crate::metrics::{CurvePoint, PrecisionRecallPoint};
@@ -24,7 +24,7 @@ pub(super) fn shortest(number: f64) -> String {
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
-    about: &'a About,
+    about: &'a PageTexts,
     evaluation: &'a Evaluation,
     verdicts: Verdicts,
     headline: Vec<Headline>,
@@ -166,7 +166,7 @@ pub(super) fn measure(value: Option<f64>) -> String {
 
 pub(super) fn render(
     report: &Report,
-    about: &About,
+    about: &PageTexts,
     evaluation: &Evaluation,
 ) -> Result<String, ReportError> {
     let published =
@@ -207,7 +207,7 @@ pub(super) fn render(
 }
 
 fn headline(
-    about: &About,
+    about: &PageTexts,
     evaluation: &Evaluation,
     published: Option<&Published>,
 ) -> Vec<Headline> {

@@ -20,7 +20,7 @@ use crate::features::teacher::{HeldOut, Teacher, TeacherConfig};
 use crate::patch_network::DESCRIPTOR_CHANNELS;
 use crate::random::derive_seed;
 
-/// Patches that a neighbour is looked for among, of each image.
+/// Patches of each image, among which neighbours are searched.
 const PATCHES: usize = 24;
 
 /// The result of [`report`].

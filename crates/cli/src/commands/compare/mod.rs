@@ -20,7 +20,7 @@ use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use pupilla_core::report::comparison::{self, Comparison, Failure, Tested};
 
-use crate::options::{Compare, Length, on_backbones};
+use crate::options::{Compare, RunLength, on_backbones};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
@@ -304,7 +304,7 @@ fn train_words(
         words.extend(option("--scales", scales.join(",")));
     }
     if detector.is_trained_in_steps() {
-        let Length { budget, steps } = &compare.length;
+        let RunLength { budget, steps } = &compare.length;
         words.extend(budget.iter().flat_map(|budget| option("--budget", budget)));
         words.extend(steps.iter().flat_map(|steps| option("--steps", steps)));
     }

@@ -159,10 +159,10 @@ mod tests {
         for side in [16, 32, 64, 128, 256] {
             for method in DetectorKind::ALL.into_iter().filter_map(Method::of) {
                 let method = method.any();
-                let [looking, making] = method
+                let [reading, making] = method
                     .plans(side)
                     .map(|plan| Network::init(&plan, Beginning::Deviation(0.02), 1));
-                let said = looking.run(&Tensor::zeros([2, 3, side, side])).shape();
+                let said = reading.run(&Tensor::zeros([2, 3, side, side])).shape();
                 let numbers = match method.names()[0] {
                     "discriminator" => 1,
                     _ if method.noise().is_some() => 2 * method.latent(),

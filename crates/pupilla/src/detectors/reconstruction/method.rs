@@ -9,7 +9,7 @@ use super::network::{Beginning, LayerPlan, Network};
 use crate::error::TrainError;
 use crate::training::Length;
 
-/// The settings of a method that reconstructs images with two networks: the first looks at images, the second makes them.
+/// The settings of a method that reconstructs images with two networks: the first reads images, the second makes images.
 pub(super) trait ReconstructionMethod: Sync {
     /// Length of the code between the two networks.
     fn latent(&self) -> usize;

@@ -17,7 +17,7 @@ use crate::features::Extractor;
 use crate::patch_network::arrays::{export, import, layout};
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::training::checkpoints::{
-    Checkpoints, Kept, checksum, optimizer_export, optimizer_layout,
+    Checkpoints, ReadCheckpoint, checksum, optimizer_export, optimizer_layout,
 };
 use crate::training::schedule::Ending;
 
@@ -73,7 +73,7 @@ pub(super) struct RunState<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Manifest {
+struct CheckpointManifest {
     /// Seconds that the run had taken so far: the rest of a budget is left.
     seconds: f64,
     finished: Vec<StepsTaken>,
@@ -243,7 +243,7 @@ impl<'a> RunState<'a> {
                 })
             }
         };
-        let manifest = Manifest {
+        let manifest = CheckpointManifest {
             seconds: self.seconds(),
             finished: self.finished.iter().map(|scale| scale.taken).collect(),
             current,
@@ -253,7 +253,7 @@ impl<'a> RunState<'a> {
 
     fn read(
         &mut self,
-        kept: Kept<Manifest>,
+        kept: ReadCheckpoint<CheckpointManifest>,
         students: usize,
         networks: &[PatchNetworkConfig],
         learning: Learning,
