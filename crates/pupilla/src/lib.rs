@@ -134,7 +134,8 @@ pub mod internals {
     pub use crate::statistics::Moments;
 }
 
-/// The README's program is compiled too.
+/// The programs of both READMEs are compiled too.
 #[cfg(doctest)]
+#[doc = include_str!("../README.md")]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
