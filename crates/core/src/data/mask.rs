@@ -141,11 +141,6 @@ impl Mask {
         &self.defect
     }
 
-    /// Whether the pixel at a row and a column is defective.
-    pub fn is_defect(&self, row: usize, column: usize) -> bool {
-        self.defect[row * self.width + column]
-    }
-
     /// For a mask from a file: the number of pixels between its darkest and its brightest value. If there are such pixels, the
     /// threshold decides which of them are defective.
     pub fn grey_pixels(&self) -> usize {

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::losses::{dissimilarity, squared_error, structural_similarity, zipped};
 use super::method::{Pair, ReconstructionMethod};
 use super::network::{HALVING, KEEPING, LayerPlan, backwards, down};
-use crate::error::TrainError;
 
 /// Autoencoder trained on the squared error, which is its score too.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,10 +39,6 @@ impl ReconstructionMethod for SquaredErrorAutoencoder {
         self.latent
     }
 
-    fn check(&self) -> Result<(), TrainError> {
-        Ok(())
-    }
-
     fn plans(&self, side: usize) -> [Vec<LayerPlan>; 2] {
         autoencoder(side, [self.latent; 2])
     }
@@ -60,10 +55,6 @@ impl ReconstructionMethod for SquaredErrorAutoencoder {
 impl ReconstructionMethod for SimilarityAutoencoder {
     fn latent(&self) -> usize {
         self.latent
-    }
-
-    fn check(&self) -> Result<(), TrainError> {
-        Ok(())
     }
 
     fn plans(&self, side: usize) -> [Vec<LayerPlan>; 2] {

@@ -141,7 +141,7 @@ impl Ensemble {
         image: &'a Image,
         scan: Scan,
     ) -> Result<impl Iterator<Item = DescribedTile> + 'a, ScoreError> {
-        let view = self.teacher.view(image, scan.border)?;
+        let view = self.teacher.extractor().view(image, scan.border)?;
         let tiles = scan.tiling.tiles(scan.grid);
         Ok(tiles.map(move |tile| self.describe_tile(image, &view, scan, tile)))
     }

@@ -7,7 +7,6 @@ use pupilla_nn::Tensor;
 use super::seen_images::SeenImages;
 use crate::backbone::BackboneError;
 use crate::error::ScoreError;
-use crate::features::extractor::View;
 use crate::features::grid::{Grid, windows_positions};
 use crate::features::input::{Border, Window};
 use crate::features::{BackboneExtractor, Extractor, Sampling, Teacher};
@@ -83,14 +82,6 @@ impl ScaleTeacher {
     pub(super) fn grid(&self, image: &Image, sampling: Sampling) -> Result<Grid, ScoreError> {
         self.check_size(image.size())?;
         Ok(Grid::new(image.size(), sampling.stride(self.field)))
-    }
-
-    /// Prepares an image (already resized), so that any positions can be described: [`Extractor::view`].
-    ///
-    /// # Errors
-    /// If a pretrained network cannot describe the image.
-    pub(super) fn view(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
-        self.extractor.view(image, border)
     }
 
     /// The descriptors of windows of one size, each with the index of the image (already resized) that it
@@ -262,7 +253,8 @@ mod tests {
             let student = teacher.students().unwrap().init(1);
             assert_eq!(student.grid(&input, stride).shape(), target.shape());
             for (number, (index, window)) in windows.iter().enumerate() {
-                let view = teacher.view(&images[*index], Border::Reflect).unwrap();
+                let view = teacher.extractor().view(&images[*index], Border::Reflect);
+                let view = view.unwrap();
                 let part = &target.values()[number * 192 * 6..][..192 * 6];
                 let positions = windows_positions(window, field, stride);
                 assert_eq!(positions.size, [3, 2]);

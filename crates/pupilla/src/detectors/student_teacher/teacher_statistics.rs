@@ -40,7 +40,8 @@ pub(super) fn whitening(
         let image = images.image(index)?;
         let wrong = |source| images.wrong(index, source);
         let grid = teacher.grid(&image, sampling).map_err(wrong)?;
-        let view = teacher.view(&image, settings.border).map_err(wrong)?;
+        let view = teacher.extractor().view(&image, settings.border);
+        let view = view.map_err(wrong)?;
         let tiles = Tiling::new(field, sampling, TILE).tiles(grid);
         view.describe_tiles(
             &image,
