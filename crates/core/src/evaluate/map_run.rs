@@ -232,7 +232,7 @@ mod tests {
         }
         assert_eq!(found, twin.finish());
         assert_eq!((found.images, found.per_defect.len()), (5, 2));
-        assert!(found.au_pro.is_some() && found.curves.unwrap().pixels.is_some());
+        assert!(found.pixel.au_pro.is_some() && found.curves.unwrap().pixels.is_some());
     }
 
     #[test]
