@@ -151,7 +151,7 @@ pub fn place(path: &Path) -> PathBuf {
     }
 }
 
-/// Fails if what `option` names is one of the images that are learned from or looked at.
+/// Fails if what `option` names is one of the images that are learned from or inspected.
 pub fn check_no_image(
     option: &str,
     target: Option<&Path>,

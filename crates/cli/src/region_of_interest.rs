@@ -1,14 +1,14 @@
-//! `--roi`: a picture of the pixels to look at.
+//! `--roi`: a picture of the inspected pixels.
 
 use std::path::Path;
 
 use anyhow::bail;
 use pupilla_core::data::mask::Mask;
 
-/// What is brighter than half grey is looked at.
+/// Pixels that are brighter than half grey are inspected.
 const ABOVE: u8 = 127;
 
-/// The pixels to look at: those that are brighter than half grey in the picture.
+/// The inspected pixels: those that are brighter than half grey in the picture.
 pub fn read(path: Option<&Path>) -> anyhow::Result<Option<Mask>> {
     let Some(path) = path else { return Ok(None) };
     let mask = Mask::read(path, ABOVE)?;

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use pupilla::student_teacher::{ScaleManifest, StudentTeacherTraining};
-use pupilla::{About as AboutModel, FileManifest, Model};
+use pupilla::{About, FileManifest, Model};
 use pupilla_core::data::{Dataset, file_fingerprint, fingerprint};
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::Tested;
 use pupilla_core::map::heatmap::Heatmap;
-use pupilla_core::report::{About, Facts, Report, ReportError, ReportImage};
+use pupilla_core::report::{Facts, PageTexts, Report, ReportError, ReportImage};
 use pupilla_core::verdict::Rule;
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ impl ReportRun {
                 data.name, dataset.name
             ));
         }
-        let about = About {
+        let about = PageTexts {
             title: dataset.name.clone(),
             category: dataset.name.clone(),
             scales: published_scales(&manifest),
@@ -80,7 +80,7 @@ impl ReportRun {
         Ok(self.report.write(folder, &about, evaluation)?)
     }
 
-    fn model(&self, about: &AboutModel<'_>, model: &Model, file: &Path) -> anyhow::Result<Facts> {
+    fn model(&self, about: &About<'_>, model: &Model, file: &Path) -> anyhow::Result<Facts> {
         let mut facts = vec![
             ("detector", about.header.kind.clone()),
             ("file", name_of(file)),
@@ -131,11 +131,7 @@ fn published_scales(manifest: &FileManifest) -> Vec<usize> {
 }
 
 /// The images that the model learned from, and those of this test.
-fn data(
-    about: &AboutModel<'_>,
-    dataset: &Dataset,
-    evaluation: &Evaluation,
-) -> anyhow::Result<Facts> {
+fn data(about: &About<'_>, dataset: &Dataset, evaluation: &Evaluation) -> anyhow::Result<Facts> {
     let (learned, of) = match about.data {
         Some(data) => (data.name.clone(), data.fingerprint.clone()),
         None => ("unknown".to_owned(), "unknown".to_owned()),

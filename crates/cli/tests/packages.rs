@@ -81,6 +81,11 @@ fn every_crate_says_what_a_registry_asks_for() {
             readme.is_some_and(|file| folder.join(file).is_file()),
             "{name} has the README {readme:?}"
         );
+        // A registry shows the README without the repository: its links would lead nowhere.
+        let text = std::fs::read_to_string(folder.join(readme.unwrap())).unwrap();
+        let mut links = text.split("](").skip(1);
+        let relative = links.find(|link| !link.starts_with("https://") && !link.starts_with('#'));
+        assert!(relative.is_none(), "{name}: {relative:?}");
         assert!(
             package["publish"].is_null(),
             "{name} is not to be published"

@@ -37,7 +37,7 @@ pub trait Detector {
     /// The anomaly map of an image of any size, at its original size; higher is more anomalous.
     ///
     /// # Errors
-    /// If the image, resized as in training, is smaller than the detector can look at.
+    /// If the image, resized as in training, is too small for the detector.
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, Self::Error>;
 
     /// The same map with its parts, whose sum it is; no parts if the detector cannot tell.

@@ -31,6 +31,32 @@ pub trait Observer {
     }
 }
 
+/// The observer asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+/// One stage of long work: calls `work` with the indices from 0 to `count - 1`, and tells the observer.
+///
+/// # Errors
+/// The first error of `work`, or [`Stopped`] if the observer asks to stop.
+pub fn for_each<E: From<Stopped>>(
+    observer: &mut dyn Observer,
+    stage: &str,
+    count: usize,
+    mut work: impl FnMut(usize) -> Result<(), E>,
+) -> Result<(), E> {
+    observer.start(stage, count as u64);
+    for index in 0..count {
+        if observer.stop_requested() {
+            return Err(Stopped.into());
+        }
+        work(index)?;
+        observer.advance(index as u64 + 1, None);
+    }
+    observer.finish();
+    Ok(())
+}
+
 /// An observer that ignores every call, and never asks to stop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;

@@ -52,7 +52,7 @@ fn evaluate_to(images: &[Image], limit: f64) -> Evaluation {
 }
 
 fn au_pro(images: &[Image]) -> f64 {
-    evaluate(images).au_pro.unwrap()
+    evaluate(images).pixel.au_pro.unwrap()
 }
 
 /// The same images with other scores.
@@ -308,13 +308,13 @@ fn mean_as_image_score(images: &[Image]) -> f64 {
         }
     };
     let images: Vec<_> = images.iter().map(one_pixel).collect();
-    evaluate(&images).image_auroc.unwrap()
+    evaluate(&images).image.auroc.unwrap()
 }
 
 fn mean_of_pixel_aurocs(images: &[Image]) -> f64 {
     let defective = images.iter().filter(|image| image.defect.is_some());
     let aurocs: Vec<f64> = defective
-        .map(|image| evaluate(std::slice::from_ref(image)).pixel_auroc.unwrap())
+        .map(|image| evaluate(std::slice::from_ref(image)).pixel.auroc.unwrap())
         .collect();
     mean(&aurocs)
 }
@@ -349,11 +349,11 @@ fn every_reason_is_shown_and_stands_in_the_document() {
     let Stored { images, reasons } = serde_json::from_slice(&stored).unwrap();
     let images = &images[..];
     let whole = evaluate(images);
-    let ours = whole.au_pro.unwrap();
+    let ours = whole.pixel.au_pro.unwrap();
     let types: Vec<f64> = whole
         .per_defect
         .values()
-        .map(|defect| defect.au_pro.unwrap())
+        .map(|defect| defect.pixel.au_pro.unwrap())
         .collect();
     let defective: Vec<Image> = images
         .iter()
@@ -364,7 +364,11 @@ fn every_reason_is_shown_and_stands_in_the_document() {
     let found = [
         ("thresholds", ours, twenty_thresholds(images)),
         ("axis", ours, rescaled_axis(images)),
-        ("limit", ours, evaluate_to(images, 1.0).au_pro.unwrap()),
+        (
+            "limit",
+            ours,
+            evaluate_to(images, 1.0).pixel.au_pro.unwrap(),
+        ),
         ("image mean", ours, mean_per_image(images)),
         ("type mean", ours, mean(&types)),
         ("connectivity", ours, four_connected(images)),
@@ -376,17 +380,17 @@ fn every_reason_is_shown_and_stands_in_the_document() {
         ("mask threshold", au_pro(&soft_masks(images)), ours),
         (
             "image score",
-            whole.image_auroc.unwrap(),
+            whole.image.auroc.unwrap(),
             mean_as_image_score(images),
         ),
         (
             "pixel mean",
-            whole.pixel_auroc.unwrap(),
+            whole.pixel.auroc.unwrap(),
             mean_of_pixel_aurocs(images),
         ),
         (
             "precision",
-            whole.pixel_ap.unwrap(),
+            whole.pixel.ap.unwrap(),
             precision_by_trapezoids(images),
         ),
     ];

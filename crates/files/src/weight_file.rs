@@ -77,7 +77,7 @@ pub enum WeightFileError {
         /// The program that wrote it.
         program: String,
     },
-    /// A teacher where a model was expected, or the other way round.
+    /// A model where a teacher was expected, or a model of another detector.
     #[error("{} holds a {found}, not a {expected}", path.display())]
     Kind {
         /// The file.
@@ -86,6 +86,16 @@ pub enum WeightFileError {
         found: String,
         /// The wanted kind.
         expected: &'static str,
+    },
+    /// No reader knows the kind: the file holds a teacher where a model was expected, or a detector of another version of the program.
+    #[error("{} holds a {found}, and not a model of a detector that this program knows: {known}", path.display())]
+    UnknownKind {
+        /// The file.
+        path: PathBuf,
+        /// The kind that it holds.
+        found: String,
+        /// The kinds that can be read, with commas between them.
+        known: String,
     },
     /// The manifest lacks something or contradicts itself.
     #[error("the manifest of {} is not valid: {reason}", path.display())]
@@ -385,6 +395,15 @@ impl WeightFile {
             });
         }
         serde_json::from_str(&self.manifest).map_err(|error| self.invalid(error.to_string()))
+    }
+
+    /// The error that this file is of none of the `known` kinds.
+    pub fn unknown_kind(&self, known: &[&str]) -> WeightFileError {
+        WeightFileError::UnknownKind {
+            path: self.path.clone(),
+            found: shown(&self.header.kind),
+            known: known.join(", "),
+        }
     }
 
     /// An error about the manifest of this file.

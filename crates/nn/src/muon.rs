@@ -90,7 +90,7 @@ fn products(inner: usize, left: &[f32], right: &[f32]) -> Vec<f32> {
     result
 }
 
-/// A matrix of so many columns, turned.
+/// The transpose of a matrix with `columns` columns.
 fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
     /// Side of the blocks that are turned at once, so that few cache lines are touched twice.
     const BLOCK: usize = 16;

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 
 use half::f16;
-use pupilla::backbone::{self, Backbone};
+use pupilla::backbone;
 use safetensors::tensor::{Dtype, TensorView};
 
 fn main() -> Result<(), Box<dyn Error>> {

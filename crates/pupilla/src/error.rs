@@ -4,6 +4,7 @@ use pupilla_core::image::Size;
 use std::path::PathBuf;
 
 use pupilla_core::image::read::ReadError;
+use pupilla_core::observer::Stopped;
 use pupilla_files::atomic_file::WriteError;
 
 use pupilla_files::weight_file::WeightFileError;
@@ -153,6 +154,12 @@ pub enum TrainError {
 impl From<WeightFileError> for TrainError {
     fn from(error: WeightFileError) -> Self {
         Self::Checkpoint(Box::new(error))
+    }
+}
+
+impl From<Stopped> for TrainError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
     }
 }
 

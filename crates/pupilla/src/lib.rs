@@ -30,9 +30,16 @@
 //! | embedding: features, compared with the features of good images | [`EmbeddingConfig`] | [`EmbeddingDetector`] | [`embedding`] |
 //! | reconstruction: images, compared with their reconstructions | [`ReconstructionConfig`] | [`ReconstructionDetector`] | [`reconstruction`] |
 //!
-//! A [`Trainer`] is the short way: it trains any detector in few words. It makes a configuration, in which every setting can be
-//! changed. A configuration is [checked](Config::check) before it can be [fitted](Fit); [`fit_files`] does both for a folder of images.
-//! A [`Model`] is a trained detector of any family: save it, load it, inspect with it. [`teacher`] trains teachers. The [`manifest`]
+//! There are three ways to train:
+//!
+//! | way | when |
+//! |---|---|
+//! | [`Trainer::train`] | any detector, named by its [`DetectorKind`], with its usual settings, on a folder of images |
+//! | [`PreparedFiles::fit`] | a configuration of your own, on a folder of images |
+//! | [`Config::fit`] | a configuration of your own, on images that are not files |
+//!
+//! A configuration is [checked](Config::check) before it can be [fitted](Fit). A checked configuration can have
+//! [checkpoints](Checked::with_checkpoints). A [`Model`] is a trained detector of any family: save it, load it, inspect with it. [`teacher`] trains teachers. The [`manifest`]
 //! describes a file.
 //!
 //! Networks are graphs of [`nn`], which also chooses the [`device`] that computes them. Every detector is a [`Detector`]: it speaks in
@@ -70,8 +77,8 @@ pub use manifest::{Manifest, Trained};
 pub use model::{About, DoesNotApply, FileManifest, Model};
 pub use patch_network::{PatchNetworkConfig, ReceptiveField};
 pub use trainer::Trainer;
-pub use training::prepared_files::{FitFilesError, PreparedFiles, fit_files};
-pub use training::{Checked, Checkpoints, Config, Length};
+pub use training::prepared_files::{FitFilesError, PreparedFiles};
+pub use training::{Checked, Checkpoints, Config, Length, TrainedInSteps};
 
 pub use pupilla_core::data::Dataset;
 pub use pupilla_core::detector::{Detector, Fit};
@@ -113,12 +120,10 @@ pub mod internals {
     pub use crate::detectors::embedding::mahalanobis::GlobalGaussian;
     pub use crate::detectors::embedding::matrix::Matrix;
     pub use crate::detectors::embedding::nearest::nearest;
-    pub use crate::detectors::embedding::padim::Learning as GaussiansInTraining;
+    pub use crate::detectors::embedding::padim::GaussiansInTraining;
     pub use crate::detectors::embedding::principal_components::PrincipalComponents;
     pub use crate::detectors::embedding::smoothing::smooth;
-    pub use crate::detectors::embedding::support_vectors::{
-        Machine, Training as MachineTraining, scale_gamma,
-    };
+    pub use crate::detectors::embedding::support_vectors::{Machine, MachineTraining, scale_gamma};
     pub use crate::detectors::student_teacher::scoring::residual_metric::{
         NoMetric, ResidualMetric, ResidualProducts,
     };
@@ -129,7 +134,8 @@ pub mod internals {
     pub use crate::statistics::Moments;
 }
 
-/// The README's program is compiled too.
+/// The programs of both READMEs are compiled too.
 #[cfg(doctest)]
+#[doc = include_str!("../README.md")]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

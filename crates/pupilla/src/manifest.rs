@@ -150,7 +150,7 @@ pub struct CalibrationData {
     pub name: String,
     /// SHA-256 over their names and contents.
     pub fingerprint: String,
-    /// SHA-256 of the mask image of the pixels to look at, if there was one.
+    /// SHA-256 of the mask image of the inspected pixels, if there was one.
     pub roi: Option<String>,
 }
 

@@ -172,8 +172,9 @@ impl Model {
     }
 
     pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
-        // A file of no known kind is refused by the default's reader, which names what it holds.
-        let kind = file.kind().parse::<DetectorKind>().unwrap_or_default();
+        let Ok(kind) = file.kind().parse::<DetectorKind>() else {
+            return Err(file.unknown_kind(&DetectorKind::ALL.map(DetectorKind::name)));
+        };
         match kind.family() {
             Family::StudentTeacher => StudentTeacher::from_file(file).map(Self::from),
             Family::Embedding => EmbeddingDetector::from_file(file).map(Self::from),
@@ -227,7 +228,7 @@ impl Model {
         }
     }
 
-    /// The positions it looks at, if it has a choice of them.
+    /// The positions at which it scores, if it has a choice of them.
     pub fn sampling(&self) -> Option<Sampling> {
         match self {
             Self::StudentTeacher(detector) => Some(detector.sampling()),

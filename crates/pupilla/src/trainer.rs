@@ -1,6 +1,7 @@
 //! The short way: a detector of any kind, trained on a folder of good images.
 
 use pupilla_core::data::Dataset;
+use pupilla_core::detector::Fit;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::WantedRates;
@@ -12,10 +13,11 @@ use crate::detectors::reconstruction::ReconstructionConfig;
 use crate::detectors::student_teacher::{ScaleTeacher, StudentTeacherConfig, Training};
 use crate::error::TrainError;
 use crate::features::{BackboneExtractor, Extractor, Teacher};
+use crate::manifest::Trained;
 use crate::model::Model;
 use crate::patch_network::ReceptiveField;
-use crate::training::Length;
-use crate::training::prepared_files::{FitFilesError, fit_files};
+use crate::training::prepared_files::{FitFilesError, PreparedFiles};
+use crate::training::{Checked, Config, Length};
 
 /// What to train. A setting that is not given has the default of the detector.
 ///
@@ -125,22 +127,31 @@ impl Trainer {
     /// Trains on the good images of a data set, of which a tenth is kept back for validation.
     ///
     /// # Errors
-    /// As [`config`](Self::config) and [`fit_files`].
+    /// As [`config`](Self::config), [`PreparedFiles::open`] and [`PreparedFiles::fit`].
     pub fn train(
         &self,
         good: &Dataset,
         observer: &mut dyn Observer,
     ) -> Result<Model, FitFilesError> {
-        let skip = self.skip_unreadable;
         Ok(match self.config()? {
-            DetectorConfig::StudentTeacher(config) => {
-                fit_files(&config, good, skip, observer)?.into()
-            }
-            DetectorConfig::Embedding(config) => fit_files(&*config, good, skip, observer)?.into(),
-            DetectorConfig::Reconstruction(config) => {
-                fit_files(&config, good, skip, observer)?.into()
-            }
+            DetectorConfig::StudentTeacher(config) => self.fit(&config, good, observer)?.into(),
+            DetectorConfig::Embedding(config) => self.fit(&*config, good, observer)?.into(),
+            DetectorConfig::Reconstruction(config) => self.fit(&config, good, observer)?.into(),
         })
+    }
+
+    fn fit<C: Config, D: Trained>(
+        &self,
+        config: &C,
+        good: &Dataset,
+        observer: &mut dyn Observer,
+    ) -> Result<D, FitFilesError>
+    where
+        for<'a> Checked<'a, C>: Fit<Detector = D, Error = TrainError>,
+    {
+        let config = config.check()?;
+        let files = PreparedFiles::open(good, self.seed, self.skip_unreadable, observer)?;
+        Ok(files.fit(&config, observer)?)
     }
 
     fn students(&self) -> Result<StudentTeacherConfig, FitFilesError> {

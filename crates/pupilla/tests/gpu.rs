@@ -344,7 +344,8 @@ fn a_run_goes_on_on_the_other_device() {
         config(field, quick(field, 4))
             .check()
             .unwrap()
-            .fit_with_checkpoints(&learned, &kept, "", checkpoints, observer)
+            .with_checkpoints(checkpoints, "")
+            .fit(&learned, &kept, observer)
     };
     device::choose(CPU).unwrap();
     let whole = run(None, &mut Silent).unwrap();
@@ -433,8 +434,8 @@ fn networks_that_make_images_agree() {
         config.settings.resize = Resize::Square(32);
         config.settings.training.length = Length::Steps(3);
         config.settings.training.batch = 2;
-        if let Method::Adversarial { search_steps, .. } = &mut config.settings.method {
-            *search_steps = 3;
+        if let Method::AnoGan(method) = &mut config.settings.method {
+            method.search_steps = 3;
         }
         let models = on_both(|| {
             let validation = images(5, 32)[3..].to_vec();

@@ -3,7 +3,7 @@
 use pupilla::Trained;
 use std::path::Path;
 
-use pupilla::{ReceptiveField, StudentTeacher};
+use pupilla::{DetectorKind, FileManifest, Model, ReceptiveField, StudentTeacher};
 use pupilla_core::detector::Detector;
 use pupilla_files::weight_file::WeightFileError;
 
@@ -48,6 +48,27 @@ pub fn refusal(path: &Path) -> String {
             let text = error.to_string();
             assert!(text.contains("part.pupilla"), "{text}");
             text
+        }
+    }
+}
+
+#[test]
+fn an_unknown_kind_is_named_with_the_kinds_that_are_known() {
+    let (_folder, path, _) = saved();
+    for unknown in ["teacher", "2-nn"] {
+        edit_manifest(&path, |manifest| manifest["kind"] = unknown.into());
+        let errors = [
+            Model::load(&path).err(),
+            (unknown != "teacher").then(|| FileManifest::read(&path).unwrap_err()),
+        ];
+        for error in errors.into_iter().flatten() {
+            assert!(matches!(error, WeightFileError::UnknownKind { .. }));
+            let text = error.to_string();
+            assert!(text.contains("part.pupilla holds a "), "{text}");
+            assert!(text.contains(unknown), "{text}");
+            for kind in DetectorKind::ALL {
+                assert!(text.contains(kind.name()), "{text}");
+            }
         }
     }
 }

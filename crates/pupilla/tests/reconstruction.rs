@@ -335,13 +335,11 @@ fn a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes() {
             resume: true,
         };
         let run = |config: &ReconstructionConfig, observer: &mut dyn Observer| {
-            config.check().unwrap().fit_with_checkpoints(
-                &all,
-                &all,
-                "data",
-                Some(&checkpoints),
-                observer,
-            )
+            config
+                .check()
+                .unwrap()
+                .with_checkpoints(&checkpoints, "data")
+                .fit(&all, &all, observer)
         };
         let stopped = run(&config, &mut Impatient(3, false));
         assert!(
@@ -413,13 +411,11 @@ fn a_loss_that_is_no_number_stops_with_its_step_and_the_last_checkpoint_stays() 
         let mut config = config(kind, 200);
         config.settings.training.batch = 2;
         let run = || {
-            config.check().unwrap().fit_with_checkpoints(
-                &all,
-                &good,
-                "",
-                Some(&checkpoints),
-                &mut Silent,
-            )
+            config
+                .check()
+                .unwrap()
+                .with_checkpoints(&checkpoints, "")
+                .fit(&all, &good, &mut Silent)
         };
         let failed = || match run() {
             Err(error @ TrainError::Diverged { step, .. }) => {

@@ -278,13 +278,11 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
     let all = images(4, 66, 67);
     let run = |checkpoints: &Checkpoints, observer: &mut dyn Observer| {
         let validation = all[..2].to_vec();
-        config.check().unwrap().fit_with_checkpoints(
-            &all,
-            &validation,
-            "stripes",
-            Some(checkpoints),
-            observer,
-        )
+        config
+            .check()
+            .unwrap()
+            .with_checkpoints(checkpoints, "stripes")
+            .fit(&all, &validation, observer)
     };
     let bytes = |model: &StudentTeacher| {
         let path = folder.path().join("model");
@@ -338,11 +336,9 @@ fn a_run_that_was_stopped_ends_with_the_same_bytes() {
     let refusal = |config: &StudentTeacherConfig, data: &str| {
         let validation = all[..2].to_vec();
         let kept = Some(&killed);
-        let result = config.check().unwrap().fit_with_checkpoints(
+        let result = config.check().unwrap().with_checkpoints(kept, data).fit(
             &all,
             &validation,
-            data,
-            kept,
             &mut Silent,
         );
         result.unwrap_err().to_string()
@@ -391,13 +387,11 @@ fn a_run_that_ends_early_ends_with_the_same_bytes() {
             resume: true,
         };
         let validation = all[..2].to_vec();
-        config.check().unwrap().fit_with_checkpoints(
-            &all,
-            &validation,
-            "stripes",
-            Some(&kept),
-            observer,
-        )
+        config
+            .check()
+            .unwrap()
+            .with_checkpoints(&kept, "stripes")
+            .fit(&all, &validation, observer)
     };
     let bytes = |model: &StudentTeacher| {
         let path = folder.path().join("model");

@@ -87,7 +87,7 @@ fn what_a_detector_does_not_have_is_refused() {
             "{error}"
         );
     }
-    let missing = BackboneExtractor::load("missing.pth".as_ref(), None, 1);
+    let missing = BackboneExtractor::load("missing.pth", None, 1);
     assert!(matches!(
         missing,
         Err(ExtractorError::Load(BackboneError::File(_)))

@@ -21,7 +21,7 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let out = options.out.as_deref().unwrap_or(&options.model);
     output::distinct("--json and the model", options.json.file(), Some(out))?;
     check_no_test_images(options)?;
-    let model = load(&options.model, &options.looking)?;
+    let model = load(&options.model, &options.computing, 0)?;
     let inspected = region_of_interest::read(options.roi.picture())?;
     let dataset = Dataset::open_good(&options.good)?;
     output::check_weights(out, Weights::Model)?;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use pupilla::student_teacher::{Quick, Settings, Training};
 use pupilla::{
-    DetectorKind, Length, ReceptiveField, StudentTeacherConfig, Teacher, Trained, fit_files,
+    Config, DetectorKind, Length, PreparedFiles, ReceptiveField, StudentTeacherConfig, Teacher,
+    Trained,
 };
 use pupilla_core::data::Dataset;
 use pupilla_core::evaluate::CategoryEvaluations;
@@ -49,7 +50,9 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
                 ..Settings::default()
             },
         };
-        let model = fit_files(&config, &dataset, false, progress)?;
+        let config = config.check()?;
+        let files = PreparedFiles::open(&dataset, config.settings.seed, false, progress)?;
+        let model = files.fit(&config, progress)?;
         let path = demo.out.join(format!("{}.pupilla", kind.name()));
         model.save(&path)?;
         output::line(json, format_args!("wrote {}", path.display()))?;

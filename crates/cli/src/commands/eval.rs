@@ -19,7 +19,7 @@ use crate::report::{CURVE_SPACING, ReportRun};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.file())?;
-    let mut model = load(&eval.model, &eval.looking)?;
+    let mut model = load(&eval.model, &eval.computing, 0)?;
     if !eval.scales.is_empty() {
         let students = model.student_teacher("--scales")?;
         model = students.with_scales(&eval.scales)?.into();

@@ -8,15 +8,17 @@ use pupilla::student_teacher::bytes_beside;
 use pupilla::{Model, Sampling};
 use pupilla_core::data::{file_fingerprint, images_below};
 use pupilla_core::detector::Detector;
-use pupilla_core::image::read;
-use pupilla_core::map::{heatmap, map_file};
+use pupilla_core::image::{Image, Size, read};
+use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::map::heatmap::{self, Heatmap};
+use pupilla_core::map::map_file;
 use pupilla_core::observer::Observer;
 use pupilla_core::pipeline;
 use pupilla_core::verdict::region::{Region, draw_regions};
 use pupilla_core::verdict::{Rule, Verdict};
 use serde::Serialize;
 
-use crate::options::{Inspect, Looking, Memory, Thresholds};
+use crate::options::{Computing, GivenThresholds, Inspect, Memory};
 use crate::progress::Progress;
 use crate::region_table::RegionTable;
 use crate::{output, region_of_interest};
@@ -30,7 +32,7 @@ struct Inspection {
     pixel_threshold: f32,
     /// Smaller regions were left out.
     min_area: usize,
-    /// The picture that says where to look, if one was given.
+    /// The picture of the pixels that are inspected, if there is one.
     roi: Option<String>,
     images: Vec<Inspected>,
     /// Images that could not be read, if they were to be skipped.
@@ -49,60 +51,87 @@ struct Inspected {
 }
 
 pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
-    output::check_json(inspect.json.file())?;
-    let model = load(&inspect.model, &inspect.looking)?;
     let out = inspect.out.as_deref();
+    output::check_json(inspect.json.file())?;
     if let Some(out) = out {
         check_apart(out, &inspect.images)?;
     }
     let images = images(&inspect.images, out, progress)?;
-    let names = out.map(|_| names(&images)).transpose()?;
-    let _folder = out.map(output::folder).transpose()?;
+    let memory = ImageMemory::of(&images);
+    let model = load(&inspect.model, &inspect.computing, memory.beside())?;
+    let heatmaps = out.map(|out| HeatmapFiles::new(out, &images)).transpose()?;
+    let rule = rule_of_run(&model, inspect, progress)?;
+    let mut results = Results {
+        inspect,
+        images: &images,
+        heatmap: model.kind().heatmap(rule.image_threshold),
+        rule: &rule,
+        heatmaps,
+        table: table(inspect)?,
+        inspected: Vec::new(),
+        count: 0,
+        defective: 0,
+    };
+    memory.announce(&model, progress);
+    let skipped = inspect_all(&model, &mut results, progress)?;
+    results.finish(skipped)
+}
+
+/// The rule of a run, with the pixels of `--roi`.
+fn rule_of_run(model: &Model, inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<Rule> {
     let inspected = region_of_interest::read(inspect.roi.picture())?;
-    check_roi(&model, inspect, progress)?;
-    let rule = Rule {
+    check_roi(model, inspect, progress)?;
+    Ok(Rule {
         inspected,
-        ..rule(&model, &inspect.thresholds, progress)
+        ..rule(model, &inspect.thresholds, progress)
+    })
+}
+
+/// The table of `--csv`, if it is wanted.
+fn table(inspect: &Inspect) -> anyhow::Result<Option<RegionTable>> {
+    let (json, csv) = (inspect.json.file(), inspect.csv.as_deref());
+    output::distinct("--json and --csv", json, csv)?;
+    let Some(path) = csv else {
+        return Ok(None);
     };
-    let json = inspect.json.file();
-    output::distinct("--json and --csv", json, inspect.csv.as_deref())?;
-    let mut table = match &inspect.csv {
-        Some(path) => {
-            output::check_csv(path)?;
-            Some(RegionTable::new()?)
-        }
-        None => None,
-    };
-    let mut inspection = Inspection {
-        threshold: rule.image_threshold,
-        pixel_threshold: rule.pixel_threshold,
-        min_area: rule.min_area,
-        roi: inspect.roi.picture().map(|path| path.display().to_string()),
-        images: Vec::new(),
-        skipped: Vec::new(),
-    };
-    let heatmap = model.kind().heatmap(inspection.threshold);
-    let model = announce_memory(model, inspect, &images, progress);
+    output::check_csv(path)?;
+    RegionTable::new().map(Some)
+}
+
+/// An image that was judged.
+struct Judged {
+    index: usize,
+    image: Image,
+    map: AnomalyMap,
+    verdict: Verdict,
+}
+
+/// Reads, judges and writes all images: the next image is read and the last result is written meanwhile. Returns the images that were
+/// skipped.
+fn inspect_all(
+    model: &Model,
+    results: &mut Results<'_>,
+    progress: &mut Progress,
+) -> anyhow::Result<Vec<String>> {
+    let (images, rule) = (results.images, results.rule);
+    let skip = results.inspect.unreadable.skip;
+    let mut skipped = Vec::new();
     progress.start("inspecting", images.len() as u64);
-    let (found, skipped) = (&mut inspection.images, &mut inspection.skipped);
-    let (mut looked_at, mut defective) = (0, 0);
     pipeline::run(
         images.iter().enumerate(),
-        |(index, image)| Ok((index, &image.path, read::read(&image.path))),
-        |(index, path, image)| {
+        |(index, image)| Ok((index, read::read(&image.path))),
+        |(index, image)| {
             if progress.stop_requested() {
                 let all = images.len();
                 bail!("stopped on request after {index} of {all} images");
             }
+            let path = &images[index].path;
             let judged = match image {
                 Ok(image) => {
-                    let explained = model.explain(&image);
-                    let explained = explained.with_context(|| path.display().to_string())?;
-                    let verdict = rule.judge(&explained);
-                    let verdict = verdict.with_context(|| path.display().to_string())?;
-                    Some((index, image, explained.map, verdict))
+                    let judged = judge(model, rule, index, image);
+                    Some(judged.with_context(|| path.display().to_string())?)
                 }
-                Err(error) if inspect.unreadable.skip => {
+                Err(error) if skip => {
                     progress.skipped(path, &error.to_string());
                     skipped.push(path.display().to_string());
                     None
@@ -112,78 +141,141 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
             progress.advance(index as u64 + 1, None);
             Ok(judged)
         },
-        |judged| {
-            let Some((index, image, map, verdict)) = judged else {
-                return Ok(());
-            };
-            let path = &images[index].path;
-            let mut inspected = Inspected {
-                path: path.display().to_string(),
-                verdict,
-                heatmap: None,
-                map: None,
-            };
-            if let (Some(out), Some(names)) = (out, &names) {
-                let name = out.join(&names[index]);
-                let beside = |ending: &str| {
-                    let mut path = name.clone().into_os_string();
-                    path.push(ending);
-                    PathBuf::from(path)
-                };
-                let _folder = name.parent().map(output::folder).transpose()?;
-                let picture = beside("_heatmap.png");
-                let mut drawn = heatmap.overlay(&image, &map)?;
-                draw_regions(&mut drawn, &regions(&inspected.verdict), 1.0);
-                heatmap::write_png(&picture, &drawn)?;
-                let raw = beside("_map.tiff");
-                map_file::write(&raw, &map)?;
-                inspected.heatmap = Some(picture.display().to_string());
-                inspected.map = Some(raw.display().to_string());
-            }
-            let word = if inspected.verdict.defective {
-                "DEFECTIVE"
-            } else {
-                "good"
-            };
-            let score = inspected.verdict.score;
-            output::line(
-                json,
-                format_args!("{score:>9.3}  {word:9}  {}", path.display()),
-            )?;
-            if let Some(table) = &mut table {
-                table.add(&inspected.path, rule.image_threshold, &inspected.verdict)?;
-            }
-            looked_at += 1;
-            defective += usize::from(inspected.verdict.defective);
-            // Verdicts are kept only if they are written at the end.
-            if json.is_some() {
-                found.push(inspected);
-            }
-            Ok(())
-        },
+        |judged| judged.map_or(Ok(()), |judged| results.add(judged)),
     )?;
     progress.finish();
-    if looked_at == 0 {
-        bail!("none of the {} images can be read", images.len());
+    Ok(skipped)
+}
+
+fn judge(model: &Model, rule: &Rule, index: usize, image: Image) -> anyhow::Result<Judged> {
+    let explained = model.explain(&image)?;
+    let verdict = rule.judge(&explained)?;
+    Ok(Judged {
+        index,
+        image,
+        map: explained.map,
+        verdict,
+    })
+}
+
+/// The results of a run, as they are written.
+struct Results<'a> {
+    inspect: &'a Inspect,
+    images: &'a [Named],
+    rule: &'a Rule,
+    heatmap: Heatmap,
+    heatmaps: Option<HeatmapFiles>,
+    table: Option<RegionTable>,
+    /// For the JSON alone.
+    inspected: Vec<Inspected>,
+    count: usize,
+    defective: usize,
+}
+
+impl Results<'_> {
+    /// Writes the results of one image.
+    fn add(&mut self, judged: Judged) -> anyhow::Result<()> {
+        let path = self.images[judged.index].path.display().to_string();
+        let json = self.inspect.json.file();
+        let (mut heatmap, mut map) = (None, None);
+        if let Some(heatmaps) = &self.heatmaps {
+            let [picture, raw] = heatmaps.write(&judged, self.heatmap)?;
+            (heatmap, map) = (Some(picture), Some(raw));
+        }
+        let verdict = judged.verdict;
+        let score = verdict.score;
+        let word = if verdict.defective {
+            "DEFECTIVE"
+        } else {
+            "good"
+        };
+        output::line(json, format_args!("{score:>9.3}  {word:9}  {path}"))?;
+        if let Some(table) = &mut self.table {
+            table.add(&path, self.rule.image_threshold, &verdict)?;
+        }
+        self.count += 1;
+        self.defective += usize::from(verdict.defective);
+        if json.is_some() {
+            self.inspected.push(Inspected {
+                path,
+                verdict,
+                heatmap,
+                map,
+            });
+        }
+        Ok(())
     }
-    output::line(
-        json,
-        format_args!(
-            "{defective} of {looked_at} images are defective at the threshold {:.3}",
-            inspection.threshold
-        ),
-    )?;
-    if let (Some(table), Some(path)) = (table, &inspect.csv) {
-        table.write(path)?;
+
+    /// Writes the results of the whole run.
+    fn finish(self, skipped: Vec<String>) -> anyhow::Result<()> {
+        let (count, rule) = (self.count, self.rule);
+        if count == 0 {
+            bail!("none of the {} images can be read", self.images.len());
+        }
+        let json = self.inspect.json.file();
+        output::line(
+            json,
+            format_args!(
+                "{} of {count} images are defective at the threshold {:.3}",
+                self.defective, rule.image_threshold
+            ),
+        )?;
+        if let (Some(table), Some(path)) = (self.table, &self.inspect.csv) {
+            table.write(path)?;
+        }
+        let Some(target) = json else {
+            return Ok(());
+        };
+        let roi = self.inspect.roi.picture();
+        let inspection = Inspection {
+            threshold: rule.image_threshold,
+            pixel_threshold: rule.pixel_threshold,
+            min_area: rule.min_area,
+            roi: roi.map(|path| path.display().to_string()),
+            images: self.inspected,
+            skipped,
+        };
+        output::json(target, &inspection)
     }
-    if let Some(target) = json {
-        output::json(target, &inspection)?;
+}
+
+/// The files of `--out`: a heatmap and a map of each image.
+struct HeatmapFiles {
+    folder: PathBuf,
+    /// The name of each image's results, without their endings.
+    names: Vec<PathBuf>,
+    /// Removes the folder again if nothing was written.
+    _guard: output::NewFolders,
+}
+
+impl HeatmapFiles {
+    fn new(folder: &Path, images: &[Named]) -> anyhow::Result<Self> {
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            names: names(images)?,
+            _guard: output::folder(folder)?,
+        })
     }
-    Ok(())
+
+    /// Writes the heatmap and the map of an image; their paths.
+    fn write(&self, judged: &Judged, heatmap: Heatmap) -> anyhow::Result<[String; 2]> {
+        let name = self.folder.join(&self.names[judged.index]);
+        let [picture, raw] = ["_heatmap.png", "_map.tiff"].map(|ending| {
+            let mut path = name.clone().into_os_string();
+            path.push(ending);
+            PathBuf::from(path)
+        });
+        let _folder = name.parent().map(output::folder).transpose()?;
+        let mut drawn = heatmap.overlay(&judged.image, &judged.map)?;
+        draw_regions(&mut drawn, &regions(&judged.verdict), 1.0);
+        heatmap::write_png(&picture, &drawn)?;
+        map_file::write(&raw, &judged.map)?;
+        Ok([picture, raw].map(|path| path.display().to_string()))
+    }
 }
 
 /// The rule of a run: the given thresholds, else the model's.
-pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule {
+pub fn rule(model: &Model, given: &GivenThresholds, progress: &mut Progress) -> Rule {
     let calibration = model.about().calibration;
     if given.threshold.is_none() && model.sampling() != calibration.sampling {
         let place = match calibration.sampling {
@@ -206,38 +298,45 @@ pub fn rule(model: &Model, given: &Thresholds, progress: &mut Progress) -> Rule 
     }
 }
 
-/// Prints the memory that images of the first image's size take. Lowers the limit of the detector by the bytes of the images that are
-/// read and written meanwhile. Detectors without tiles have neither an estimate nor a limit.
-fn announce_memory(
-    model: Model,
-    inspect: &Inspect,
-    images: &[Named],
-    progress: &Progress,
-) -> Model {
-    let Model::StudentTeacher(mut students) = model else {
-        return model;
-    };
-    let Some(size) = images.iter().find_map(|image| read::size(&image.path).ok()) else {
-        return Model::StudentTeacher(students);
-    };
-    let beside = match images.len() {
-        1 => 0,
-        _ => bytes_beside(size),
-    };
-    if let Some(Memory(limit)) = inspect.looking.memory {
-        *students = students.with_memory(limit.saturating_sub(beside));
-    }
-    // Images that do not fit say so by name when their turn comes.
-    if let Ok(needed) = students.memory_needed(size) {
-        progress.note(&format!(
-            "images of {size} take about {} MiB of memory",
-            (needed + beside).div_ceil(1 << 20)
-        ));
-    }
-    Model::StudentTeacher(students)
+/// What the images of a run say about its memory.
+struct ImageMemory {
+    /// The size of the first readable image.
+    size: Option<Size>,
+    count: usize,
 }
 
-/// Warns if the model's thresholds were found looking at other pixels than now.
+impl ImageMemory {
+    fn of(images: &[Named]) -> Self {
+        Self {
+            size: images.iter().find_map(|image| read::size(&image.path).ok()),
+            count: images.len(),
+        }
+    }
+
+    /// The bytes of the images that are read and written during the inspection of another image.
+    fn beside(&self) -> usize {
+        match self.size {
+            Some(size) if self.count > 1 => bytes_beside(size),
+            _ => 0,
+        }
+    }
+
+    /// Prints the memory that images of the first image's size take. Only detectors with tiles have an estimate.
+    fn announce(&self, model: &Model, progress: &Progress) {
+        let (Model::StudentTeacher(students), Some(size)) = (model, self.size) else {
+            return;
+        };
+        // An image that does not fit gives an error with its name later.
+        if let Ok(needed) = students.memory_needed(size) {
+            progress.note(&format!(
+                "images of {size} take about {} MiB of memory",
+                (needed + self.beside()).div_ceil(1 << 20)
+            ));
+        }
+    }
+}
+
+/// Warns if the model's thresholds were calibrated with another `--roi` picture.
 fn check_roi(model: &Model, inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<()> {
     let now = inspect.roi.picture().map(file_fingerprint).transpose()?;
     let calibration = model.about().calibration;
@@ -258,15 +357,16 @@ pub fn regions(verdict: &Verdict) -> Vec<Region> {
     regions.map(|explained| explained.region.clone()).collect()
 }
 
-/// Loads a model, with the options about positions and memory.
-pub fn load(path: &Path, looking: &Looking) -> anyhow::Result<Model> {
+/// Loads a model, with the options about positions and memory. Of the memory, the detector does not get `beside` bytes.
+pub fn load(path: &Path, computing: &Computing, beside: usize) -> anyhow::Result<Model> {
     let mut model = Model::load(path)?;
-    if looking.dense {
+    if computing.dense {
         let students = model.student_teacher("--dense")?;
         model = students.with_sampling(Sampling::Dense).into();
     }
-    if let Some(Memory(limit)) = looking.memory {
-        model = model.student_teacher("--memory")?.with_memory(limit).into();
+    if let Some(Memory(limit)) = computing.memory {
+        let students = model.student_teacher("--memory")?;
+        model = students.with_memory(limit.saturating_sub(beside)).into();
     }
     Ok(model)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pupilla_core::evaluate::{CategoryEvaluations, Evaluation};
+use pupilla_core::evaluate::{CategoryEvaluations, Evaluation, ImageMeasures, PixelMeasures};
 
 use crate::output;
 
@@ -14,16 +14,7 @@ const HEADINGS: [&str; 8] = [
 pub fn print(evaluation: &Evaluation, json: Option<&Path>) -> anyhow::Result<()> {
     headings(json)?;
     for (name, defect) in &evaluation.per_defect {
-        let measures = [
-            defect.au_pro,
-            defect.au_pro_05,
-            defect.pixel_auroc,
-            defect.pixel_ap,
-            defect.pixel_f1,
-            defect.image_auroc,
-            defect.image_ap,
-            defect.image_f1,
-        ];
+        let measures = [of_pixels(&defect.pixel), of_images(&defect.image)].concat();
         row(
             json,
             name,
@@ -35,13 +26,7 @@ pub fn print(evaluation: &Evaluation, json: Option<&Path>) -> anyhow::Result<()>
     all(evaluation, "all", json)?;
     let sizes = evaluation.per_region_size.iter();
     for size in sizes.filter(|size| size.regions > 0) {
-        let measures = [
-            size.au_pro,
-            size.au_pro_05,
-            size.pixel_auroc,
-            size.pixel_ap,
-            size.pixel_f1,
-        ];
+        let measures = of_pixels(&size.pixel);
         row(json, size.size.name(), "", size.regions, &measures)?;
     }
     if let Some(seconds) = evaluation.seconds_per_image {
@@ -71,16 +56,7 @@ fn headings(json: Option<&Path>) -> anyhow::Result<()> {
 }
 
 fn all(evaluation: &Evaluation, name: &str, json: Option<&Path>) -> anyhow::Result<()> {
-    let measures = [
-        evaluation.au_pro,
-        evaluation.au_pro_05,
-        evaluation.pixel_auroc,
-        evaluation.pixel_ap,
-        evaluation.pixel_f1,
-        evaluation.image_auroc,
-        evaluation.image_ap,
-        evaluation.image_f1,
-    ];
+    let measures = [of_pixels(&evaluation.pixel), of_images(&evaluation.image)].concat();
     row(
         json,
         name,
@@ -88,6 +64,22 @@ fn all(evaluation: &Evaluation, name: &str, json: Option<&Path>) -> anyhow::Resu
         evaluation.regions,
         &measures,
     )
+}
+
+fn of_pixels(measures: &PixelMeasures) -> Vec<Option<f64>> {
+    let PixelMeasures {
+        au_pro,
+        au_pro_05,
+        auroc,
+        ap,
+        f1,
+        ..
+    } = *measures;
+    vec![au_pro, au_pro_05, auroc, ap, f1]
+}
+
+fn of_images(measures: &ImageMeasures) -> Vec<Option<f64>> {
+    vec![measures.auroc, measures.ap, measures.f1]
 }
 
 fn row(

@@ -8,7 +8,7 @@ use pupilla::teacher::{
     self, Compactness, Distillation, DistillationError, HeldOut, Provenance, TeacherConfig,
     TeacherManifest, TrainedTeacher,
 };
-use pupilla::{Checkpoints, ReceptiveField, Teacher};
+use pupilla::{Checkpoints, Teacher};
 use pupilla_core::data::image_source::{ImageFiles, ImageSource};
 use pupilla_core::data::{fingerprint, images_in};
 use pupilla_core::map::heatmap::write_png;
@@ -277,7 +277,7 @@ fn configs(
     let side = train
         .distillation
         .patch_side
-        .unwrap_or_else(|| train.scale.side().max(64));
+        .unwrap_or_else(|| Distillation::usual_patch_side(train.scale));
     let distillations = match train.distillation.distill {
         Form::Features => vec![Distillation::Features { side }],
         Form::Logits => train
@@ -287,10 +287,8 @@ fn configs(
             .map(|&temperature| Distillation::Logits { side, temperature })
             .collect(),
         Form::Dense => {
-            let zoom = train.distillation.zoom.unwrap_or(match train.scale {
-                ReceptiveField::P17 | ReceptiveField::P33 => 4,
-                ReceptiveField::P65 => 1,
-            });
+            let usual = Distillation::usual_zoom(train.scale);
+            let zoom = train.distillation.zoom.unwrap_or(usual);
             let features = if train.distillation.targets.is_empty() {
                 DenseFeatures::usual(backbone, zoom)?
             } else {

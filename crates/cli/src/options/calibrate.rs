@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Json, Looking, Rates, Roi, Unreadable};
+use super::shared::{Computing, Json, Rates, Roi, Unreadable};
 
 #[derive(Debug, Args)]
 pub struct Calibrate {
@@ -23,7 +23,7 @@ pub struct Calibrate {
     #[arg(long)]
     pub train_good: bool,
     #[command(flatten)]
-    pub looking: Looking,
+    pub computing: Computing,
     #[command(flatten)]
     pub unreadable: Unreadable,
     #[command(flatten)]

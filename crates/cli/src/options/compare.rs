@@ -8,7 +8,7 @@ use pupilla::{DetectorKind, ReceptiveField};
 use pupilla_core::image::resize::Resize;
 
 use super::belonging::{Belongs, DETECTOR, detectors, students};
-use super::shared::{Json, Length, Measuring, Pretrained};
+use super::shared::{Json, Measuring, Pretrained, RunLength};
 use super::values::named;
 
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub struct Compare {
         belongs = detectors(students))]
     pub scales: Vec<ReceptiveField>,
     #[command(flatten)]
-    pub length: Length,
+    pub length: RunLength,
     #[command(flatten)]
     pub pretrained: Pretrained,
     /// How to resize images, as for `pupilla train`. l2-ae, ssim-ae, vae and anogan keep their own size if SIZE is not a power of

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use pupilla::ReceptiveField;
 
-use super::shared::{Curves, Json, Looking, Measuring, Thresholds, Unreadable};
+use super::shared::{Computing, Curves, GivenThresholds, Json, Measuring, Unreadable};
 use super::values::named;
 
 #[derive(Debug, Args)]
@@ -34,13 +34,13 @@ pub struct Eval {
         value_parser = named::<ReceptiveField>(ReceptiveField::ALL))]
     pub scales: Vec<ReceptiveField>,
     #[command(flatten)]
-    pub thresholds: Thresholds,
+    pub thresholds: GivenThresholds,
     #[command(flatten)]
     pub measuring: Measuring,
     #[command(flatten)]
     pub curves: Curves,
     #[command(flatten)]
-    pub looking: Looking,
+    pub computing: Computing,
     #[command(flatten)]
     pub unreadable: Unreadable,
     #[command(flatten)]

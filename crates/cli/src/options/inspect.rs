@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Json, Looking, Roi, Thresholds, Unreadable};
+use super::shared::{Computing, GivenThresholds, Json, Roi, Unreadable};
 
 #[derive(Debug, Args)]
 pub struct Inspect {
@@ -18,14 +18,14 @@ pub struct Inspect {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
-    pub thresholds: Thresholds,
+    pub thresholds: GivenThresholds,
     #[command(flatten)]
     pub roi: Roi,
     /// Write a line for every region, as comma-separated values
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     #[command(flatten)]
-    pub looking: Looking,
+    pub computing: Computing,
     #[command(flatten)]
     pub unreadable: Unreadable,
     #[command(flatten)]

@@ -42,7 +42,7 @@ pub struct Seed {
 
 /// How long networks are trained.
 #[derive(Debug, Args)]
-pub struct Length {
+pub struct RunLength {
     /// Optimiser steps (student-teacher: for each scale). The same --steps and --threads repeat a run to the byte
     /// [default: 500; l2-ae, ssim-ae, vae 1500, anogan 800]
     #[arg(long, value_name = "N", conflicts_with = "budget", belongs = detectors(DetectorKind::is_trained_in_steps),
@@ -55,7 +55,7 @@ pub struct Length {
     pub budget: Option<Budget>,
 }
 
-impl Length {
+impl RunLength {
     /// What was given, in the library's words.
     pub fn wanted(&self) -> Option<pupilla::Length> {
         let steps = self.steps.map(|steps| pupilla::Length::Steps(steps.get()));
@@ -92,9 +92,9 @@ impl Rates {
     }
 }
 
-/// How a model looks at images.
+/// How a model computes its maps.
 #[derive(Debug, Args)]
-pub struct Looking {
+pub struct Computing {
     /// Compute descriptors at every pixel, as published, even if the model was calibrated on a grid. This is slower, and needs
     /// thresholds from `pupilla calibrate --dense`
     #[arg(long)]
@@ -120,7 +120,7 @@ impl Roi {
 
 /// What is called defective, if not what the model says.
 #[derive(Debug, Args)]
-pub struct Thresholds {
+pub struct GivenThresholds {
     /// Images that score above this are defective [default: the model's threshold]
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = finite)]
     pub threshold: Option<f32>,

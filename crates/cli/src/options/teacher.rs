@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use pupilla::backbone::WeightSource;
-use pupilla::teacher::TeacherConfig;
-use pupilla::{Optimizer, ReceptiveField};
+use pupilla::teacher::{Distillation, TeacherConfig};
+use pupilla::{Checkpoints, Optimizer, ReceptiveField};
 
 use super::belonging::{Belongs, only};
 use super::shared::{Json, Seed, Unreadable};
@@ -43,7 +43,7 @@ pub struct TeacherTrain {
     #[arg(long)]
     pub resume: bool,
     /// Steps between two checkpoints
-    #[arg(long, value_name = "N", default_value = "200")]
+    #[arg(long, value_name = "N", default_value = Checkpoints::EVERY.to_string())]
     pub checkpoint_every: NonZeroUsize,
     /// Write the losses of every step of the teacher to FILE, as comma-separated values
     #[arg(long, value_name = "FILE")]
@@ -78,14 +78,14 @@ pub struct Distilling {
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Dense)]
     pub distill: Form,
     /// Outputs of the network to learn [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet,
-    /// stage3,stage5 of EfficientNet-Lite]
+    /// stage2,stage3,stage5 of EfficientNet-Lite]
     #[arg(long, value_name = "NAME", value_delimiter = ',', belongs = only("distill", &["dense"]))]
     pub targets: Vec<String>,
     /// How many times larger the network sees the image, 1 to 8 [default: 4, 4, 1 for scales 17, 33, 65]
     #[arg(long, value_name = "N", belongs = only("distill", &["dense"]))]
     pub zoom: Option<usize>,
     /// Pixels around a window that the network sees too
-    #[arg(long, value_name = "PIXELS", default_value_t = 16, belongs = only("distill", &["dense"]))]
+    #[arg(long, value_name = "PIXELS", default_value_t = Distillation::CONTEXT, belongs = only("distill", &["dense"]))]
     pub context: usize,
     /// Side that a patch is resized to before the network sees it [default: 64, or the patch if that is larger]
     #[arg(long, value_name = "PIXELS", belongs = only("distill", &["features", "logits"]))]

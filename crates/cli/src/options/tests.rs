@@ -64,7 +64,7 @@ fn the_reference_describes_every_option_with_its_default() {
     let below = teacher
         .get_subcommands()
         .map(|command| (command, "teacher ".to_owned()));
-    let mut looked_at = 0;
+    let mut checked = 0;
     for (command, prefix) in commands.chain(below) {
         let name = format!("{prefix}{}", command.get_name());
         if ["help", "teacher", "teacher help"].contains(&&*name) {
@@ -91,10 +91,10 @@ fn the_reference_describes_every_option_with_its_default() {
                 elsewhere || default_cell.contains(default),
                 "{name} {option}: {default} is not in {row}"
             );
-            looked_at += 1;
+            checked += 1;
         }
     }
-    assert!(looked_at > 20, "{looked_at}");
+    assert!(checked > 20, "{checked}");
 }
 
 #[test]

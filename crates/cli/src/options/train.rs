@@ -7,14 +7,14 @@ use clap::{Args, ValueEnum};
 use pupilla::backbone::WeightSource;
 use pupilla::embedding::Gamma;
 use pupilla::student_teacher::{Paper, Quick, Settings};
-use pupilla::{Border, DetectorKind, Optimizer, ReceptiveField, Scoring};
+use pupilla::{Border, Checkpoints, DetectorKind, Optimizer, ReceptiveField, Scoring};
 use pupilla_core::image::resize::Resize;
 use serde::Serialize;
 
 use super::belonging::{
-    Belongs, embedding, heading, of, of_patches, only, reconstruction, setting, students,
+    Belongs, embedding, heading, of, of_patches, on_backbones, only, reconstruction, setting, students,
 };
-use super::shared::{Json, Length, Pretrained, Rates, Seed, Unreadable};
+use super::shared::{Json, Pretrained, Rates, RunLength, Seed, Unreadable};
 use super::values::{named, real};
 
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub struct Train {
 #[command(next_help_heading = heading("Detectors that are trained in steps", DetectorKind::is_trained_in_steps))]
 pub struct Run {
     #[command(flatten)]
-    pub length: Length,
+    pub length: RunLength,
     /// Largest learning rate [default: 0.003, without batch norm 0.001, paper preset 0.0001; l2-ae, ssim-ae, vae 0.001, anogan
     /// 0.0002]
     #[arg(long, value_name = "RATE", belongs = of(DetectorKind::is_trained_in_steps))]
@@ -68,7 +68,7 @@ pub struct Run {
     #[arg(long, belongs = of(DetectorKind::is_trained_in_steps))]
     pub resume: bool,
     /// Steps between two checkpoints
-    #[arg(long, value_name = "N", default_value = "200", belongs = of(DetectorKind::is_trained_in_steps))]
+    #[arg(long, value_name = "N", default_value = Checkpoints::EVERY.to_string(), belongs = of(DetectorKind::is_trained_in_steps))]
     pub checkpoint_every: NonZeroUsize,
 }
 
@@ -88,14 +88,18 @@ pub struct Patches {
     #[arg(long, value_name = "KIND", default_value_t, belongs = of(of_patches),
         value_parser = named::<Border>([Border::Reflect, Border::Replicate, Border::Zero]))]
     pub border: Border,
-    /// Which maps of the pretrained network to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet, stage3,stage5
-    /// of EfficientNet-Lite]
+    /// Which maps of the pretrained network to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet,
+    /// stage2,stage3,stage5 of EfficientNet-Lite]
     #[arg(long, value_delimiter = ',', value_name = "NAME", conflicts_with = "teachers", belongs = of(of_patches))]
     pub backbone_outputs: Option<Vec<String>>,
     /// How many times larger than the resized image the pretrained network sees it, 1 to 8 [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "teachers", belongs = of(of_patches),
         value_parser = clap::value_parser!(u8).range(1..=8))]
     pub backbone_zoom: Option<u8>,
+    /// Pixels of the resized image between the positions at which features are compared [default: those of the finest map, but at
+    /// least 8 over the zoom]
+    #[arg(long, value_name = "PIXELS", conflicts_with = "teachers", belongs = of(on_backbones))]
+    pub backbone_stride: Option<NonZeroUsize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -184,6 +188,9 @@ pub struct Embedding {
     /// Number of dimensions in which the coreset is chosen
     #[arg(long, value_name = "N", belongs = setting("projection"))]
     projection: Option<usize>,
+    /// Whether the outputs of a pretrained network count alike: each is divided by its deviation. false compares them as published
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", belongs = setting("balance"))]
+    balance: Option<bool>,
     /// Number of features of a position, drawn at random
     #[arg(long, value_name = "N", belongs = setting("channels"))]
     channels: Option<usize>,
@@ -200,7 +207,7 @@ pub struct Embedding {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = heading("Reconstruction detectors", reconstruction))]
 pub struct Reconstruction {
-    /// Length of the code between the two networks
+    /// RunLength of the code between the two networks
     #[arg(long, value_name = "N", belongs = setting("latent"))]
     latent: Option<usize>,
     /// Images in a step

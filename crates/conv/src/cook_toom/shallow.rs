@@ -587,7 +587,7 @@ struct Operands<'a> {
     sums: *mut f32,
     /// Whether to add to the sums that are there.
     add: bool,
-    /// For each vector, where behind `ahead` pixels stand that will be read later: so many vectors of them.
+    /// For each vector, the place of pixels that will be read later, as an offset from `ahead`: `parts` vectors of pixels.
     next: &'a [usize],
     ahead: *const f32,
     parts: usize,

@@ -26,11 +26,12 @@ use crate::{
 /// Tiles that are transformed before they are multiplied.
 const BLOCK: usize = 96;
 
-/// Of so many runs of products, how many are added up before their sum is added to the total. A rounding error is made at each
-/// addition, in proportion to the sum so far: with all runs in one sum the errors would grow with the root of `runs`, with the root
-/// of them in each sum they grow with the fourth.
+/// How many of `runs` runs of products are added up to one partial sum, before the partial sum is added to the total.
+///
+/// Every addition makes a rounding error in proportion to the sum so far. If all runs went into one sum, the errors would grow with
+/// the square root of `runs`. With √`runs` runs in each partial sum, the errors grow with the fourth root.
 pub(crate) fn runs_per_sum(runs: usize) -> usize {
-    /// So few that the sums within a run lose more.
+    /// With fewer runs in a partial sum, the sums within a run lose more.
     const FEW: usize = 16;
     runs.isqrt().max(FEW)
 }

@@ -141,11 +141,6 @@ impl Mask {
         &self.defect
     }
 
-    /// Whether the pixel at a row and a column is defective.
-    pub fn is_defect(&self, row: usize, column: usize) -> bool {
-        self.defect[row * self.width + column]
-    }
-
     /// For a mask from a file: the number of pixels between its darkest and its brightest value. If there are such pixels, the
     /// threshold decides which of them are defective.
     pub fn grey_pixels(&self) -> usize {
@@ -161,7 +156,7 @@ impl Mask {
     /// connected (8-connectivity, the convention of MVTec's evaluation).
     ///
     /// Regions are numbered from 1 in the order of their first pixels, row by row.
-    pub fn regions(&self) -> Regions {
+    pub fn regions(&self) -> MaskRegions {
         let (width, height) = (self.width, self.height);
         let mut labels = vec![0_u32; self.defect.len()];
         let mut areas = Vec::new();
@@ -189,13 +184,13 @@ impl Mask {
             }
             areas.push(area);
         }
-        Regions { labels, areas }
+        MaskRegions { labels, areas }
     }
 }
 
 /// The connected regions of a [`Mask`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Regions {
+pub struct MaskRegions {
     /// The region of each pixel, `[height, width]`: 0 outside all regions, else from 1.
     pub labels: Vec<u32>,
     /// The number of pixels of each region: region `n` is at `n - 1`, and has at least one.

@@ -190,7 +190,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Finds the test images alone, which is enough to evaluate maps: `train` is not looked at, and need not be
+    /// Finds the test images alone, which is enough to evaluate maps: `train` is not read, and need not be
     /// there.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Finds the good images alone; a test part is not looked at, and need not be complete.
+    /// Finds the good images alone; a test part is not read, and need not be complete.
     ///
     /// # Errors
     /// [`DatasetError`], where the good images are concerned.

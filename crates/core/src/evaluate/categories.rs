@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DefectEvaluation, Evaluation};
+use super::{DefectEvaluation, Evaluation, ImageMeasures, PixelMeasures};
 
 /// The evaluations of several categories. In JSON the mean's keys stand beside `categories`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,16 +47,20 @@ fn mean(categories: &BTreeMap<String, Evaluation>) -> Evaluation {
         .collect();
     let first = categories.values().next();
     Evaluation {
-        au_pro: average(|category| category.au_pro),
-        au_pro_05: average(|category| category.au_pro_05),
-        pixel_auroc: average(|category| category.pixel_auroc),
-        pixel_ap: average(|category| category.pixel_ap),
-        pixel_f1: average(|category| category.pixel_f1),
-        pixel_f1_threshold: None,
-        image_auroc: average(|category| category.image_auroc),
-        image_ap: average(|category| category.image_ap),
-        image_f1: average(|category| category.image_f1),
-        image_f1_threshold: None,
+        pixel: PixelMeasures {
+            au_pro: average(|category| category.pixel.au_pro),
+            au_pro_05: average(|category| category.pixel.au_pro_05),
+            auroc: average(|category| category.pixel.auroc),
+            ap: average(|category| category.pixel.ap),
+            f1: average(|category| category.pixel.f1),
+            f1_threshold: None,
+        },
+        image: ImageMeasures {
+            auroc: average(|category| category.image.auroc),
+            ap: average(|category| category.image.ap),
+            f1: average(|category| category.image.f1),
+            f1_threshold: None,
+        },
         per_defect,
         per_region_size: Vec::new(),
         images,
@@ -85,9 +89,15 @@ mod tests {
     fn category(au_pro: f64, image_auroc: Option<f64>) -> Evaluation {
         let hole = DefectEvaluation::default();
         Evaluation {
-            au_pro: Some(au_pro),
-            pixel_f1_threshold: Some(3.0),
-            image_auroc,
+            pixel: PixelMeasures {
+                au_pro: Some(au_pro),
+                f1_threshold: Some(3.0),
+                ..PixelMeasures::default()
+            },
+            image: ImageMeasures {
+                auroc: image_auroc,
+                ..ImageMeasures::default()
+            },
             per_defect: [("hole".to_owned(), hole)].into(),
             images: 3,
             regions: 2,
@@ -104,9 +114,9 @@ mod tests {
             ("b".to_owned(), category(1.0, None)),
         ];
         let found = CategoryEvaluations::new(categories.into());
-        assert_eq!(found.mean.au_pro, Some(0.75));
-        assert_eq!(found.mean.image_auroc, None, "undefined for one of them");
-        assert_eq!(found.mean.pixel_f1_threshold, None);
+        assert_eq!(found.mean.pixel.au_pro, Some(0.75));
+        assert_eq!(found.mean.image.auroc, None, "undefined for one of them");
+        assert_eq!(found.mean.pixel.f1_threshold, None);
         assert_eq!((found.mean.images, found.mean.regions), (6, 4));
         assert!(found.mean.per_defect.keys().eq(["a/hole", "b/hole"]));
         assert_eq!(found.mean.warnings, ["a: look", "b: look"]);
@@ -117,6 +127,9 @@ mod tests {
             serde_json::from_value::<CategoryEvaluations>(json).unwrap(),
             found
         );
-        assert_eq!(CategoryEvaluations::new(BTreeMap::new()).mean.au_pro, None);
+        assert_eq!(
+            CategoryEvaluations::new(BTreeMap::new()).mean.pixel.au_pro,
+            None
+        );
     }
 }

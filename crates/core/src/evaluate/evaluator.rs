@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::{
-    Curves, DefectEvaluation, Evaluation, ImageEvaluation, RegionSize, RegionSizeEvaluation,
-    SMALL_FPR_LIMIT,
+    Curves, DefectEvaluation, Evaluation, ImageEvaluation, ImageMeasures, PixelMeasures,
+    RegionSize, RegionSizeEvaluation, SMALL_FPR_LIMIT,
 };
 use crate::data::mask::Mask;
 use crate::map::anomaly_map::AnomalyMap;
@@ -227,7 +227,11 @@ impl Evaluator {
             let classes = RegionSize::ALL.par_iter();
             let measured = classes.map(|&size| {
                 let ranking = everything.of_regions(|area| size.holds(area));
-                of_size(size, ranking.regions(), &ranking.measures(&limits))
+                RegionSizeEvaluation {
+                    size,
+                    regions: ranking.regions(),
+                    pixel: ranking.measures(&limits).into(),
+                }
             });
             measured.collect()
         };
@@ -235,9 +239,12 @@ impl Evaluator {
             let types = defects.par_iter().map(|(kind, pixels, scores)| {
                 let ranking = Ranking::new([pixels, &good]);
                 let images = RankedPixels::of_scores(good_scores, scores);
-                let images = Ranking::new([&images]).measures(&[]);
-                let counts = [scores.len(), ranking.regions()];
-                let evaluation = of_type(counts, &ranking.measures(&limits), &images);
+                let evaluation = DefectEvaluation {
+                    images: scores.len(),
+                    regions: ranking.regions(),
+                    pixel: ranking.measures(&limits).into(),
+                    image: Ranking::new([&images]).measures(&[]).into(),
+                };
                 (kind.clone(), evaluation)
             });
             types.collect()
@@ -258,19 +265,9 @@ impl Evaluator {
             images: image_ranking.curve(spacing),
             image_precision_recall: image_ranking.precision_recall(spacing),
         });
-        let images = image_ranking.measures(&[]);
-        let [pixel_f1, image_f1] = [pixels.best_f1, images.best_f1];
         Evaluation {
-            au_pro: pixels.au_pro[0],
-            au_pro_05: pixels.au_pro[1],
-            pixel_auroc: pixels.auroc,
-            pixel_ap: pixels.average_precision,
-            pixel_f1: pixel_f1.map(|best| best.f1),
-            pixel_f1_threshold: pixel_f1.map(|best| best.threshold),
-            image_auroc: images.auroc,
-            image_ap: images.average_precision,
-            image_f1: image_f1.map(|best| best.f1),
-            image_f1_threshold: image_f1.map(|best| best.threshold),
+            pixel: pixels.into(),
+            image: image_ranking.measures(&[]).into(),
             per_defect,
             per_region_size,
             images: self.per_image.len(),
@@ -309,33 +306,28 @@ impl Evaluator {
     }
 }
 
-fn of_type([images, regions]: [usize; 2], pixel: &Measures, image: &Measures) -> DefectEvaluation {
-    DefectEvaluation {
-        images,
-        regions,
-        au_pro: pixel.au_pro[0],
-        au_pro_05: pixel.au_pro[1],
-        pixel_auroc: pixel.auroc,
-        pixel_ap: pixel.average_precision,
-        pixel_f1: pixel.best_f1.map(|best| best.f1),
-        pixel_f1_threshold: pixel.best_f1.map(|best| best.threshold),
-        image_auroc: image.auroc,
-        image_ap: image.average_precision,
-        image_f1: image.best_f1.map(|best| best.f1),
-        image_f1_threshold: image.best_f1.map(|best| best.threshold),
+/// The measures of a ranking with the limits of AU-PRO: the evaluation's own, then [`SMALL_FPR_LIMIT`].
+impl From<Measures> for PixelMeasures {
+    fn from(measures: Measures) -> Self {
+        Self {
+            au_pro: measures.au_pro[0],
+            au_pro_05: measures.au_pro[1],
+            auroc: measures.auroc,
+            ap: measures.average_precision,
+            f1: measures.best_f1.map(|best| best.f1),
+            f1_threshold: measures.best_f1.map(|best| best.threshold),
+        }
     }
 }
 
-fn of_size(size: RegionSize, regions: usize, pixel: &Measures) -> RegionSizeEvaluation {
-    RegionSizeEvaluation {
-        size,
-        regions,
-        au_pro: pixel.au_pro[0],
-        au_pro_05: pixel.au_pro[1],
-        pixel_auroc: pixel.auroc,
-        pixel_ap: pixel.average_precision,
-        pixel_f1: pixel.best_f1.map(|best| best.f1),
-        pixel_f1_threshold: pixel.best_f1.map(|best| best.threshold),
+impl From<Measures> for ImageMeasures {
+    fn from(measures: Measures) -> Self {
+        Self {
+            auroc: measures.auroc,
+            ap: measures.average_precision,
+            f1: measures.best_f1.map(|best| best.f1),
+            f1_threshold: measures.best_f1.map(|best| best.threshold),
+        }
     }
 }
 
@@ -377,16 +369,16 @@ mod tests {
         let result = evaluator.finish();
         let crack = &result.per_defect["crack"];
         assert_eq!((crack.images, crack.regions), (1, 1));
-        assert_eq!(crack.au_pro, Some(1.0));
-        assert_eq!(crack.pixel_auroc, Some(1.0));
-        assert_eq!(crack.image_auroc, Some(1.0));
+        assert_eq!(crack.pixel.au_pro, Some(1.0));
+        assert_eq!(crack.pixel.auroc, Some(1.0));
+        assert_eq!(crack.image.auroc, Some(1.0));
         let hole = &result.per_defect["hole"];
         assert_eq!((hole.images, hole.regions), (2, 1));
-        assert_eq!(hole.au_pro, Some(0.0));
-        assert_eq!(hole.image_auroc, Some(0.5));
+        assert_eq!(hole.pixel.au_pro, Some(0.0));
+        assert_eq!(hole.image.auroc, Some(0.5));
         assert_eq!((result.images, result.regions), (4, 2));
-        assert_eq!(result.au_pro, Some(0.5));
-        assert_eq!(result.image_auroc, Some(2.0 / 3.0));
+        assert_eq!(result.pixel.au_pro, Some(0.5));
+        assert_eq!(result.image.auroc, Some(2.0 / 3.0));
         assert_eq!(result.warnings.len(), 1);
         assert!(result.warnings[0].starts_with("hole/1"));
     }

@@ -16,11 +16,11 @@ use crate::map::map_file::{self, MapFileError};
 use crate::map::map_set::{self, MapSetError};
 use crate::observer::Observer;
 
-/// The most pixels that are read before the next look at the observer (one image at least): bounds what is held
+/// The most pixels that are read before the next call of the observer (one image at least): bounds what is held
 /// beside the gathered pixels.
 const PIXELS_AT_ONCE: usize = 1 << 24;
 
-/// The most files that are read before the next look at the observer.
+/// The most files that are read before the next call of the observer.
 const FILES_AT_ONCE: usize = 64;
 
 /// How to evaluate maps.
@@ -232,7 +232,7 @@ mod tests {
         }
         assert_eq!(found, twin.finish());
         assert_eq!((found.images, found.per_defect.len()), (5, 2));
-        assert!(found.au_pro.is_some() && found.curves.unwrap().pixels.is_some());
+        assert!(found.pixel.au_pro.is_some() && found.curves.unwrap().pixels.is_some());
     }
 
     #[test]

@@ -20,33 +20,55 @@ use crate::metrics::{CurvePoint, PrecisionRecallPoint};
 /// (Bergmann et al., "The MVTec 3D-AD dataset", 2022, report it beside 0.3).
 pub const SMALL_FPR_LIMIT: f64 = 0.05;
 
-/// How well anomaly maps find the defects of a test set. Measures are in `[0, 1]`, higher is
-/// better; `None` (JSON `null`) where one is undefined.
+/// The measures of some pixels. They are in `[0, 1]`, higher is better; `None` (JSON `null`) if a measure is undefined.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Area under the per-region-overlap curve up to [`fpr_limit`](Self::fpr_limit), over all
-    /// images; undefined without a region or without a normal pixel.
+pub struct PixelMeasures {
+    /// Area under the per-region-overlap curve up to [`Evaluation::fpr_limit`]; undefined without a region or without a normal pixel.
     pub au_pro: Option<f64>,
     /// The same up to a false-positive rate of 0.05 ([`SMALL_FPR_LIMIT`]): for uses in which false alarms are expensive.
     pub au_pro_05: Option<f64>,
-    /// Area under the ROC curve of all pixels; undefined without a defective or a normal one.
-    pub pixel_auroc: Option<f64>,
-    /// Average precision of all pixels (scikit-learn's definition); undefined as `pixel_auroc`.
-    pub pixel_ap: Option<f64>,
-    /// The best F1 that a threshold on pixels reaches; undefined as `pixel_auroc`.
-    pub pixel_f1: Option<f64>,
+    /// Area under the ROC curve; undefined without a defective or a normal pixel.
+    #[serde(rename = "pixel_auroc")]
+    pub auroc: Option<f64>,
+    /// Average precision (scikit-learn's definition); undefined as `auroc`.
+    #[serde(rename = "pixel_ap")]
+    pub ap: Option<f64>,
+    /// The best F1 that a threshold on pixels reaches; undefined as `auroc`.
+    #[serde(rename = "pixel_f1")]
+    pub f1: Option<f64>,
     /// That threshold: pixels that score **at least** this are called defective. It is found with the labels: a bound for comparison,
     /// never a threshold for work.
-    pub pixel_f1_threshold: Option<f32>,
-    /// Area under the ROC curve of the images' scores (the maximum of each map); undefined without
-    /// a defective or a good image.
-    pub image_auroc: Option<f64>,
-    /// Average precision of the images' scores; undefined as `image_auroc`.
-    pub image_ap: Option<f64>,
-    /// The best F1 that a threshold on the images' scores reaches; undefined as `image_auroc`.
-    pub image_f1: Option<f64>,
-    /// That threshold, as `pixel_f1_threshold`.
-    pub image_f1_threshold: Option<f32>,
+    #[serde(rename = "pixel_f1_threshold")]
+    pub f1_threshold: Option<f32>,
+}
+
+/// The measures of the scores of some images (the maximum of each map), as [`PixelMeasures`]; undefined without a defective or a good
+/// image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImageMeasures {
+    /// Area under the ROC curve.
+    #[serde(rename = "image_auroc")]
+    pub auroc: Option<f64>,
+    /// Average precision.
+    #[serde(rename = "image_ap")]
+    pub ap: Option<f64>,
+    /// The best F1 that a threshold reaches.
+    #[serde(rename = "image_f1")]
+    pub f1: Option<f64>,
+    /// That threshold.
+    #[serde(rename = "image_f1_threshold")]
+    pub f1_threshold: Option<f32>,
+}
+
+/// How well anomaly maps find the defects of a test set. In JSON, all measures stand side by side.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The measures of all pixels.
+    #[serde(flatten)]
+    pub pixel: PixelMeasures,
+    /// The measures of all images.
+    #[serde(flatten)]
+    pub image: ImageMeasures,
     /// The same for each defect type against the good images, by name.
     pub per_defect: BTreeMap<String, DefectEvaluation>,
     /// The same for the regions of each size, against the normal pixels of all images: [`RegionSize::ALL`], in that
@@ -82,27 +104,12 @@ pub struct DefectEvaluation {
     pub images: usize,
     /// The connected regions in their masks.
     pub regions: usize,
-    /// AU-PRO over this type's regions; negatives are the normal pixels of its images and of the
-    /// good ones.
-    pub au_pro: Option<f64>,
-    /// AU-PRO up to 0.05 over the same pixels.
-    pub au_pro_05: Option<f64>,
-    /// Pixel AUROC over the same pixels.
-    pub pixel_auroc: Option<f64>,
-    /// Average precision over the same pixels.
-    pub pixel_ap: Option<f64>,
-    /// Best F1 over the same pixels.
-    pub pixel_f1: Option<f64>,
-    /// The threshold of that F1.
-    pub pixel_f1_threshold: Option<f32>,
-    /// Image AUROC of this type's images against the good ones.
-    pub image_auroc: Option<f64>,
-    /// Average precision of the same images.
-    pub image_ap: Option<f64>,
-    /// Best F1 of the same images.
-    pub image_f1: Option<f64>,
-    /// The threshold of that F1.
-    pub image_f1_threshold: Option<f32>,
+    /// The measures of the pixels of its images and of the good images.
+    #[serde(flatten)]
+    pub pixel: PixelMeasures,
+    /// The measures of its images against the good images.
+    #[serde(flatten)]
+    pub image: ImageMeasures,
 }
 
 /// The size of a defect's region in pixels of the original image. The bounds are COCO's (Lin et al., ECCV 2014).
@@ -149,18 +156,9 @@ pub struct RegionSizeEvaluation {
     pub size: RegionSize,
     /// How many regions have it; without one the measures are undefined.
     pub regions: usize,
-    /// AU-PRO up to [`Evaluation::fpr_limit`] over these regions.
-    pub au_pro: Option<f64>,
-    /// AU-PRO up to 0.05.
-    pub au_pro_05: Option<f64>,
-    /// Pixel AUROC of these regions' pixels.
-    pub pixel_auroc: Option<f64>,
-    /// Their average precision.
-    pub pixel_ap: Option<f64>,
-    /// Their best F1.
-    pub pixel_f1: Option<f64>,
-    /// The threshold of that F1.
-    pub pixel_f1_threshold: Option<f32>,
+    /// The measures of these regions' pixels.
+    #[serde(flatten)]
+    pub pixel: PixelMeasures,
 }
 
 /// The curves whose areas are measured, thresholds falling; `None` where undefined.

@@ -118,7 +118,7 @@ pub fn run<D: Detector>(
     }
     let mut time = Duration::ZERO;
     observer.start(&format!("testing {}", dataset.name), tests.len() as u64);
-    // The next image and its mask are read while the detector looks at one.
+    // The next image and its mask are read while the detector scores an image.
     let read = |(done, test): (usize, &'_ TestImage)| {
         let (image, mask) = match read::read(&test.path) {
             Err(error) if settings.skip_unreadable => return Ok((done, Err(error))),
@@ -135,7 +135,7 @@ pub fn run<D: Detector>(
         };
         Ok((done, Ok((image, mask))))
     };
-    let look = |(done, read): (usize, Result<(Image, Mask), ReadError>)| {
+    let score = |(done, read): (usize, Result<(Image, Mask), ReadError>)| {
         if observer.stop_requested() {
             return Err(TestError::Stopped);
         }
@@ -167,7 +167,7 @@ pub fn run<D: Detector>(
         observer.advance(done as u64 + 1, None);
         Ok(())
     };
-    pipeline::run(tests.iter().enumerate(), read, look, Ok)?;
+    pipeline::run(tests.iter().enumerate(), read, score, Ok)?;
     observer.finish();
     let images = evaluator.images();
     if images == 0 {

@@ -81,7 +81,7 @@ impl Limits {
 }
 
 /// The limits for a decoder whose pixels lie in the caller's memory: what it allocates is profiles and texts, which may be
-/// compressed a thousandfold. [`Limits::check`] looks at the sides, to say which limit it was.
+/// compressed a thousandfold. [`Limits::check`] checks the sides first, so that the error names the limit.
 fn for_metadata() -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_image_width = None;
@@ -349,7 +349,7 @@ fn rgb<T: Copy>(values: &[T], channels: usize, convert: impl Fn(T) -> f32) -> Ve
 /// Decodes `path` in its own depth and colour type, upright (orientation applied).
 ///
 /// # Errors
-/// As [`read`], but the values of a floating-point image are not looked at.
+/// As [`read`], but the values of a floating-point image are not checked.
 pub fn decode(path: &Path, limits: &Limits) -> Result<DynamicImage, ReadError> {
     let bytes = bounded_file::read(path, limits.file_bytes)
         .map_err(|error| ReadError::opening(path, error))?;

@@ -7,7 +7,6 @@ use std::path::Path;
 use ::image::codecs::png::PngEncoder;
 use ::image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 
-use crate::data::mask::Mask;
 use crate::image::Image;
 use crate::map::anomaly_map::AnomalyMap;
 use pupilla_files::atomic_file::{self, WriteError};
@@ -123,45 +122,6 @@ pub fn to_rgb8(image: &Image) -> RgbImage {
     picture
 }
 
-/// Draws the outline of `mask` into `picture`: its defective pixels that touch another kind of
-/// pixel by a side, `thickness` pixels deep.
-///
-/// # Errors
-/// [`SizeMismatch`] unless both have the same size.
-pub fn draw_outline(
-    picture: &mut RgbImage,
-    mask: &Mask,
-    color: [u8; 3],
-    thickness: usize,
-) -> Result<(), SizeMismatch> {
-    let size = Size::new(picture.width() as usize, picture.height() as usize);
-    if size != mask.size() {
-        return Err(SizeMismatch {
-            image: size,
-            what: "mask",
-            other: mask.size(),
-        });
-    }
-    let Size { width, height } = size;
-    let mut inner = mask.defect().to_vec();
-    for _ in 0..thickness {
-        let before = inner.clone();
-        for at in (0..inner.len()).filter(|&at| before[at]) {
-            let (row, column) = (at / width, at % width);
-            inner[at] = (row == 0 || before[at - width])
-                && (row + 1 == height || before[at + width])
-                && (column == 0 || before[at - 1])
-                && (column + 1 == width || before[at + 1]);
-        }
-    }
-    for ((pixel, &defect), &inner) in picture.pixels_mut().zip(mask.defect()).zip(&inner) {
-        if defect && !inner {
-            *pixel = Rgb(color);
-        }
-    }
-    Ok(())
-}
-
 /// Writes `picture` as a PNG, whole or not at all.
 ///
 /// # Errors
@@ -247,19 +207,6 @@ mod tests {
         };
         let error = scale.overlay(&image, &map).unwrap_err().to_string();
         assert_eq!(error, "the image is 2×1 pixels, its anomaly map 1×2");
-        let mask = Mask::good(1, 2);
-        assert!(draw_outline(&mut to_rgb8(&image), &mask, [255; 3], 1).is_err());
-    }
-
-    #[test]
-    fn an_outline_leaves_the_inside_and_the_outside() {
-        let mut picture = RgbImage::new(5, 5);
-        let defect = (0..25).map(|at| (1..4).contains(&(at / 5)) && (1..4).contains(&(at % 5)));
-        let mask = Mask::new(5, 5, defect.collect());
-        draw_outline(&mut picture, &mask, [9; 3], 1).unwrap();
-        let drawn = picture.pixels().filter(|pixel| pixel.0 == [9; 3]).count();
-        assert_eq!(drawn, 8);
-        assert_eq!(picture.get_pixel(2, 2).0, [0; 3]);
     }
 
     #[test]

@@ -52,8 +52,8 @@ impl ScoreAxis {
         }
     }
 
-    /// Round scores on a logarithmic axis, as places, at most eight; `None` where any plotting library finds
-    /// good ones.
+    /// Where a logarithmic axis has its marks: at most eight places of round scores. `None` for a linear axis, whose marks a plotting
+    /// library chooses well.
     pub fn marks(&self) -> Option<Vec<f64>> {
         if !self.logarithmic {
             return None;

@@ -77,7 +77,7 @@ pub struct ReportImage<'a> {
 
 /// The texts of the page beside the figures.
 #[derive(Clone, Debug, PartialEq)]
-pub struct About {
+pub struct PageTexts {
     /// The heading, as the data set's name.
     pub title: String,
     /// The data set's name, by which published figures are found.
@@ -179,7 +179,7 @@ impl Report {
     ///
     /// # Errors
     /// [`ReportError`] if a plot cannot be drawn.
-    pub fn html(&self, about: &About, evaluation: &Evaluation) -> Result<String, ReportError> {
+    pub fn html(&self, about: &PageTexts, evaluation: &Evaluation) -> Result<String, ReportError> {
         page::render(self, about, evaluation)
     }
 
@@ -191,7 +191,7 @@ impl Report {
     pub fn write(
         &self,
         folder: &Path,
-        about: &About,
+        about: &PageTexts,
         evaluation: &Evaluation,
     ) -> Result<PathBuf, ReportError> {
         let path = folder.join("index.html");
@@ -248,8 +248,8 @@ mod tests {
         (report, evaluator.finish())
     }
 
-    fn about(title: &str) -> About {
-        About {
+    fn about(title: &str) -> PageTexts {
+        PageTexts {
             title: title.to_owned(),
             category: title.to_owned(),
             min_area: 1,

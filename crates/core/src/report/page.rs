@@ -6,7 +6,7 @@ use super::gallery::Card;
 use super::histogram::ScoreAxis;
 use super::plot::{self, FIRST, Line, SECOND};
 use super::published::{METHODS, Published};
-use super::{About, Outcome, Report, ReportError, Tally};
+use super::{Outcome, PageTexts, Report, ReportError, Tally};
 use crate::evaluate::{Curves, Evaluation};
 use crate::map::heatmap::Heatmap;
 use crate::metrics::{CurvePoint, PrecisionRecallPoint};
@@ -24,7 +24,7 @@ pub(super) fn shortest(number: f64) -> String {
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
-    about: &'a About,
+    about: &'a PageTexts,
     evaluation: &'a Evaluation,
     verdicts: Verdicts,
     headline: Vec<Headline>,
@@ -166,7 +166,7 @@ pub(super) fn measure(value: Option<f64>) -> String {
 
 pub(super) fn render(
     report: &Report,
-    about: &About,
+    about: &PageTexts,
     evaluation: &Evaluation,
 ) -> Result<String, ReportError> {
     let published =
@@ -207,7 +207,7 @@ pub(super) fn render(
 }
 
 fn headline(
-    about: &About,
+    about: &PageTexts,
     evaluation: &Evaluation,
     published: Option<&Published>,
 ) -> Vec<Headline> {
@@ -223,14 +223,14 @@ fn headline(
     vec![
         Headline {
             name: "AU-PRO",
-            value: measure(evaluation.au_pro),
+            value: measure(evaluation.pixel.au_pro),
             beside,
         },
-        plain("AU-PRO to 0.05", evaluation.au_pro_05),
-        plain("pixel AUROC", evaluation.pixel_auroc),
-        plain("pixel AP", evaluation.pixel_ap),
-        plain("image AUROC", evaluation.image_auroc),
-        plain("image AP", evaluation.image_ap),
+        plain("AU-PRO to 0.05", evaluation.pixel.au_pro_05),
+        plain("pixel AUROC", evaluation.pixel.auroc),
+        plain("pixel AP", evaluation.pixel.ap),
+        plain("image AUROC", evaluation.image.auroc),
+        plain("image AP", evaluation.image.ap),
     ]
 }
 
@@ -240,11 +240,11 @@ fn kinds(report: &Report, evaluation: &Evaluation) -> Vec<KindRow> {
         tally: report.defects.get(name).copied().unwrap_or_default(),
         regions: figures.regions,
         measures: [
-            figures.au_pro,
-            figures.pixel_auroc,
-            figures.pixel_ap,
-            figures.image_auroc,
-            figures.image_ap,
+            figures.pixel.au_pro,
+            figures.pixel.auroc,
+            figures.pixel.ap,
+            figures.image.auroc,
+            figures.image.ap,
         ]
         .map(measure)
         .to_vec(),

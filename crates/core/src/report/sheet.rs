@@ -293,9 +293,9 @@ impl Thumbnails {
 /// The figures of the whole test set.
 fn headline(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
     let mut figures = vec![
-        ("AU-PRO", measure(evaluation.au_pro)),
-        ("pixel AUROC", measure(evaluation.pixel_auroc)),
-        ("image AUROC", measure(evaluation.image_auroc)),
+        ("AU-PRO", measure(evaluation.pixel.au_pro)),
+        ("pixel AUROC", measure(evaluation.pixel.auroc)),
+        ("image AUROC", measure(evaluation.image.auroc)),
         ("images", evaluation.images.to_string()),
         ("defect regions", evaluation.regions.to_string()),
     ];
@@ -308,6 +308,7 @@ fn headline(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::PixelMeasures;
 
     fn example(sheet: &mut Sheet, name: &str, defect: Option<&str>, width: usize, height: usize) {
         let pixels = (0..width * height * 3).map(|n| (n % 97) as f32 / 96.0);
@@ -343,7 +344,10 @@ mod tests {
     fn a_page_holds_everything_and_escapes_names() {
         let mut page = Vec::new();
         let evaluation = Evaluation {
-            au_pro: Some(0.91449),
+            pixel: PixelMeasures {
+                au_pro: Some(0.91449),
+                ..PixelMeasures::default()
+            },
             warnings: vec!["<b>".to_owned()],
             fpr_limit: 0.3,
             ..Evaluation::default()

@@ -4,8 +4,9 @@ use crate::data::image_source::ImageSource;
 use crate::data::mask::Mask;
 use crate::detector::Detector;
 use crate::image::read::ReadError;
+use crate::map::anomaly_map::AnomalyMap;
 use crate::map::heatmap::SizeMismatch;
-use crate::observer::Observer;
+use crate::observer::{Observer, Stopped, for_each};
 use crate::verdict::calibration::{Calibrator, Thresholds, WantedRates};
 
 /// A detector could not be calibrated.
@@ -26,7 +27,7 @@ pub enum CalibrationError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The mask of the pixels to look at does not fit an image.
+    /// The mask of the inspected pixels does not fit an image.
     #[error("{image}: {source}")]
     Mask {
         /// The image.
@@ -37,6 +38,12 @@ pub enum CalibrationError {
     /// The observer asked to stop.
     #[error("stopped on request; nothing was written")]
     Stopped,
+}
+
+impl From<Stopped> for CalibrationError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
 }
 
 /// The thresholds of a detector from good images that it has not learned from; of their pixels those count that `inspected` marks. If
@@ -51,48 +58,77 @@ pub fn calibrate<D: Detector>(
     inspected: Option<&Mask>,
     observer: &mut dyn Observer,
 ) -> Result<Thresholds, CalibrationError> {
-    let mut calibrator = Calibrator::new(wanted, images.len());
-    observer.start("calibrating", images.len() as u64);
-    for index in 0..images.len() {
-        if observer.stop_requested() {
-            return Err(CalibrationError::Stopped);
-        }
-        let image = images.image(index)?;
-        let place = || images.name(index);
-        if let Some(mask) = inspected
-            && mask.size() != image.size()
-        {
-            return Err(CalibrationError::Mask {
-                image: place(),
-                source: SizeMismatch {
-                    image: image.size(),
-                    what: "mask of the pixels to look at",
-                    other: mask.size(),
-                },
-            });
-        }
-        let map = detector
-            .anomaly_map(&image)
-            .map_err(|error| CalibrationError::Detector {
-                image: place(),
-                source: Box::new(error),
-            })?;
-        calibrator.add(&map, inspected);
-        observer.advance(index as u64 + 1, None);
-    }
-    observer.finish();
-    let thresholds = calibrator.finish().ok_or(CalibrationError::NoImages)?;
-    for warning in thresholds.warnings() {
+    let calibrated = calibrate_maps(
+        "calibrating",
+        images.len(),
+        wanted,
+        inspected,
+        observer,
+        |index| {
+            let image = images.image(index)?;
+            let place = || images.name(index);
+            if let Some(mask) = inspected
+                && mask.size() != image.size()
+            {
+                return Err(CalibrationError::Mask {
+                    image: place(),
+                    source: SizeMismatch {
+                        image: image.size(),
+                        what: "mask of the pixels to look at",
+                        other: mask.size(),
+                    },
+                });
+            }
+            detector
+                .anomaly_map(&image)
+                .map_err(|error| CalibrationError::Detector {
+                    image: place(),
+                    source: Box::new(error),
+                })
+        },
+    )?;
+    calibrated.thresholds.ok_or(CalibrationError::NoImages)
+}
+
+/// The scores of good images, and their thresholds.
+#[derive(Clone, Debug)]
+pub struct Calibrated {
+    /// The score of each image that has an inspected pixel.
+    pub scores: Vec<f32>,
+    /// `None` without a score.
+    pub thresholds: Option<Thresholds>,
+}
+
+/// The loop of every calibration: `map` gives the anomaly map of each of `images` good images, at the size of `inspected`. `stage`
+/// names the work for people. If the images are too few for a wanted rate, the observer gets a warning.
+///
+/// # Errors
+/// Those of `map`, or that the observer asks to stop.
+pub fn calibrate_maps<E: From<Stopped>>(
+    stage: &str,
+    images: usize,
+    wanted: WantedRates,
+    inspected: Option<&Mask>,
+    observer: &mut dyn Observer,
+    mut map: impl FnMut(usize) -> Result<AnomalyMap, E>,
+) -> Result<Calibrated, E> {
+    let mut calibrator = Calibrator::new(wanted, images);
+    for_each(observer, stage, images, |index| {
+        calibrator.add(&map(index)?, inspected);
+        Ok::<_, E>(())
+    })?;
+    let scores = calibrator.scores().to_vec();
+    let thresholds = calibrator.finish();
+    for warning in thresholds.iter().flat_map(Thresholds::warnings) {
         observer.warn(&warning);
     }
-    Ok(thresholds)
+    Ok(Calibrated { scores, thresholds })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::Image;
-    use crate::map::anomaly_map::AnomalyMap;
     use crate::observer::Silent;
 
     /// Scores are the red channel.

@@ -22,7 +22,7 @@ pub struct Rule {
     /// Regions of fewer pixels are left out; above 1, an image is defective only if one of the regions that
     /// remain has a peak above [`image_threshold`](Self::image_threshold).
     pub min_area: usize,
-    /// The pixels to look at: those that the mask marks; `None`: all. It must mark at least one.
+    /// The inspected pixels: those that the mask marks; `None`: all. It must mark at least one.
     pub inspected: Option<Mask>,
 }
 
@@ -53,7 +53,7 @@ impl Rule {
     /// Judges an image by its map.
     ///
     /// # Errors
-    /// [`SizeMismatch`] if the mask of pixels to look at has another size than the image.
+    /// [`SizeMismatch`] if the mask of inspected pixels has another size than the image.
     pub fn judge(&self, explained: &Explained) -> Result<Verdict, SizeMismatch> {
         let (map, inspected) = (&explained.map, self.inspected.as_ref());
         if let Some(mask) = inspected

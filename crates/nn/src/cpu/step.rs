@@ -205,7 +205,10 @@ impl Step<'_> {
         (of_parameters, of_sources): (bool, &[bool]),
     ) -> Backward {
         let numbers = &numbers[self.parameters..];
-        let numbered = |arrays: Vec<Vec<f32>>| (self.parameters..).zip(arrays).collect();
+        let with_parameters = |source: Option<Tensor>, arrays: Vec<Vec<f32>>| Backward {
+            sources: vec![source],
+            parameters: (self.parameters..).zip(arrays).collect(),
+        };
         let of_source = of_sources[0];
         let one = |gradient: Option<Tensor>| Backward {
             sources: vec![gradient],
@@ -222,10 +225,7 @@ impl Step<'_> {
                     gradient,
                     [of_parameters, of_source],
                 );
-                Backward {
-                    sources: vec![source],
-                    parameters: numbered(arrays),
-                }
+                with_parameters(source, arrays)
             }
             Kind::Node(Operation::TransposedConvolution(shape)) => {
                 let (source, arrays) = transposed_convolution::backward(
@@ -235,10 +235,7 @@ impl Step<'_> {
                     gradient,
                     [of_parameters, of_source],
                 );
-                Backward {
-                    sources: vec![source],
-                    parameters: numbered(arrays),
-                }
+                with_parameters(source, arrays)
             }
             Kind::Node(Operation::DepthwiseConvolution(of)) => {
                 let (source, arrays) = depthwise::backward(
@@ -248,10 +245,7 @@ impl Step<'_> {
                     gradient,
                     [of_parameters, of_source],
                 );
-                Backward {
-                    sources: vec![source],
-                    parameters: numbered(arrays),
-                }
+                with_parameters(source, arrays)
             }
             Kind::Node(Operation::BatchNorm(norm)) => {
                 let Kept::Moments(moments) = kept else {
@@ -259,10 +253,8 @@ impl Step<'_> {
                 };
                 let (source, arrays) =
                     batch_norm::backward(norm, numbers, (sources[0], output), &moments, gradient);
-                Backward {
-                    sources: vec![of_source.then_some(source)],
-                    parameters: numbered(if of_parameters { arrays } else { Vec::new() }),
-                }
+                let arrays = if of_parameters { arrays } else { Vec::new() };
+                with_parameters(of_source.then_some(source), arrays)
             }
             Kind::Node(operation) => {
                 match operation {

@@ -57,13 +57,15 @@ impl Positions {
 }
 
 impl DenseFeatures {
-    /// Layer 2 and layer 3 of ResNet-18, fire5 and fire9 of SqueezeNet, stage 3 and stage 5 of EfficientNet-Lite, all of stride 8 and
-    /// 16; or those of them that a shortened network has.
+    /// Layer 2 and layer 3 of ResNet-18, fire5 and fire9 of SqueezeNet, of stride 8 and 16; stages 2, 3 and 5 of EfficientNet-Lite, of
+    /// stride 4, 8 and 16; or those of them that a shortened network has.
     ///
     /// # Errors
     /// [`BackboneError::NoMaps`] if the network has no map at all.
     pub fn usual(backbone: &dyn Backbone, zoom: usize) -> Result<Self, BackboneError> {
-        const USUAL: [&str; 6] = ["layer2", "layer3", "fire5", "fire9", "stage3", "stage5"];
+        const USUAL: [&str; 7] = [
+            "layer2", "layer3", "fire5", "fire9", "stage2", "stage3", "stage5",
+        ];
         let maps: Vec<_> = backbone
             .outputs()
             .into_iter()

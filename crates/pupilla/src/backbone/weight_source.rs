@@ -71,8 +71,9 @@ impl fmt::Display for WeightSource {
     }
 }
 
-impl From<&Path> for WeightSource {
-    fn from(path: &Path) -> Self {
+impl<P: AsRef<Path> + ?Sized> From<&P> for WeightSource {
+    fn from(path: &P) -> Self {
+        let path = path.as_ref();
         if path == Path::new(Self::BUILT_IN) {
             Self::BuiltIn
         } else {
@@ -85,7 +86,7 @@ impl FromStr for WeightSource {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Path::new(text).into())
+        Ok(text.into())
     }
 }
 

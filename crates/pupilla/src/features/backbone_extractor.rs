@@ -1,6 +1,7 @@
 //! A pretrained network as an extractor: which of its maps are read, and how an image is continued for it.
 
 use pupilla_core::image::Size;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use pupilla_core::data::FingerprintError;
@@ -16,6 +17,10 @@ use crate::error::ScoreError;
 /// Pixels by which the image is continued on every side before a pretrained network sees it. Such networks put zeros around the image,
 /// which changes their features near its edges. Students know nothing of the image's edges, so they cannot predict this change.
 pub const BACKBONE_MARGIN: usize = 32;
+
+/// Pixels of the network's input between positions, unless its finest map is coarser or other positions are asked for. A finer map is
+/// averaged around them: half the distance takes four times the time.
+const USUAL_STRIDE: usize = 8;
 
 /// The largest margin that a file may have.
 const MAX_MARGIN: usize = 256;
@@ -37,6 +42,9 @@ pub struct BackboneManifest {
     /// Pixels by which the resized image is continued on every side before the network sees it, 0 to 256
     /// ([`BACKBONE_MARGIN`]).
     pub margin: usize,
+    /// Pixels of the resized image between positions; without it, those between the pixels of the finest map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<NonZeroUsize>,
     /// Name of the file that its weights came from.
     pub file: String,
     /// SHA-256 over that file's name and content, see
@@ -70,7 +78,7 @@ impl BackboneExtractor {
     /// # Errors
     /// In a build without the feature `built-in-backbone`.
     pub fn built_in() -> Result<Self, ExtractorError> {
-        Self::load(&WeightSource::BuiltIn, None, 1)
+        Self::load(WeightSource::BuiltIn, None, 1)
     }
 
     /// A pretrained network, and of its maps those named by `outputs`, or [`DenseFeatures::usual`]; `zoom`, 1 to 8, is
@@ -80,10 +88,11 @@ impl BackboneExtractor {
     /// If the file is not that of a network that is known here, all wrong tensors named; if the
     /// network lacks an output, or the zoom is out of range.
     pub fn load(
-        weights: &WeightSource,
+        weights: impl Into<WeightSource>,
         outputs: Option<Vec<String>>,
         zoom: usize,
     ) -> Result<Self, ExtractorError> {
+        let weights = weights.into();
         let network = weights.load().map_err(ExtractorError::Load)?;
         let wrong = |source| ExtractorError::Features {
             weights: weights.clone(),
@@ -94,16 +103,27 @@ impl BackboneExtractor {
             features.outputs = outputs;
         }
         features.of(&*network).map_err(wrong)?;
+        let mut manifest = BackboneManifest {
+            network: network.config(),
+            features,
+            margin: BACKBONE_MARGIN,
+            stride: None,
+            file: weights.file_name(),
+            fingerprint: weights.fingerprint()?,
+        };
+        let usual = NonZeroUsize::new(USUAL_STRIDE / zoom);
+        manifest.stride = usual.filter(|stride| stride.get() > manifest.stride());
         Ok(Self {
-            manifest: BackboneManifest {
-                network: network.config(),
-                features,
-                margin: BACKBONE_MARGIN,
-                file: weights.file_name(),
-                fingerprint: weights.fingerprint()?,
-            },
+            manifest,
             network: Arc::from(network),
         })
+    }
+
+    /// The same network, its features taken every `stride` pixels of the resized image.
+    #[must_use]
+    pub fn with_stride(mut self, stride: NonZeroUsize) -> Self {
+        self.manifest.stride = Some(stride);
+        self
     }
 
     /// A network, and the features that are read from it.
@@ -221,8 +241,18 @@ impl BackboneManifest {
         Ok(outputs.iter().map(|output| output.channels).sum())
     }
 
-    /// Pixels of the (resized) image between the pixels of the finest map.
+    /// Channels of each output, in the order of a position's features.
+    pub(crate) fn channels_of_outputs(&self) -> Vec<usize> {
+        // Loading has checked that the maps exist.
+        let outputs = self.features.check(&self.network).unwrap_or_default();
+        outputs.iter().map(|output| output.channels).collect()
+    }
+
+    /// Pixels of the (resized) image between positions.
     pub(crate) fn stride(&self) -> usize {
+        if let Some(stride) = self.stride {
+            return stride.get();
+        }
         // Loading has checked that the maps exist.
         let outputs = self.features.check(&self.network).unwrap_or_default();
         let finest = outputs.iter().filter_map(|output| output.stride).min();

@@ -85,7 +85,7 @@ impl ExtractorManifest {
         }
     }
 
-    /// Pixels of the (resized) image between positions: a patch network's grid, or the pixels of a pretrained network's finest map.
+    /// Pixels of the (resized) image between positions.
     pub(crate) fn stride(&self) -> usize {
         match self {
             Self::PatchNetwork(teacher) => {
@@ -171,6 +171,14 @@ impl Extractor {
         }
     }
 
+    /// The features of a position in groups of like origin, the number of each: a pretrained network's outputs, or all descriptors.
+    pub(crate) fn groups(&self) -> Vec<usize> {
+        match self {
+            Self::PatchNetwork(_) => vec![self.channels()],
+            Self::Backbone(backbone) => backbone.manifest().channels_of_outputs(),
+        }
+    }
+
     /// The arrays of its weights, to be written; [`ExtractorManifest::layout`] has their names.
     pub(crate) fn export(&self, teacher: &str) -> Vec<NamedTensor> {
         match self {
@@ -216,7 +224,7 @@ impl Extractor {
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.
-    pub(crate) fn look_at(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
+    pub(crate) fn view(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
         Ok(match self {
             Self::PatchNetwork(teacher) => View::PatchNetwork(teacher.network()),
             Self::Backbone(backbone) => View::Features {
@@ -238,7 +246,7 @@ impl Extractor {
         grid: Grid,
         mut tell: impl FnMut([usize; 4], Vec<f32>),
     ) -> Result<(), ScoreError> {
-        let view = self.look_at(image, border)?;
+        let view = self.view(image, border)?;
         match self {
             Self::PatchNetwork(teacher) => {
                 let tiling = Tiling::new(teacher.receptive_field(), Sampling::Grid, TILE);

@@ -53,7 +53,7 @@ impl Tiling {
     /// Rows and columns of the largest tile of a grid in grid points, and its window's height and width.
     pub fn largest(&self, grid: Grid) -> ([usize; 2], [usize; 2]) {
         let longest = |points: usize| {
-            let lengths = self.along(points).into_iter().map(|(_, length)| length);
+            let lengths = self.spans(points).into_iter().map(|(_, length)| length);
             lengths.max().unwrap_or(0)
         };
         let points = [longest(grid.rows), longest(grid.columns)];
@@ -66,26 +66,25 @@ impl Tiling {
     }
 
     /// The tiles of a grid, row by row. Together they are the grid, each point once.
-    pub fn tiles(&self, grid: Grid) -> impl Iterator<Item = TileOfGrid> {
-        let tiling = *self;
-        let columns = tiling.along(grid.columns);
-        tiling
-            .along(grid.rows)
-            .into_iter()
-            .flat_map(move |(top, rows)| {
-                columns.clone().into_iter().map(move |(left, columns)| {
-                    let part = [top, left, rows, columns];
-                    TileOfGrid {
-                        part,
-                        window: tiling.window(part, grid),
-                    }
-                })
+    pub fn tiles(self, grid: Grid) -> impl Iterator<Item = TileOfGrid> {
+        let columns = self.spans(grid.columns);
+        let rows = self.spans(grid.rows);
+        rows.into_iter().flat_map(move |(top, rows)| {
+            columns.clone().into_iter().map(move |(left, columns)| {
+                let part = [top, left, rows, columns];
+                TileOfGrid {
+                    part,
+                    window: self.window(part, grid),
+                }
             })
+        })
     }
 
-    /// First points and lengths of the tiles along `points` grid points: as few as possible, about equally long, the longer ones
-    /// last, because the last ends with the grid and on few points a convolution would be another algorithm.
-    fn along(&self, points: usize) -> Vec<(usize, usize)> {
+    /// Splits `points` grid points of one side of the grid into tiles: the first point and the number of points of each tile.
+    ///
+    /// The tiles are as few as possible, and about equally long. The last tiles are the longest: on few points, a convolution would
+    /// take another algorithm, and the last tile ends where the grid ends.
+    fn spans(&self, points: usize) -> Vec<(usize, usize)> {
         let alignment = alignment(self.field, self.sampling.stride(self.field));
         let units = points.div_ceil(alignment);
         let count = points.div_ceil(self.points);
@@ -128,8 +127,8 @@ impl Tiling {
             .all(|(needed, there)| needed.next_multiple_of(BLOCK) <= there)
     }
 
-    /// Along one side, the outputs of each convolution (of a fragment, where poolings are evaluated at every offset) in a window of
-    /// so many patches.
+    /// The outputs of each convolution along one side of a window with `points` patches. In the dense method, where poolings are
+    /// evaluated at every offset, these are the outputs of one fragment.
     fn outputs(&self, points: usize) -> Vec<usize> {
         let field = self.field;
         let stride = self.sampling.stride(field);

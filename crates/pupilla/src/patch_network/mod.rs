@@ -170,7 +170,7 @@ impl PatchNetworkConfig {
                     }
                     let last = index + 1 == layers.len();
                     Operation::Convolution(Convolution {
-                        // No layer after the 4×4 convolution looks at neighbours.
+                        // No layer after the 4×4 convolution reads neighbours.
                         stride: if *kernel == 4 && !dense {
                             stride / pooling_stride
                         } else {

@@ -23,7 +23,7 @@ const PREFIXES: [&str; 2] = ["network", "decoder"];
 const HISTORY: &str = "history";
 
 #[derive(Serialize, Deserialize)]
-struct Manifest {
+struct CheckpointManifest {
     /// Length of the distillation's targets, 0 without.
     targets: usize,
 }
@@ -51,7 +51,7 @@ impl Checkpoints {
             name: HISTORY.to_string(),
             bytes: history::to_bytes(&state.history),
         };
-        let manifest = Manifest {
+        let manifest = CheckpointManifest {
             targets: decoding.map_or(0, Decoding::targets),
         };
         let step = state.history.len();
@@ -65,7 +65,7 @@ impl Checkpoints {
         identity: &str,
         observer: &mut dyn Observer,
     ) -> Result<Option<State>, TrainError> {
-        let Some(kept) = self.open::<Manifest>((KIND, identity), observer)? else {
+        let Some(kept) = self.open::<CheckpointManifest>((KIND, identity), observer)? else {
             return Ok(None);
         };
         let (file, targets) = (&kept.file, kept.manifest.targets);

@@ -3,7 +3,7 @@
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::Image;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, for_each};
 use pupilla_nn::Tensor;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -20,7 +20,7 @@ use crate::features::teacher::{HeldOut, Teacher, TeacherConfig};
 use crate::patch_network::DESCRIPTOR_CHANNELS;
 use crate::random::derive_seed;
 
-/// Patches that a neighbour is looked for among, of each image.
+/// Patches of each image, among which neighbours are searched.
 const PATCHES: usize = 24;
 
 /// The result of [`report`].
@@ -100,16 +100,12 @@ pub fn report(
         chosen,
         observer,
     )?;
-    observer.start("patches", chosen.len() as u64);
     let (mut patches, mut too_small) = (Patches::default(), 0);
-    for (done, &index) in chosen.iter().enumerate() {
-        if observer.stop_requested() {
-            return Err(TrainError::Stopped);
-        }
-        too_small += usize::from(!patches.cut(teacher, config, done, &images.image(index)?));
-        observer.advance(done as u64 + 1, None);
-    }
-    observer.finish();
+    for_each(observer, "patches", chosen.len(), |at| {
+        let image = images.image(chosen[at])?;
+        too_small += usize::from(!patches.cut(teacher, config, at, &image));
+        Ok::<_, TrainError>(())
+    })?;
     if too_small > 0 {
         observer.warn(&format!(
             "{too_small} of {} images are smaller than a patch: no patches of theirs are shown",

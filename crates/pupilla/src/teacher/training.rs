@@ -1,7 +1,7 @@
 //! The training loop of a teacher.
 
 use pupilla_core::data::image_source::ImageSource;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, for_each};
 use pupilla_nn::batch_norm::{Statistics, fold};
 use pupilla_nn::{Graph, OptimizerState, Parameters, Tensor, Wanted};
 use rand::SeedableRng;
@@ -30,7 +30,7 @@ use crate::training::schedule::one_cycle;
 use crate::training::{Trainee, mean_of_last_tenth, stopped};
 
 /// Batches that give the mean and deviation of the distillation's targets.
-const TARGET_BATCHES: u64 = 16;
+const TARGET_BATCHES: usize = 16;
 
 /// A final loss of this many times the first loss has nothing to do with the images any more. The distance from 0 counts, because a
 /// signed compactness loss begins below 0.
@@ -293,17 +293,13 @@ impl Lesson<'_> {
         tutor: &Tutor<'_>,
         observer: &mut dyn Observer,
     ) -> Result<TargetScale, TrainError> {
-        observer.start("statistics of the pretrained network", TARGET_BATCHES);
+        let stage = "statistics of the pretrained network";
         let mut batches = Vec::new();
-        for index in 0..TARGET_BATCHES {
-            if observer.stop_requested() {
-                return Err(TrainError::Stopped);
-            }
-            let batch = self.batch(false, self.seed("target statistics", index))?;
+        for_each(observer, stage, TARGET_BATCHES, |index| {
+            let batch = self.batch(false, self.seed("target statistics", index as u64))?;
             batches.push(tutor.say(&batch.cuts)?);
-            observer.advance(index + 1, None);
-        }
-        observer.finish();
+            Ok::<_, TrainError>(())
+        })?;
         let scale = TargetScale::of(&batches);
         if scale.deviation.iter().all(|&deviation| deviation < FLAT) {
             observer.warn("the pretrained network says the same about every patch: there is nothing to learn of these images");

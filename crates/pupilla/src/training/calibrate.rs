@@ -4,7 +4,8 @@ use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Detector;
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::observer::Observer;
-use pupilla_core::verdict::calibration::{Calibrator, Thresholds, WantedRates};
+use pupilla_core::verdict::calibration::{Thresholds, WantedRates};
+use pupilla_core::verdict::calibration_run::calibrate_maps;
 
 use crate::error::{ScoreError, TrainError};
 use crate::manifest::{CalibrationManifest, Manifest, Trained, ValidationManifest};
@@ -55,22 +56,9 @@ pub(crate) fn thresholds(
     observer: &mut dyn Observer,
     map: impl Fn(usize) -> Result<AnomalyMap, TrainError>,
 ) -> Result<(Vec<f32>, Option<Thresholds>), TrainError> {
-    let mut calibrator = Calibrator::new(wanted, images);
-    observer.start("validation", images as u64);
-    for index in 0..images {
-        if observer.stop_requested() {
-            return Err(TrainError::Stopped);
-        }
-        calibrator.add(&map(index)?, None);
-        observer.advance(index as u64 + 1, None);
-    }
-    observer.finish();
-    let scores = calibrator.scores().to_vec();
-    let thresholds = calibrator
-        .finish()
+    let found = calibrate_maps("validation", images, wanted, None, observer, map)?;
+    let thresholds = found
+        .thresholds
         .filter(|_| wanted != WantedRates::default());
-    for warning in thresholds.iter().flat_map(Thresholds::warnings) {
-        observer.warn(&warning);
-    }
-    Ok((scores, thresholds))
+    Ok((found.scores, thresholds))
 }

@@ -19,13 +19,16 @@ use crate::error::TrainError;
 pub struct Checkpoints {
     /// The file; it is replaced as a whole, so that there is always one that is complete.
     pub path: PathBuf,
-    /// Steps between two checkpoints, at least 1.
+    /// Steps between two checkpoints, at least 1 ([`EVERY`](Self::EVERY)).
     pub every: usize,
     /// Whether to continue from the file, if there is one.
     pub resume: bool,
 }
 
 impl Checkpoints {
+    /// Steps between two checkpoints by default.
+    pub const EVERY: usize = 200;
+
     /// Removes the file, after the result is safe.
     ///
     /// # Errors
@@ -61,7 +64,7 @@ impl Checkpoints {
             tensors.iter().map(|tensor| tensor.values.as_slice()),
             blobs.iter().map(|blob| blob.bytes.as_slice()),
         );
-        let manifest = Manifest {
+        let manifest = CommonManifest {
             header: FileHeader::new(kind),
             identity: of_version(identity),
             threads: rayon::current_num_threads(),
@@ -77,7 +80,7 @@ impl Checkpoints {
         &self,
         (kind, identity): (&'static str, &str),
         observer: &mut dyn Observer,
-    ) -> Result<Option<Kept<M>>, TrainError> {
+    ) -> Result<Option<ReadCheckpoint<M>>, TrainError> {
         if !self.resume {
             return Ok(None);
         }
@@ -89,7 +92,7 @@ impl Checkpoints {
             return Ok(None);
         }
         let file = WeightFile::open(&self.path)?;
-        let manifest: Manifest<M> = file.manifest(kind)?;
+        let manifest: CommonManifest<M> = file.manifest(kind)?;
         if manifest.identity != of_version(identity) {
             return Err(TrainError::OtherRun {
                 path: self.path.clone(),
@@ -102,7 +105,7 @@ impl Checkpoints {
                 rayon::current_num_threads()
             ));
         }
-        Ok(Some(Kept {
+        Ok(Some(ReadCheckpoint {
             file,
             crc32: manifest.crc32,
             manifest: manifest.of_kind,
@@ -115,8 +118,9 @@ fn of_version(identity: &str) -> String {
     format!("{}, engine 2: {identity}", env!("CARGO_PKG_VERSION"))
 }
 
+/// The fields that the checkpoints of every kind of run have, and the fields of one kind, `M`.
 #[derive(Serialize, Deserialize)]
-struct Manifest<M> {
+struct CommonManifest<M> {
     #[serde(flatten)]
     header: FileHeader,
     identity: String,
@@ -129,14 +133,14 @@ struct Manifest<M> {
 }
 
 /// A checkpoint of the run that goes on.
-pub(crate) struct Kept<M> {
+pub(crate) struct ReadCheckpoint<M> {
     pub file: WeightFile,
     crc32: u32,
     /// What its kind has to say.
     pub manifest: M,
 }
 
-impl<M> Kept<M> {
+impl<M> ReadCheckpoint<M> {
     /// All of its arrays and blobs, in the order in which they were written.
     pub fn contents(
         &self,

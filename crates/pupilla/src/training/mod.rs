@@ -158,10 +158,15 @@ pub trait Config: Sized {
     /// The first setting that is out of its range.
     fn check(&self) -> Result<Checked<'_, Self>, TrainError> {
         self.check_settings()?;
-        Ok(Checked(self))
+        Ok(Checked {
+            config: self,
+            checkpoints: None,
+            data: "",
+        })
     }
 
-    /// Checks every setting, and trains.
+    /// [Checks](Self::check) every setting, and [fits](Fit::fit): for images that are not files, such as a camera's.
+    /// [`PreparedFiles::fit`](crate::PreparedFiles::fit) fits on a folder.
     ///
     /// # Errors
     /// As [`check`](Self::check) and [`Fit::fit`].
@@ -178,14 +183,66 @@ pub trait Config: Sized {
     }
 }
 
-/// A configuration whose settings have been checked.
+/// The configuration of a detector whose networks are trained in steps, so that a run can continue from a checkpoint.
+pub trait TrainedInSteps: Config {}
+
+/// A configuration whose settings have been checked, and the checkpoints of its run.
 #[derive(Debug)]
-pub struct Checked<'a, C>(&'a C);
+pub struct Checked<'a, C> {
+    config: &'a C,
+    checkpoints: Option<&'a Checkpoints>,
+    /// A fingerprint of the images.
+    data: &'a str,
+}
+
+impl<C> Checked<'_, C> {
+    /// [`Fit::fit`], whether or not the trait is in scope. (Without this method, `fit` would be [`Config::fit`] of the configuration, which
+    /// knows no checkpoints.)
+    ///
+    /// # Errors
+    /// As [`Fit::fit`].
+    pub fn fit<D>(
+        &self,
+        training: &dyn ImageSource,
+        validation: &dyn ImageSource,
+        observer: &mut dyn Observer,
+    ) -> Result<D, TrainError>
+    where
+        Self: Fit<Detector = D, Error = TrainError>,
+    {
+        Fit::fit(self, training, validation, observer)
+    }
+}
+
+impl<'a, C: TrainedInSteps> Checked<'a, C> {
+    /// The run can then be killed at any time and continue later: it ends with the same bytes. `data` is a fingerprint of the images,
+    /// because a run does not continue with other images. `None` keeps no checkpoints.
+    ///
+    /// [`fit`](Fit::fit) also fails if a checkpoint cannot be written or read, or belongs to another run. A run whose loss is not finite
+    /// ends with an error, and its last checkpoint stays.
+    #[must_use]
+    pub fn with_checkpoints(
+        &self,
+        checkpoints: impl Into<Option<&'a Checkpoints>>,
+        data: &'a str,
+    ) -> Self {
+        Self {
+            config: self.config,
+            checkpoints: checkpoints.into(),
+            data,
+        }
+    }
+
+    /// Where checkpoints are kept, if they are, and the fingerprint of the images.
+    pub(crate) fn checkpoints(&self) -> (Option<&'a Checkpoints>, &'a str) {
+        (self.checkpoints, self.data)
+    }
+}
 
 impl<C> std::ops::Deref for Checked<'_, C> {
     type Target = C;
 
     fn deref(&self) -> &C {
-        self.0
+        self.config
     }
 }

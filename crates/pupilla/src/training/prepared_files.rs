@@ -11,7 +11,7 @@ use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
 use pupilla_files::weight_file::WeightFileError;
 
-use super::{Checked, Config};
+use super::Checked;
 use crate::error::TrainError;
 use crate::features::ExtractorError;
 use crate::manifest::{DataManifest, Trained};
@@ -43,7 +43,20 @@ pub enum FitFilesError {
     Fingerprint(#[from] FingerprintError),
 }
 
-/// The good images of a data set, every file decoded once, a tenth of them kept back by the seed for validation.
+/// The good images of a data set: a detector of any configuration is [fitted](Self::fit) on them.
+///
+/// ```no_run
+/// use pupilla::{Config, Dataset, PreparedFiles, Silent, StudentTeacherConfig};
+///
+/// let mut config = StudentTeacherConfig::built_in()?;
+/// config.settings.students = 5;
+/// let config = config.check()?;
+/// let files = PreparedFiles::open(&Dataset::open("good_images")?, 0, false, &mut Silent)?;
+/// let detector = files.fit(&config, &mut Silent)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Every file is decoded once. A tenth of the files, chosen by the seed, is kept back for validation.
 #[derive(Clone, Debug)]
 pub struct PreparedFiles {
     training: ImageFiles,
@@ -97,13 +110,16 @@ impl PreparedFiles {
         &self.data
     }
 
-    /// Fits a detector that records where its images came from.
+    /// Fits a detector on the images. The detector records where its images came from.
     ///
     /// # Errors
-    /// If the settings are wrong, a file cannot be read any more, or training fails or is stopped.
-    pub fn fit<C, D>(&self, config: &C, observer: &mut dyn Observer) -> Result<D, TrainError>
+    /// If a file cannot be read any more, or training fails or is stopped.
+    pub fn fit<C, D>(
+        &self,
+        config: &Checked<'_, C>,
+        observer: &mut dyn Observer,
+    ) -> Result<D, TrainError>
     where
-        C: Config,
         for<'a> Checked<'a, C>: Fit<Detector = D, Error = TrainError>,
         D: Trained,
     {
@@ -117,24 +133,4 @@ fn file_name(path: &Path) -> String {
         .unwrap_or(path.as_os_str())
         .to_string_lossy()
         .into_owned()
-}
-
-/// Fits a detector on the good images of a data set: [`PreparedFiles::open`] and [`PreparedFiles::fit`].
-///
-/// # Errors
-/// If a setting is out of its range; and the errors of both functions.
-pub fn fit_files<C, D>(
-    config: &C,
-    dataset: &Dataset,
-    skip_unreadable: bool,
-    observer: &mut dyn Observer,
-) -> Result<D, FitFilesError>
-where
-    C: Config,
-    for<'a> Checked<'a, C>: Fit<Detector = D, Error = TrainError>,
-    D: Trained,
-{
-    config.check()?;
-    let files = PreparedFiles::open(dataset, config.seed(), skip_unreadable, observer)?;
-    Ok(files.fit(config, observer)?)
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::progress::Progress;
 
-/// How often its memory is looked at.
+/// How often its memory is measured.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long it may take to stop by itself, which leaves a checkpoint of its last step.

@@ -182,9 +182,9 @@ impl Job {
                 scales: scales.clone(),
                 seed: self.seed,
                 figures: Figures {
-                    au_pro: evaluation.au_pro,
-                    pixel_auroc: evaluation.pixel_auroc,
-                    image_auroc: evaluation.image_auroc,
+                    au_pro: evaluation.pixel.au_pro,
+                    pixel_auroc: evaluation.pixel.auroc,
+                    image_auroc: evaluation.image.auroc,
                     // One of several scales has no training of its own.
                     training_seconds: (tested.len() + 1 == self.tests.len())
                         .then_some(trained.seconds),

@@ -21,7 +21,7 @@ use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use pupilla_core::report::comparison::{self, Comparison, Failure, Tested};
 
-use crate::options::{Compare, Length, on_backbones};
+use crate::options::{Compare, RunLength, on_backbones};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
@@ -40,7 +40,7 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
         fingerprint: source.fingerprint()?,
         source,
     };
-    let categories = looked_over(&folders, progress)?;
+    let categories = checked_folders(&folders, progress)?;
     let jobs = jobs(compare, device, &categories, &detectors, &scales, &backbone);
     // Results of another comparison are found before any table is written.
     let mut done = jobs
@@ -155,7 +155,7 @@ fn check_apart(out: &Path, data: &Path, folders: &[PathBuf]) -> Result<(), Usage
 }
 
 /// What is wrong with a data set's folders and masks is found before anything is trained on it.
-fn looked_over(folders: &[PathBuf], progress: &mut Progress) -> anyhow::Result<Vec<Category>> {
+fn checked_folders(folders: &[PathBuf], progress: &mut Progress) -> anyhow::Result<Vec<Category>> {
     progress.start("reading the files", folders.len() as u64);
     let mut categories = Vec::new();
     for folder in folders {
@@ -298,7 +298,7 @@ fn train_words(
         words.extend(option("--scales", scales.join(",")));
     }
     if detector.is_trained_in_steps() {
-        let Length { budget, steps } = &compare.length;
+        let RunLength { budget, steps } = &compare.length;
         words.extend(budget.iter().flat_map(|budget| option("--budget", budget)));
         words.extend(steps.iter().flat_map(|steps| option("--steps", steps)));
     }

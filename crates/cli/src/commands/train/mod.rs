@@ -11,7 +11,7 @@ use pupilla::Config as _;
 use pupilla::backbone::WeightSource;
 use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, ExtractorError, Family, FileManifest, Model,
-    PreparedFiles, TrainError, Trained,
+    PreparedFiles, TrainError,
 };
 use pupilla_core::data::Dataset;
 use serde::Serialize;
@@ -71,31 +71,27 @@ fn fit(
     progress: &mut Progress,
 ) -> anyhow::Result<Option<Model>> {
     let (training, validation) = (files.training(), files.validation());
-    let fingerprint = &files.data().fingerprint;
+    let data = &files.data().fingerprint;
     match config {
         DetectorConfig::StudentTeacher(config) => {
             let config = config.check()?;
             in_steps(
                 train,
-                files,
                 || config.plan(training, validation),
                 student_teacher::print_plan,
-                |kept| {
-                    config.fit_with_checkpoints(training, validation, fingerprint, kept, progress)
-                },
+                |kept| files.fit(&config.with_checkpoints(kept, data), progress),
             )
         }
-        DetectorConfig::Embedding(config) => Ok(Some(files.fit(&**config, progress)?.into())),
+        DetectorConfig::Embedding(config) => {
+            Ok(Some(files.fit(&config.check()?, progress)?.into()))
+        }
         DetectorConfig::Reconstruction(config) => {
             let config = config.check()?;
             in_steps(
                 train,
-                files,
                 || config.plan(training, validation),
                 reconstruction::print_plan,
-                |kept| {
-                    config.fit_with_checkpoints(training, validation, fingerprint, kept, progress)
-                },
+                |kept| files.fit(&config.with_checkpoints(kept, data), progress),
             )
         }
     }
@@ -143,9 +139,8 @@ fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
 }
 
 /// Prints the plan, unless the run continues from a checkpoint; then trains, except with `--dry-run`.
-fn in_steps<P: Serialize, D: Trained + Into<Model>>(
+fn in_steps<P: Serialize, D: Into<Model>>(
     train: &Train,
-    files: &PreparedFiles,
     plan: impl FnOnce() -> Result<P, TrainError>,
     print: impl FnOnce(&P, Option<&Path>) -> anyhow::Result<()>,
     fit: impl FnOnce(Option<&Checkpoints>) -> Result<D, TrainError>,
@@ -161,27 +156,31 @@ fn in_steps<P: Serialize, D: Trained + Into<Model>>(
             return Ok(None);
         }
     }
-    let detector = fit(checkpoints.as_ref())?;
-    Ok(Some(detector.with_data(files.data().clone()).into()))
+    Ok(Some(fit(checkpoints.as_ref())?.into()))
 }
 
 /// A pretrained network, with the maps that were asked for.
 fn pretrained(weights: &WeightSource, train: &Train) -> Result<BackboneExtractor, ExtractorError> {
     let given = &train.patches;
-    BackboneExtractor::load(
-        weights,
-        given.backbone_outputs.clone(),
-        given.backbone_zoom.unwrap_or(1).into(),
-    )
+    let outputs = given.backbone_outputs.clone();
+    let zoom = given.backbone_zoom.unwrap_or(1).into();
+    let network = BackboneExtractor::load(weights.clone(), outputs, zoom)?;
+    Ok(match given.backbone_stride {
+        Some(stride) => network.with_stride(stride),
+        None => network,
+    })
 }
 
 /// Refuses the options of a pretrained network where a teacher gives the features; `option` chooses a pretrained network.
 fn no_maps(train: &Train, option: &str) -> Result<(), Usage> {
     let given = &train.patches;
-    let name = match (&given.backbone_outputs, given.backbone_zoom) {
-        (Some(_), _) => "--backbone-outputs",
-        (None, Some(_)) => "--backbone-zoom",
-        (None, None) => return Ok(()),
+    let names = [
+        ("--backbone-outputs", given.backbone_outputs.is_some()),
+        ("--backbone-zoom", given.backbone_zoom.is_some()),
+        ("--backbone-stride", given.backbone_stride.is_some()),
+    ];
+    let Some((name, _)) = names.into_iter().find(|(_, given)| *given) else {
+        return Ok(());
     };
     Err(Usage(format!(
         "{name} belongs to a pretrained network, not to a teacher: give {option} too, or leave it out"

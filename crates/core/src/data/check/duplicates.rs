@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::looked::Looked;
+use super::summary::ImageSummary;
 use super::{Finding, FindingKind, Labelled};
 use crate::data::file_digest;
 
-pub(super) fn find(looked: &[(&Labelled<'_>, Looked)]) -> Vec<Finding> {
+pub(super) fn find(images: &[(&Labelled<'_>, ImageSummary)]) -> Vec<Finding> {
     let mut same: BTreeMap<[u8; 32], Vec<&Labelled<'_>>> = BTreeMap::new();
-    for (image, looked) in looked {
-        same.entry(looked.pixels).or_default().push(image);
+    for (image, summary) in images {
+        same.entry(summary.pixels).or_default().push(image);
     }
     let mut groups: Vec<_> = same.into_values().filter(|group| group.len() > 1).collect();
     groups.sort_by_key(|group| group[0].path);

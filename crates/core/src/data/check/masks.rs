@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::looked::Looked;
+use super::summary::ImageSummary;
 use super::{Finding, FindingKind, Labelled};
 use crate::data::mask::{Mask, MaskError};
 use crate::data::{DatasetError, Survey};
@@ -40,10 +40,10 @@ fn problem(problem: &DatasetError) -> Finding {
 }
 
 /// What is wrong with the masks of readable images.
-pub(super) fn find(looked: &[(&Labelled<'_>, Looked)], threshold: u8) -> Vec<Finding> {
-    let with_mask: Vec<_> = looked
+pub(super) fn find(images: &[(&Labelled<'_>, ImageSummary)], threshold: u8) -> Vec<Finding> {
+    let with_mask: Vec<_> = images
         .iter()
-        .filter_map(|(image, looked)| Some((*image, looked.size, image.mask?)))
+        .filter_map(|(image, summary)| Some((*image, summary.size, image.mask?)))
         .collect();
     let read: Vec<_> = with_mask
         .par_iter()

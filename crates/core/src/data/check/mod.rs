@@ -5,9 +5,9 @@
 //! thumbnails: `docs/reference/evaluation.md`, the module `outliers`). Changes nothing.
 
 mod duplicates;
-mod looked;
 mod masks;
 mod outliers;
+mod summary;
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{self, DatasetError};
 use crate::observer::Observer;
-use looked::Looked;
+use summary::ImageSummary;
 
 /// The findings in a data set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -143,25 +143,25 @@ pub fn check(
     mask_threshold: u8,
     observer: &mut dyn Observer,
 ) -> Result<DatasetCheck, DatasetCheckError> {
-    /// Files between two looks at the observer.
+    /// Files between two calls of the observer.
     const PIECE: usize = 32;
     let survey = data::survey(path)?;
     let dataset = &survey.dataset;
     let mut findings = Vec::new();
     let images: Vec<Labelled<'_>> = labelled(dataset).collect();
     observer.start(&format!("checking {}", dataset.name), images.len() as u64);
-    let mut looked: Vec<(&Labelled<'_>, Looked)> = Vec::with_capacity(images.len());
+    let mut read_images: Vec<(&Labelled<'_>, ImageSummary)> = Vec::with_capacity(images.len());
     for (piece, some) in images.chunks(PIECE).enumerate() {
         if observer.stop_requested() {
             return Err(DatasetCheckError::Stopped);
         }
         let read: Vec<_> = some
             .par_iter()
-            .map(|image| Looked::read(image.path))
+            .map(|image| ImageSummary::read(image.path))
             .collect();
         for (image, read) in some.iter().zip(read) {
             match read {
-                Ok(found) => looked.push((image, found)),
+                Ok(found) => read_images.push((image, found)),
                 Err(error) => {
                     let text = error.to_string();
                     let kind = FindingKind::UnreadableImage;
@@ -173,13 +173,13 @@ pub fn check(
     }
     observer.finish();
 
-    findings.extend(duplicates::find(&looked));
+    findings.extend(duplicates::find(&read_images));
     findings.extend(masks::misplaced(&survey));
-    findings.extend(masks::find(&looked, mask_threshold));
-    let good: Vec<_> = looked
+    findings.extend(masks::find(&read_images, mask_threshold));
+    let good: Vec<_> = read_images
         .iter()
         .filter(|(image, _)| image.defect.is_none())
-        .map(|(image, looked)| (image.path, &looked.appearance))
+        .map(|(image, summary)| (image.path, &summary.appearance))
         .collect();
     findings.extend(outliers::find(&good));
     findings.sort_by_key(|finding| (finding.severity, finding.kind));
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_folder_is_looked_over_too() {
+    fn a_plain_folder_is_checked_too() {
         let root = data();
         let good = root.path().join("train/good");
         let result = check(&good, 0, &mut Silent).unwrap();

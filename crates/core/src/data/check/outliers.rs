@@ -1,6 +1,6 @@
 //! Good images that look unlike the others: robust statistics on small thumbnails.
 //!
-//! Three numbers describe an image's look. **Picture**: its thumbnail of 16×16 RGB pixels, as the root of the
+//! Three numbers describe an image's appearance. **Picture**: its thumbnail of 16×16 RGB pixels, as the root of the
 //! mean squared difference from the median thumbnail (pixel by pixel, of all good images). **Brightness**: the
 //! mean of the thumbnail. **Detail**: the logarithm of the mean difference between neighbouring pixels at 128×128,
 //! which falls with blur and for empty images.
@@ -29,7 +29,7 @@ const THUMBNAIL: usize = 16;
 /// Side at which detail is measured.
 const DETAIL: usize = 128;
 
-/// The look of an image.
+/// The appearance of an image.
 pub(super) struct Appearance {
     /// `[16, 16, 3]` in `[0, 1]`.
     thumbnail: Vec<f32>,

@@ -16,7 +16,7 @@ pub struct Tested {
     pub category: String,
     /// The detector's name, as model files have it.
     pub detector: String,
-    /// The patch sizes that were looked at, of a detector that has a choice of several; else empty.
+    /// The patch sizes of a detector that has a choice of several; else empty.
     pub scales: Vec<usize>,
     /// Seed of everything random.
     pub seed: u64,

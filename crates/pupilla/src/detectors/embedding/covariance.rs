@@ -34,6 +34,18 @@ pub(super) fn mean(rows: &Matrix) -> Vec<f64> {
     sums.iter().map(|sum| sum / count).collect()
 }
 
+/// The variance of each column, divided by the number of rows.
+pub(super) fn variances(rows: &Matrix, mean: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0f64; rows.columns()];
+    for row in rows.iter() {
+        for ((sum, value), mean) in sums.iter_mut().zip(row).zip(mean) {
+            *sum += (f64::from(*value) - mean).powi(2);
+        }
+    }
+    let count = rows.rows() as f64;
+    sums.iter().map(|sum| sum / count).collect()
+}
+
 /// The covariance of the columns, divided by one less than the rows.
 pub(super) fn covariance(rows: &Matrix, mean: &[f64]) -> DMatrix<f64> {
     let columns = rows.columns();

@@ -17,6 +17,8 @@ use crate::error::{TrainError, check_rules};
 /// how their words are chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dictionary {
+    /// What each feature is multiplied by before the comparison, if anything.
+    pub weights: Option<Vec<f32>>,
     /// The PCA before the comparison, if there is one.
     pub components: Option<PrincipalComponents>,
     /// `[words, components or channels]`
@@ -30,6 +32,9 @@ pub struct Dictionary {
 pub struct DictionarySizes {
     /// Components of the PCA, if there is one.
     pub components: Option<usize>,
+    /// Whether each feature has a weight.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub weighted: bool,
     /// Number of words.
     pub words: usize,
 }
@@ -38,7 +43,7 @@ impl DictionarySizes {
     /// Whether the dictionary has `words` words, after a PCA of at most `channels` components.
     pub(super) fn is_reduced(&self, words: usize, channels: usize) -> bool {
         let components = self.components.unwrap_or(0);
-        (1..=channels).contains(&components) && self.words == words
+        !self.weighted && (1..=channels).contains(&components) && self.words == words
     }
 
     /// In words.
@@ -57,11 +62,13 @@ impl Kept for Dictionary {
         let components = self.components.as_ref();
         DictionarySizes {
             components: components.map(PrincipalComponents::components),
+            weighted: self.weights.is_some(),
             words: self.words.rows(),
         }
     }
 
     fn layout(sizes: &DictionarySizes, channels: usize, _: usize) -> Vec<(String, Vec<usize>)> {
+        let weights = sizes.weighted.then(|| named("weights", &[channels]));
         let pca = sizes
             .components
             .map(|count| PrincipalComponents::layout(count, channels));
@@ -69,12 +76,14 @@ impl Kept for Dictionary {
             "words",
             &[sizes.words, sizes.components.unwrap_or(channels)],
         );
-        pca.into_iter().flatten().chain([words]).collect()
+        let pca = pca.into_iter().flatten();
+        weights.into_iter().chain(pca).chain([words]).collect()
     }
 
     fn arrays(&self) -> Vec<&[f32]> {
         let pca = self.components.iter().flat_map(PrincipalComponents::arrays);
-        pca.chain([self.words.values()]).collect()
+        let weights = self.weights.iter().map(Vec::as_slice);
+        weights.chain(pca).chain([self.words.values()]).collect()
     }
 
     fn read(
@@ -82,11 +91,13 @@ impl Kept for Dictionary {
         channels: usize,
         arrays: &mut dyn Iterator<Item = Vec<f32>>,
     ) -> Self {
+        let weights = sizes.weighted.then(|| arrays.next().unwrap_or_default());
         let components = sizes
             .components
             .map(|_| PrincipalComponents::read(channels, arrays));
         let words = arrays.next().unwrap_or_default();
         Self {
+            weights,
             components,
             words: Matrix::new(sizes.components.unwrap_or(channels), words),
             neighbours: 1,
@@ -94,6 +105,9 @@ impl Kept for Dictionary {
     }
 
     fn scores(&self, features: &Matrix) -> Vec<f32> {
+        let weights = self.weights.as_ref();
+        let weighted = weights.map(|weights| features.weighted(weights));
+        let features = weighted.as_ref().unwrap_or(features);
         let components = self.components.as_ref();
         let reduced = components.map(|components| components.apply(features));
         let queries = reduced.as_ref().unwrap_or(features);
@@ -158,6 +172,7 @@ impl EmbeddingMethod for CnnDictionary {
     ) -> Result<Dictionary, TrainError> {
         let (components, rows) = features.reduced(self.sample, self.variance, observer)?;
         Ok(Dictionary {
+            weights: None,
             words: k_means::centres(
                 &rows,
                 self.dictionary,

@@ -2,7 +2,7 @@
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::Image;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, for_each};
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -54,6 +54,11 @@ impl Features<'_> {
         self.extractor.channels()
     }
 
+    /// The features of a position in groups of like origin, the number of each.
+    pub fn groups(&self) -> Vec<usize> {
+        self.extractor.groups()
+    }
+
     /// A seed for one purpose.
     pub fn seed(&self, purpose: &str) -> u64 {
         derive_seed(self.settings.seed, purpose, 0)
@@ -83,19 +88,13 @@ impl Features<'_> {
         observer: &mut dyn Observer,
         mut each: impl FnMut(usize, Matrix),
     ) -> Result<(), TrainError> {
-        observer.start("features", self.images.len() as u64);
-        for index in 0..self.images.len() {
-            if observer.stop_requested() {
-                return Err(TrainError::Stopped);
-            }
+        for_each(observer, "features", self.images.len(), |index| {
             let image = self.settings.resize.apply_owned(self.images.image(index)?);
             let grid = self.grid(index)?;
             let features = describe(self.extractor, &image, self.settings.border, grid);
             each(index, features.map_err(|source| self.wrong(index, source))?);
-            observer.advance(index as u64 + 1, None);
-        }
-        observer.finish();
-        Ok(())
+            Ok(())
+        })
     }
 
     /// At most `most` of the features of all images, every position equally likely, in the order of the images.

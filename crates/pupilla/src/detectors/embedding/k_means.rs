@@ -59,6 +59,7 @@ impl EmbeddingMethod for KMeans {
         let (components, rows) = features.reduced(self.sample, self.variance, observer)?;
         let seed = features.seed("first centres");
         Ok(Dictionary {
+            weights: None,
             words: centres(&rows, self.dictionary, seed, observer)?,
             components: Some(components),
             neighbours: 1,

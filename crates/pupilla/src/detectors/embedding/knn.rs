@@ -54,6 +54,7 @@ impl EmbeddingMethod for NearestNeighbour {
         let (components, rows) = features.reduced(self.sample, self.variance, observer)?;
         let chosen = choose(rows.rows(), self.dictionary, features.seed("dictionary"));
         Ok(Dictionary {
+            weights: None,
             components: Some(components),
             words: rows.select(&chosen),
             neighbours: 1,

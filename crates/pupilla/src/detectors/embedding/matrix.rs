@@ -64,6 +64,15 @@ impl Matrix {
         Self::new(self.columns, chosen.copied().collect())
     }
 
+    /// Each column times its weight.
+    #[must_use]
+    pub fn weighted(&self, weights: &[f32]) -> Self {
+        let rows = self.iter();
+        let weighted =
+            rows.flat_map(|row| row.iter().zip(weights).map(|(value, weight)| value * weight));
+        Self::new(self.columns, weighted.collect())
+    }
+
     /// Its values, without a copy.
     pub fn into_values(self) -> Vec<f32> {
         self.values

@@ -9,7 +9,7 @@ use super::features::Features;
 use super::matrix::Matrix;
 use super::method::{EmbeddingMethod, Kept, count, named, share};
 use super::principal_components::PrincipalComponents;
-use super::support_vectors::{Machine, TOLERANCE, Training, scale_gamma};
+use super::support_vectors::{Machine, MachineTraining, TOLERANCE, scale_gamma};
 use crate::error::{TrainError, check_rules};
 
 /// A one-class support vector machine.
@@ -93,7 +93,7 @@ impl EmbeddingMethod for OneClassSvm {
         observer: &mut dyn Observer,
     ) -> Result<SupportVectors, TrainError> {
         let (components, rows) = features.reduced(self.sample, self.variance, observer)?;
-        let training = Training {
+        let training = MachineTraining {
             nu: self.nu,
             gamma: match self.gamma {
                 Gamma::Scale => scale_gamma(&rows, components.noise()),

@@ -16,7 +16,7 @@ use crate::whitening::inverse_factor;
 /// Mahalanobis distance from the Gaussian of each position, smoothed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Padim {
-    /// Features that are looked at, drawn at random (100).
+    /// Features that are used, drawn at random (100).
     pub channels: usize,
     /// Added to each variance (0.01).
     pub regularisation: f64,
@@ -76,7 +76,7 @@ impl EmbeddingMethod for Padim {
             self.channels,
             features.seed("channels"),
         );
-        let mut learning = Learning::new(chosen, positions);
+        let mut learning = GaussiansInTraining::new(chosen, positions);
         features.for_each(observer, |_, features| learning.add(&features))?;
         let regularisation = self.regularisation;
         learning.finish(regularisation).ok_or_else(|| TrainError::Setting {
@@ -103,7 +103,7 @@ impl EmbeddingMethod for Padim {
 /// Sizes of the Gaussians.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GaussianSizes {
-    /// The features that are looked at, ascending.
+    /// The features that are used, ascending.
     pub channels: Vec<usize>,
 }
 
@@ -182,7 +182,7 @@ fn length_of_product(mut triangle: &[f32], x: &[f32]) -> f32 {
 /// Means and inverse deviations of chosen features at the positions of a grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PositionGaussians {
-    /// The features that are looked at, ascending.
+    /// The features that are used, ascending.
     pub channels: Vec<usize>,
     /// `[positions, channels]`
     pub mean: Matrix,
@@ -197,7 +197,7 @@ pub fn triangle(channels: usize) -> usize {
 }
 
 /// Gaussians that are being learned, image by image (Welford 1962, in 64 bits).
-pub struct Learning {
+pub struct GaussiansInTraining {
     channels: Vec<usize>,
     images: usize,
     /// One a position.
@@ -210,7 +210,7 @@ struct Sums {
     products: Vec<f64>,
 }
 
-impl Learning {
+impl GaussiansInTraining {
     /// Nothing learned yet.
     pub fn new(channels: Vec<usize>, positions: usize) -> Self {
         let count = channels.len();
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn one_channel_is_a_distance_in_deviations() {
-        let mut learning = Learning::new(vec![1], 2);
+        let mut learning = GaussiansInTraining::new(vec![1], 2);
         for value in [1.0, 3.0] {
             learning.add(&Matrix::new(2, vec![9.0, value, 9.0, 10.0 * value]));
         }
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn one_image_and_images_that_are_all_alike_have_the_regularisation_alone() {
         for images in [1, 4] {
-            let mut learning = Learning::new(vec![0, 1], 1);
+            let mut learning = GaussiansInTraining::new(vec![0, 1], 1);
             for _ in 0..images {
                 learning.add(&Matrix::new(2, vec![5.0, -5.0]));
             }
@@ -310,7 +310,7 @@ mod tests {
             let scores = gaussians.scores(&Matrix::new(2, vec![5.3, -5.4]));
             assert!((scores[0] - 5.0).abs() < 1e-4, "{}", scores[0]);
         }
-        let mut learning = Learning::new(vec![0], 1);
+        let mut learning = GaussiansInTraining::new(vec![0], 1);
         learning.add(&Matrix::new(1, vec![1.0]));
         assert_eq!(learning.finish(0.0), None);
     }

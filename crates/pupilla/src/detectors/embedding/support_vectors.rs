@@ -40,7 +40,7 @@ pub struct Machine {
 
 /// How to train a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Training {
+pub struct MachineTraining {
     /// The share ν of vectors that may lie outside, in `(0, 1]`; at least that share are support vectors.
     pub nu: f64,
     /// The kernel's γ.
@@ -68,7 +68,7 @@ impl Machine {
     /// If there is no row: a programming error.
     pub fn fit(
         rows: &Matrix,
-        training: Training,
+        training: MachineTraining,
         mut watch: impl FnMut(f64) -> bool,
     ) -> Option<Self> {
         const WATCH: usize = 256;
@@ -155,7 +155,7 @@ struct Pair {
 }
 
 impl<'a> Problem<'a> {
-    fn new(rows: &'a Matrix, training: Training) -> Self {
+    fn new(rows: &'a Matrix, training: MachineTraining) -> Self {
         let count = rows.rows();
         let total = training.nu * count as f64;
         // The first ν n vectors, the last of them in part.
@@ -297,8 +297,8 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    fn training(nu: f64, gamma: f64) -> Training {
-        Training {
+    fn training(nu: f64, gamma: f64) -> MachineTraining {
+        MachineTraining {
             nu,
             gamma,
             tolerance: 1e-6,

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::losses::{dissimilarity, squared_error, structural_similarity, zipped};
 use super::method::{Pair, ReconstructionMethod};
 use super::network::{HALVING, KEEPING, LayerPlan, backwards, down};
-use crate::error::TrainError;
 
 /// Autoencoder trained on the squared error, which is its score too.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,10 +39,6 @@ impl ReconstructionMethod for SquaredErrorAutoencoder {
         self.latent
     }
 
-    fn check(&self) -> Result<(), TrainError> {
-        Ok(())
-    }
-
     fn plans(&self, side: usize) -> [Vec<LayerPlan>; 2] {
         autoencoder(side, [self.latent; 2])
     }
@@ -60,10 +55,6 @@ impl ReconstructionMethod for SquaredErrorAutoencoder {
 impl ReconstructionMethod for SimilarityAutoencoder {
     fn latent(&self) -> usize {
         self.latent
-    }
-
-    fn check(&self) -> Result<(), TrainError> {
-        Ok(())
     }
 
     fn plans(&self, side: usize) -> [Vec<LayerPlan>; 2] {
@@ -159,10 +150,10 @@ mod tests {
         for side in [16, 32, 64, 128, 256] {
             for method in DetectorKind::ALL.into_iter().filter_map(Method::of) {
                 let method = method.any();
-                let [looking, making] = method
+                let [reading, making] = method
                     .plans(side)
                     .map(|plan| Network::init(&plan, Beginning::Deviation(0.02), 1));
-                let said = looking.run(&Tensor::zeros([2, 3, side, side])).shape();
+                let said = reading.run(&Tensor::zeros([2, 3, side, side])).shape();
                 let numbers = match method.names()[0] {
                     "discriminator" => 1,
                     _ if method.noise().is_some() => 2 * method.latent(),

@@ -10,7 +10,7 @@ use pupilla_files::weight_file::NamedBytes;
 use super::config::ReconstructionConfig;
 use super::learner::Learner;
 use crate::error::TrainError;
-use crate::training::checkpoints::{Checkpoints, Kept};
+use crate::training::checkpoints::{Checkpoints, ReadCheckpoint};
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "network-checkpoint";
@@ -31,7 +31,7 @@ pub(super) struct State {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Manifest {
+struct CheckpointManifest {
     /// Seconds that the run had taken so far: the rest of a budget is left.
     seconds: f64,
     planned: usize,
@@ -90,7 +90,7 @@ impl State {
             name: LOSSES.to_string(),
             bytes: losses.flat_map(f64::to_le_bytes).collect(),
         };
-        let manifest = Manifest {
+        let manifest = CheckpointManifest {
             seconds: self.seconds(),
             planned: self.planned.unwrap_or_default(),
         };
@@ -109,7 +109,7 @@ impl State {
     fn restored(
         mut self,
         config: &ReconstructionConfig,
-        kept: &Kept<Manifest>,
+        kept: &ReadCheckpoint<CheckpointManifest>,
     ) -> Result<Self, TrainError> {
         let (file, manifest) = (&kept.file, &kept.manifest);
         let (arrays, blobs) = kept.contents(&self.learner.layout(), &[LOSSES])?;

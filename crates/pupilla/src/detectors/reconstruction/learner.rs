@@ -12,7 +12,7 @@ use super::network::{Network, layout};
 use crate::random::{derive_seed, normals};
 use crate::training::checkpoints::{optimizer_export, optimizer_layout};
 
-/// Two networks (what looks at images, and what makes them) and the state of their optimisers.
+/// Two networks (the first reads images, the second makes images) and the state of their optimisers.
 #[derive(Clone)]
 pub(super) struct Learner {
     pair: Pair,
@@ -25,12 +25,12 @@ impl Learner {
     /// Before the first step.
     pub fn begin(settings: &Settings) -> Self {
         let method = settings.method.any();
-        let [looking, making] = method.plans(settings.side());
+        let [reading, making] = method.plans(settings.side());
         let init = |plan, index| {
             let seed = derive_seed(settings.seed, "network weights", index);
             Network::init(plan, method.beginning(), seed)
         };
-        Self::with_networks([init(&looking, 0), init(&making, 1)], settings)
+        Self::with_networks([init(&reading, 0), init(&making, 1)], settings)
     }
 
     /// The same with other networks.

@@ -81,7 +81,7 @@ impl LayerPlan {
 /// Slope of the autoencoders' and discriminators' leaky ReLU (Bergmann et al. 2019; Radford et al. 2016).
 const SLOPE: f32 = 0.2;
 
-/// A convolution of a network that looks at images.
+/// A convolution of a network that reads images.
 pub(super) fn down(channels: [usize; 2], [kernel, stride, padding]: [usize; 3]) -> LayerPlan {
     LayerPlan {
         direction: Direction::Down,

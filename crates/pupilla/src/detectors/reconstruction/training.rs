@@ -19,7 +19,7 @@ use crate::training::budget::{Length, Share};
 use crate::training::calibrate::validate;
 use crate::training::schedule::one_cycle;
 use crate::training::{
-    Checked, Checkpoints, Trainee, check_counts, mean_of_last_tenth, stopped, train,
+    Checked, Checkpoints, TrainedInSteps, Trainee, check_counts, mean_of_last_tenth, stopped, train,
 };
 
 /// Batches of the statistics that a DCGAN's batch norm is folded with.
@@ -42,6 +42,8 @@ const UNLEARNED: f64 = 0.95;
 /// A discriminator whose mean loss at the end is below this tells all images apart: the generator has nothing to learn from it.
 const UNDECEIVED: f64 = 1e-3;
 
+impl TrainedInSteps for ReconstructionConfig {}
+
 impl Fit for Checked<'_, ReconstructionConfig> {
     type Detector = ReconstructionDetector;
     type Error = TrainError;
@@ -52,26 +54,9 @@ impl Fit for Checked<'_, ReconstructionConfig> {
         validation: &dyn ImageSource,
         observer: &mut dyn Observer,
     ) -> Result<ReconstructionDetector, TrainError> {
-        self.fit_with_checkpoints(training, validation, "", None, observer)
-    }
-}
-
-impl Checked<'_, ReconstructionConfig> {
-    /// [`fit`](Fit::fit) that can be killed at any time and goes on later: it ends with the same bytes. `data` is a fingerprint of the
-    /// images. A run whose loss is not finite ends with an error; its last good checkpoint stays.
-    ///
-    /// # Errors
-    /// As `fit`; if a checkpoint cannot be written or read, or is another run's.
-    pub fn fit_with_checkpoints(
-        &self,
-        training: &dyn ImageSource,
-        validation: &dyn ImageSource,
-        data: &str,
-        checkpoints: Option<&Checkpoints>,
-        observer: &mut dyn Observer,
-    ) -> Result<ReconstructionDetector, TrainError> {
         check_counts(training, validation)?;
         let config: &ReconstructionConfig = self;
+        let (checkpoints, data) = self.checkpoints();
         let pictures = Pictures::new(training, &config.settings);
         let mut run = Run {
             config,

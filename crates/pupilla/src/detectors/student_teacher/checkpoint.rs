@@ -8,17 +8,18 @@ use serde::{Deserialize, Serialize};
 use pupilla_files::weight_file::{NamedBytes, NamedTensor, Precision};
 
 use super::config::{Settings, StudentTeacherConfig};
+use super::early_stop::{EarlyStop, LowestLoss};
 use super::scoring::{Scoring, Whitening};
 use super::students::{Learning, StudentsInTraining, fresh_optimizer};
-use super::training::Run;
-use super::watch::{Ending, Watch, Watched};
+use super::training::StepsTaken;
 use crate::error::TrainError;
 use crate::features::Extractor;
 use crate::patch_network::arrays::{export, import, layout};
 use crate::patch_network::{PatchNetwork, PatchNetworkConfig};
 use crate::training::checkpoints::{
-    Checkpoints, Kept, checksum, optimizer_export, optimizer_layout,
+    Checkpoints, ReadCheckpoint, checksum, optimizer_export, optimizer_layout,
 };
+use crate::training::schedule::Ending;
 
 /// `kind` of a checkpoint's file.
 const KIND: &str = "student-teacher-checkpoint";
@@ -30,52 +31,52 @@ const BEST: &str = "best";
 /// The loss of every step of the scale in training.
 const LOSSES: &str = "losses";
 
-/// A scale whose students have learned all they will.
+/// A scale whose students are trained.
 #[derive(Clone)]
-pub(super) struct Finished {
+pub(super) struct FinishedScale {
     pub students: Vec<PatchNetwork>,
     pub whitening: Whitening,
-    pub run: Run,
+    pub taken: StepsTaken,
 }
 
 /// A scale in training.
-pub(super) struct Current {
+pub(super) struct CurrentScale {
     pub whitening: Whitening,
     /// Steps that were planned when it began: a budget's are timed once.
     pub planned: usize,
     pub losses: Vec<f64>,
     pub ending: Option<Ending>,
     pub students: StudentsInTraining,
-    /// `None` if nothing is watched, or not any more.
-    pub watched: Option<Watched>,
+    /// `None` if no image is watched, and after the run has begun to end early.
+    pub lowest: Option<LowestLoss>,
 }
 
-/// The same, to be written.
+/// A scale in training, to be written.
 pub(super) struct Snapshot<'a> {
     pub whitening: &'a Whitening,
     pub planned: usize,
     pub losses: &'a [f64],
     pub ending: Option<Ending>,
     pub students: &'a StudentsInTraining,
-    pub watch: Option<&'a Watch>,
+    pub early_stop: Option<&'a EarlyStop>,
 }
 
 /// What a run has done so far, and where it is kept.
-pub(super) struct Progress<'a> {
+pub(super) struct RunState<'a> {
     pub checkpoints: Option<&'a Checkpoints>,
     identity: String,
     started: Instant,
     /// Seconds that the run had taken before it was resumed.
     before: f64,
-    pub finished: Vec<Finished>,
-    current: Option<Current>,
+    pub finished: Vec<FinishedScale>,
+    current: Option<CurrentScale>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Manifest {
+struct CheckpointManifest {
     /// Seconds that the run had taken so far: the rest of a budget is left.
     seconds: f64,
-    finished: Vec<Run>,
+    finished: Vec<StepsTaken>,
     current: Option<CurrentManifest>,
 }
 
@@ -129,7 +130,7 @@ fn identity(config: &StudentTeacherConfig, data: &str) -> String {
     format!("{settings:?} {teachers:?} {data}")
 }
 
-impl<'a> Progress<'a> {
+impl<'a> RunState<'a> {
     /// The start of a run: its first step, or the state of its checkpoint, if `resume` is set and the checkpoint exists. `data` is a
     /// fingerprint of the images.
     pub fn begin(
@@ -140,7 +141,7 @@ impl<'a> Progress<'a> {
         checkpoints: Option<&'a Checkpoints>,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
-        let mut progress = Self {
+        let mut state = Self {
             checkpoints,
             identity: checkpoints.map_or(String::new(), |_| identity(config, data)),
             started: Instant::now(),
@@ -149,13 +150,13 @@ impl<'a> Progress<'a> {
             current: None,
         };
         let kept = match checkpoints {
-            Some(checkpoints) => checkpoints.open((KIND, &progress.identity), observer)?,
+            Some(checkpoints) => checkpoints.open((KIND, &state.identity), observer)?,
             None => None,
         };
         if let Some(kept) = kept {
-            progress.read(kept, config.settings.students, networks, learning, observer)?;
+            state.read(kept, config.settings.students, networks, learning, observer)?;
         }
-        Ok(progress)
+        Ok(state)
     }
 
     /// Seconds since the run began, those before it was resumed among them.
@@ -164,12 +165,12 @@ impl<'a> Progress<'a> {
     }
 
     /// The scale in training when the checkpoint was written; once.
-    pub fn take_current(&mut self) -> Option<Current> {
+    pub fn take_current(&mut self) -> Option<CurrentScale> {
         self.current.take()
     }
 
     /// A scale is finished.
-    pub fn finish(&mut self, scale: Finished) -> Result<(), TrainError> {
+    pub fn finish(&mut self, scale: FinishedScale) -> Result<(), TrainError> {
         self.finished.push(scale);
         self.write(None)
     }
@@ -190,7 +191,7 @@ impl<'a> Progress<'a> {
 
     /// Steps of all finished scales.
     pub fn steps(&self) -> usize {
-        self.finished.iter().map(|scale| scale.run.steps).sum()
+        self.finished.iter().map(|scale| scale.taken.steps).sum()
     }
 
     /// Writes a checkpoint, if they are kept.
@@ -225,7 +226,7 @@ impl<'a> Progress<'a> {
                         .collect(),
                 });
                 let steps = add_students(CURRENT, current.students, &mut tensors);
-                let watched = match current.watch.map(Watch::state) {
+                let watched = match current.early_stop.map(EarlyStop::state) {
                     None => None,
                     Some((since, None)) => Some(WatchedManifest { since, best: None }),
                     Some((since, Some((loss, students)))) => {
@@ -242,9 +243,9 @@ impl<'a> Progress<'a> {
                 })
             }
         };
-        let manifest = Manifest {
+        let manifest = CheckpointManifest {
             seconds: self.seconds(),
-            finished: self.finished.iter().map(|scale| scale.run).collect(),
+            finished: self.finished.iter().map(|scale| scale.taken).collect(),
             current,
         };
         checkpoints.put(step, (KIND, &self.identity), manifest, tensors, &blobs)
@@ -252,7 +253,7 @@ impl<'a> Progress<'a> {
 
     fn read(
         &mut self,
-        kept: Kept<Manifest>,
+        kept: ReadCheckpoint<CheckpointManifest>,
         students: usize,
         networks: &[PatchNetworkConfig],
         learning: Learning,
@@ -292,14 +293,14 @@ impl<'a> Progress<'a> {
         }
         let (tensors, blobs) = kept.contents(&wanted, &blobs)?;
         let (mut tensors, mut blobs) = (tensors.into_iter(), blobs.into_iter());
-        for (run, network) in manifest.finished.iter().zip(networks) {
+        for (taken, network) in manifest.finished.iter().zip(networks) {
             let students = (0..students)
                 .map(|_| import(network, &mut tensors))
                 .collect();
-            self.finished.push(Finished {
+            self.finished.push(FinishedScale {
                 students,
                 whitening: next_whitening(&mut tensors),
-                run: *run,
+                taken: *taken,
             });
         }
         if let (Some(current), Some(network)) = (&manifest.current, of_current) {
@@ -312,9 +313,9 @@ impl<'a> Progress<'a> {
                     .ok_or_else(|| file.invalid("an optimiser's state does not fit"))
             };
             let now = next(current.steps)?;
-            let watched = match &current.watched {
+            let lowest = match &current.watched {
                 None => None,
-                Some(watched) => Some(Watched {
+                Some(watched) => Some(LowestLoss {
                     since: watched.since,
                     best: match &watched.best {
                         None => None,
@@ -322,13 +323,13 @@ impl<'a> Progress<'a> {
                     },
                 }),
             };
-            self.current = Some(Current {
+            self.current = Some(CurrentScale {
                 whitening,
                 planned: current.planned,
                 losses,
                 ending: current.ending,
                 students: now,
-                watched,
+                lowest,
             });
         }
         self.before = manifest.seconds;

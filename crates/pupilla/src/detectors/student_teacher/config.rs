@@ -82,6 +82,14 @@ impl Training {
     pub fn early_stop(&self) -> bool {
         matches!(self, Self::Quick(quick) if quick.early_stop)
     }
+
+    /// The budget in seconds, if there is one.
+    pub(super) fn budget(&self) -> Option<u64> {
+        match self {
+            Self::Quick(quick) => quick.length.budget(),
+            Self::Paper(_) => None,
+        }
+    }
 }
 
 /// Settings of the quick preset; all of them ours.
@@ -213,8 +221,8 @@ impl StudentTeacherConfig {
     /// The patch sizes of students that predict a pretrained network's features. More were not measured (`docs/notes/results.md`).
     pub const BACKBONE_SCALES: [ReceptiveField; 1] = [ReceptiveField::P33];
 
-    /// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each looks at many images before and after
-    /// its steps. Two minutes do not suffice for two scales on two cores (`docs/notes/performance.md`).
+    /// With a budget of fewer seconds the usual patch size is one: scales share a budget, and each scale describes many images before and
+    /// after its steps. Two minutes do not suffice for two scales on two cores (`docs/notes/performance.md`).
     const LEAST_FOR_TWO_SCALES: u64 = 300;
 
     /// The patch sizes of built-in teachers for a run of this length.

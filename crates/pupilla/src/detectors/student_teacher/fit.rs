@@ -6,29 +6,31 @@ use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Fit;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, for_each};
+use pupilla_core::verdict::calibration::Thresholds;
 
-use super::checkpoint::Progress;
-use super::config::{StudentTeacherConfig, Training};
+use super::checkpoint::{FinishedScale, RunState};
+use super::config::StudentTeacherConfig;
 use super::inspect::{ImageTerms, StudentTeacher, check_finite, combine};
 use super::memory::usual_side;
 use super::model_file::{KIND, ScaleManifest, StudentTeacherManifest, StudentTeacherTraining};
-use super::scale::{Ensemble, Look, Scale};
-use super::scale_teacher::ScaleTeacher;
+use super::resized_images::{ResizedImages, RunImages};
+use super::scale::{Ensemble, Scale, Scan};
 use super::scoring::residual_metric::ResidualProducts;
-use super::scoring::{Normalisation, Scoring, Terms};
-use super::training::{Resized, learning, train_students, whitening};
-use super::watch;
-use crate::error::{ScoreError, TrainError};
+use super::scoring::{Normalisation, Scoring, Terms, Whitening};
+use super::teacher_statistics::whitening;
+use super::training::{ScaleTraining, learning};
+use crate::error::TrainError;
 use crate::features::input::{CHANNEL_DEVIATION, CHANNEL_MEAN};
-use crate::features::sampling::Sampling;
 use crate::features::tiles::Tiling;
 use crate::manifest::Manifest;
+use crate::patch_network::PatchNetworkConfig;
 use crate::statistics::Moments;
 use crate::training::budget::Share;
 use crate::training::calibrate::{record, thresholds};
-use crate::training::checkpoints::Checkpoints;
-use crate::training::{Checked, check_counts};
+use crate::training::{Checked, TrainedInSteps};
+
+impl TrainedInSteps for StudentTeacherConfig {}
 
 impl Fit for Checked<'_, StudentTeacherConfig> {
     type Detector = StudentTeacher;
@@ -40,255 +42,262 @@ impl Fit for Checked<'_, StudentTeacherConfig> {
         validation: &dyn ImageSource,
         observer: &mut dyn Observer,
     ) -> Result<StudentTeacher, TrainError> {
-        self.fit_with_checkpoints(training, validation, "", None, observer)
+        let images = RunImages::new(self, training, validation)?;
+        let networks = self.student_networks()?;
+        let learning = learning(&self.settings.training);
+        let (checkpoints, data) = self.checkpoints();
+        let mut run = RunState::begin(self, &networks, learning, data, checkpoints, observer)?;
+
+        let mut scales = Vec::with_capacity(networks.len());
+        for (index, &network) in networks.iter().enumerate() {
+            if index == run.finished.len() {
+                self.train_scale(index, network, &images, &mut run, observer)?;
+            }
+            let finished = run.finished[index].clone();
+            let scale = self.validated_scale(index, network, finished, &images, observer);
+            scales.push(scale.map_err(|error| run.stopped_between(error))?);
+        }
+
+        let found = self.thresholds(&scales, &images.validation, observer);
+        let (scores, thresholds) = found.map_err(|error| run.stopped_between(error))?;
+        Ok(self.detector(scales, &images, scores, thresholds))
     }
 }
 
-impl Checked<'_, StudentTeacherConfig> {
-    /// [`fit`](Fit::fit) that can be killed at any time and goes on later: it ends with the same bytes. `data` is a fingerprint of the
-    /// images.
-    ///
-    /// # Errors
-    /// As `fit`; if a checkpoint cannot be written or read, or is another run's.
-    pub fn fit_with_checkpoints(
-        &self,
-        training: &dyn ImageSource,
-        validation: &dyn ImageSource,
-        data: &str,
-        checkpoints: Option<&Checkpoints>,
-        observer: &mut dyn Observer,
-    ) -> Result<StudentTeacher, TrainError> {
-        self.check_images(training, validation)?;
-        let settings = &self.settings;
-        let [learned, watched] = watch::split(training, settings.training.early_stop());
-        let resized = |images| Resized { images, settings };
-        let (training, watched) = (resized(&learned), resized(&watched));
-        let validation = resized(validation);
-        let students = |teacher: &ScaleTeacher| {
+/// A trained scale, and its results on the validation images.
+struct ValidatedScale {
+    scale: Scale,
+    manifest: ScaleManifest,
+    /// The terms of each validation image.
+    terms: Vec<ImageTerms>,
+}
+
+impl StudentTeacherConfig {
+    /// The network of each scale's students.
+    pub(super) fn student_networks(&self) -> Result<Vec<PatchNetworkConfig>, TrainError> {
+        let networks = self.teachers.iter().map(|teacher| {
             teacher.students().map_err(|error| TrainError::Setting {
                 setting: "teachers",
                 reason: error.to_string(),
             })
-        };
-        let networks = self.teachers.iter().map(students);
-        let networks = networks.collect::<Result<Vec<_>, _>>()?;
-        let learning = learning(&settings.training);
-        let mut progress = Progress::begin(self, &networks, learning, data, checkpoints, observer)?;
-        let budget = match &settings.training {
-            Training::Quick(quick) => quick.length.budget(),
-            Training::Paper(_) => None,
-        };
-        let sampling = settings.training.sampling();
-        let most = self.statistics_images(training.len());
+        });
+        networks.collect()
+    }
 
-        let mut scales = Vec::new();
-        let mut manifests = Vec::new();
-        let mut terms = Vec::new();
-        for (index, (teacher, &network)) in self.teachers.iter().zip(&networks).enumerate() {
-            if index == progress.finished.len() {
-                let resumed = progress.take_current();
-                let whitening = match &resumed {
-                    Some(resumed) => resumed.whitening.clone(),
-                    None => whitening(teacher, &training, most, observer)
-                        .map_err(|error| progress.stopped_between(error))?,
-                };
-                let share = match budget.filter(|_| resumed.is_none()) {
-                    None => None,
-                    Some(seconds) => {
-                        // The scales share what is left; each needs time for its validation.
-                        let untrained = Ensemble {
-                            teacher: teacher.clone(),
-                            students: vec![network.init(0); settings.students],
-                            whitening: whitening.clone(),
-                            metric: None,
-                        };
-                        let reserve =
-                            validation_time(&untrained, training.len(), &validation, sampling)?;
-                        let scales = self.teachers.len() - index;
-                        Some(Share::new(seconds, progress.seconds(), scales, reserve))
-                    }
-                };
-                let finished = train_students(
-                    teacher,
-                    network,
-                    whitening,
-                    [&training, &watched],
-                    share,
-                    (&progress, resumed),
-                    observer,
-                )?;
-                progress.finish(finished)?;
+    /// Trains the students of a scale, from the first step or from the state of the run's checkpoint.
+    fn train_scale(
+        &self,
+        index: usize,
+        network: PatchNetworkConfig,
+        images: &RunImages<'_>,
+        run: &mut RunState<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let teacher = &self.teachers[index];
+        let resumed = run.take_current();
+        let (whitening, share) = match &resumed {
+            Some(resumed) => (resumed.whitening.clone(), None),
+            None => {
+                let most = self.statistics_images(images.learned.len());
+                let whitening = whitening(teacher, &images.learned, most, observer)
+                    .map_err(|error| run.stopped_between(error))?;
+                let share = self.share_of_budget(index, network, &whitening, images, run)?;
+                (whitening, share)
             }
-            let finished = progress.finished[index].clone();
-            let mut ensemble = Ensemble {
-                teacher: teacher.clone(),
-                students: finished.students,
-                whitening: finished.whitening,
-                metric: None,
-            };
-            if settings.scoring == Scoring::Mahalanobis {
-                let products = residual_products(&ensemble, &training, sampling, observer)
-                    .map_err(|error| progress.stopped_between(error))?;
-                let metric = products.metric().map_err(|source| TrainError::Metric {
-                    field: ensemble.field(),
-                    source,
-                })?;
-                ensemble.metric = Some(metric);
-            }
-            let (of_images, loss) = validate(&ensemble, &validation, sampling, observer)
-                .map_err(|error| progress.stopped_between(error))?;
-            let normalisation = normalisation(&of_images, settings.scoring);
-            manifests.push(ScaleManifest {
+        };
+        let training = ScaleTraining::new(teacher, network, &whitening, &images.learned);
+        let (students, taken) =
+            training
+                .in_run(run)
+                .train(&images.watched, share, resumed, observer)?;
+        run.finish(FinishedScale {
+            students,
+            whitening,
+            taken,
+        })
+    }
+
+    /// The time of a scale's steps, if the run has a budget. The scales share the rest of the budget, and each scale needs time for its
+    /// validation.
+    fn share_of_budget(
+        &self,
+        index: usize,
+        network: PatchNetworkConfig,
+        whitening: &Whitening,
+        images: &RunImages<'_>,
+        run: &RunState<'_>,
+    ) -> Result<Option<Share>, TrainError> {
+        let Some(budget) = self.settings.training.budget() else {
+            return Ok(None);
+        };
+        let untrained = Ensemble::untrained(
+            &self.teachers[index],
+            network,
+            self.settings.students,
+            whitening.clone(),
+        );
+        let reserve = validation_time(&untrained, images)?;
+        let scales = self.teachers.len() - index;
+        Ok(Some(Share::new(budget, run.seconds(), scales, reserve)))
+    }
+
+    /// Metric and normalisation of trained students.
+    fn validated_scale(
+        &self,
+        index: usize,
+        network: PatchNetworkConfig,
+        finished: FinishedScale,
+        images: &RunImages<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<ValidatedScale, TrainError> {
+        let teacher = &self.teachers[index];
+        let mut ensemble = Ensemble {
+            teacher: teacher.clone(),
+            students: finished.students,
+            whitening: finished.whitening,
+            metric: None,
+        };
+        if self.settings.scoring == Scoring::Mahalanobis {
+            let products = residual_products(&ensemble, &images.learned, observer)?;
+            let metric = products.metric().map_err(|source| TrainError::Metric {
+                field: ensemble.field(),
+                source,
+            })?;
+            ensemble.metric = Some(metric);
+        }
+        let (terms, loss) = validate(&ensemble, &images.validation, observer)?;
+        let normalisation = normalisation(&terms, self.settings.scoring);
+        Ok(ValidatedScale {
+            manifest: ScaleManifest {
                 network,
                 teacher: teacher.extractor().manifest(),
-                statistics_images: most,
-                steps: finished.run.steps,
-                training_loss: finished.run.final_loss,
+                statistics_images: self.statistics_images(images.learned.len()),
+                steps: finished.taken.steps,
+                training_loss: finished.taken.final_loss,
                 validation_loss: loss / network.output_channels as f64,
                 normalisation,
-            });
-            terms.push(of_images);
-            scales.push(Scale {
+            },
+            scale: Scale {
                 ensemble,
                 normalisation,
-            });
-        }
+            },
+            terms,
+        })
+    }
 
-        let (scores, found) = {
-            let map = |index: usize| {
-                let size = validation.images.size(index)?;
-                let resized = settings.resize.target_size(size);
-                let of_scales = scales.iter().zip(&terms).map(|(scale, terms)| {
-                    let (grid, terms) = &terms[index];
-                    (scale, *grid, terms)
-                });
-                let map = combine(of_scales, resized);
-                check_finite(&map).map_err(|source| validation.wrong(index, source))?;
-                Ok(resize_map(&map, size))
-            };
-            thresholds(validation.len(), settings.false_reject, observer, map)
-                .map_err(|error| progress.stopped_between(error))?
+    /// The scores of the validation images, and the thresholds if a rate is wanted.
+    fn thresholds(
+        &self,
+        scales: &[ValidatedScale],
+        validation: &ResizedImages<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Vec<f32>, Option<Thresholds>), TrainError> {
+        let map = |index: usize| {
+            let of_scales = scales.iter().map(|validated| {
+                let (grid, terms) = &validated.terms[index];
+                (&validated.scale, *grid, terms)
+            });
+            let map = combine(of_scales, validation.size(index)?);
+            check_finite(&map).map_err(|source| validation.wrong(index, source))?;
+            Ok(resize_map(&map, validation.original_size(index)?))
         };
+        let wanted = self.settings.false_reject;
+        thresholds(validation.len(), wanted, observer, map)
+    }
+
+    fn detector(
+        &self,
+        scales: Vec<ValidatedScale>,
+        images: &RunImages<'_>,
+        scores: Vec<f32>,
+        thresholds: Option<Thresholds>,
+    ) -> StudentTeacher {
+        let sampling = self.settings.training.sampling();
         let method = StudentTeacherManifest {
-            settings: settings.clone(),
+            settings: self.settings.clone(),
             channel_mean: CHANNEL_MEAN,
             channel_deviation: CHANNEL_DEVIATION,
         };
-        let of_training = StudentTeacherTraining {
-            watched_images: watched.len(),
+        let (scales, manifests) = scales
+            .into_iter()
+            .map(|validated| (validated.scale, validated.manifest))
+            .unzip();
+        let training = StudentTeacherTraining {
+            watched_images: images.watched.len(),
             scales: manifests,
         };
-        let mut manifest = Manifest::new(KIND, method, training.len(), of_training);
+        let mut manifest = Manifest::new(KIND, method, images.learned.len(), training);
         manifest.sampling = Some(sampling);
-        record(&mut manifest, scores, found);
-        Ok(StudentTeacher {
+        record(&mut manifest, scores, thresholds);
+        StudentTeacher {
             scales,
             manifest,
             sampling,
             memory: None,
-        })
-    }
-}
-
-impl StudentTeacherConfig {
-    /// Checks that every teacher can describe every image, before any work.
-    pub(super) fn check_images(
-        &self,
-        training: &dyn ImageSource,
-        validation: &dyn ImageSource,
-    ) -> Result<(), TrainError> {
-        check_counts(training, validation)?;
-        for images in [training, validation] {
-            let settings = &self.settings;
-            check_sizes(&Resized { images, settings }, &self.teachers)?;
-        }
-        Ok(())
-    }
-}
-
-fn check_sizes(images: &Resized<'_>, teachers: &[ScaleTeacher]) -> Result<(), TrainError> {
-    for index in 0..images.len() {
-        let size = images.images.size(index)?;
-        let size = images.settings.resize.target_size(size);
-        for teacher in teachers {
-            teacher
-                .check_size(size)
-                .map_err(|source| images.wrong(index, source))?;
         }
     }
-    Ok(())
 }
 
-/// Prepares one of some images for one scale's ensemble: calls `tell` with the resized image, and with its positions and tiles.
-pub(super) fn look_at<T>(
+/// One of some images for one scale's ensemble, with its positions and tiles.
+pub(super) fn prepared(
     ensemble: &Ensemble,
-    images: &Resized<'_>,
+    images: &ResizedImages<'_>,
     index: usize,
-    sampling: Sampling,
-    tell: impl FnOnce(&Image, Look) -> Result<T, ScoreError>,
-) -> Result<T, TrainError> {
-    let wrong = |source| images.wrong(index, source);
+) -> Result<(Image, Scan), TrainError> {
+    let settings = images.settings;
+    let sampling = settings.training.sampling();
     let image = images.image(index)?;
-    let grid = ensemble.teacher.grid(&image, sampling).map_err(wrong)?;
-    let size = image.size();
-    let side = usual_side(ensemble.into(), sampling, size);
-    let look = Look {
-        border: images.settings.border,
+    let grid = ensemble.teacher.grid(&image, sampling);
+    let grid = grid.map_err(|source| images.wrong(index, source))?;
+    let side = usual_side(ensemble.into(), sampling, image.size());
+    let scan = Scan {
+        border: settings.border,
         grid,
         tiling: Tiling::new(ensemble.field(), sampling, side),
     };
-    tell(&image, look).map_err(wrong)
+    Ok((image, scan))
 }
 
 /// Training images that give a metric. Validation images do not: they give the thresholds, and a metric makes the errors of its own
 /// images smaller than the errors of other good images.
 const METRIC_IMAGES: usize = 25;
 
-/// How many images the ensemble sees after the students' training: for the metric, and for the scores of validation.
-pub(super) fn looks(training: usize, validation: usize, scoring: Scoring) -> usize {
-    match scoring {
-        Scoring::Published => validation,
-        Scoring::Mahalanobis => validation + training.min(METRIC_IMAGES),
+/// How many images the ensemble describes after the students' training: for the metric, and for the scores of validation.
+pub(super) fn images_after_training(images: &RunImages<'_>) -> usize {
+    let validation = &images.validation;
+    match validation.settings.scoring {
+        Scoring::Published => validation.len(),
+        Scoring::Mahalanobis => validation.len() + images.learned.len().min(METRIC_IMAGES),
     }
 }
 
-/// About how long the [`looks`] take, from the time of the first validation image.
-fn validation_time(
-    ensemble: &Ensemble,
-    training: usize,
-    images: &Resized<'_>,
-    sampling: Sampling,
-) -> Result<Duration, TrainError> {
+/// About how long the [`images_after_training`] take, from the time of the first validation image.
+fn validation_time(ensemble: &Ensemble, images: &RunImages<'_>) -> Result<Duration, TrainError> {
+    let validation = &images.validation;
     let start = Instant::now();
-    look_at(ensemble, images, 0, sampling, |image, look| {
-        ensemble.terms(image, look)
-    })?;
-    let looks = looks(training, images.len(), images.settings.scoring);
-    Ok(start.elapsed().mul_f64(looks as f64))
+    let (image, scan) = prepared(ensemble, validation, 0)?;
+    let terms = ensemble.terms(&image, scan);
+    terms.map_err(|source| validation.wrong(0, source))?;
+    Ok(start
+        .elapsed()
+        .mul_f64(images_after_training(images) as f64))
 }
 
 /// The residuals of the students on some images, evenly spread.
 fn residual_products(
     ensemble: &Ensemble,
-    images: &Resized<'_>,
-    sampling: Sampling,
+    images: &ResizedImages<'_>,
     observer: &mut dyn Observer,
 ) -> Result<ResidualProducts, TrainError> {
-    let field = ensemble.field();
     let count = images.len().min(METRIC_IMAGES);
-    observer.start(&format!("errors p={field}"), count as u64);
     let mut products = ResidualProducts::new(ensemble.whitening.mean.len());
-    for step in 0..count {
-        if observer.stop_requested() {
-            return Err(TrainError::Stopped);
-        }
+    let stage = format!("errors p={}", ensemble.field());
+    for_each(observer, &stage, count, |step| {
         let index = step * images.len() / count;
-        look_at(ensemble, images, index, sampling, |image, look| {
-            ensemble.add_residuals(image, look, &mut products)
-        })?;
-        observer.advance(step as u64 + 1, None);
-    }
-    observer.finish();
+        let (image, scan) = prepared(ensemble, images, index)?;
+        let added = ensemble.add_residuals(&image, scan, &mut products);
+        added.map_err(|source| images.wrong(index, source))
+    })?;
     Ok(products)
 }
 
@@ -296,28 +305,21 @@ fn residual_products(
 /// the bias–variance decomposition `1/M Σ ‖μᵢ − y‖² = e + v`.
 fn validate(
     ensemble: &Ensemble,
-    images: &Resized<'_>,
-    sampling: Sampling,
+    images: &ResizedImages<'_>,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<ImageTerms>, f64), TrainError> {
-    let field = ensemble.field();
-    observer.start(&format!("validation p={field}"), images.len() as u64);
     let mut all = Vec::with_capacity(images.len());
     let (mut loss, mut positions) = (0.0, 0);
-    for index in 0..images.len() {
-        if observer.stop_requested() {
-            return Err(TrainError::Stopped);
-        }
-        let (grid, (terms, of_image)) =
-            look_at(ensemble, images, index, sampling, |image, look| {
-                Ok((look.grid, ensemble.judged(image, look)?))
-            })?;
+    let stage = format!("validation p={}", ensemble.field());
+    for_each(observer, &stage, images.len(), |index| {
+        let (image, scan) = prepared(ensemble, images, index)?;
+        let found = ensemble.terms_and_loss(&image, scan);
+        let (terms, of_image) = found.map_err(|source| images.wrong(index, source))?;
         loss += of_image;
-        positions += grid.rows * grid.columns;
-        all.push((grid, terms));
-        observer.advance(index as u64 + 1, None);
-    }
-    observer.finish();
+        positions += scan.grid.rows * scan.grid.columns;
+        all.push((scan.grid, terms));
+        Ok::<_, TrainError>(())
+    })?;
     Ok((all, loss / positions as f64))
 }
 

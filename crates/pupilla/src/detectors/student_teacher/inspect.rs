@@ -8,7 +8,7 @@ use pupilla_core::verdict::attribution::{Explained, Part};
 
 use super::memory::{Need, fitting_tiles};
 use super::model_file::{ScaleManifest, StudentTeacherManifest, StudentTeacherTraining};
-use super::scale::{Look, Scale};
+use super::scale::{Scale, Scan};
 use super::scoring::Terms;
 use crate::error::ScoreError;
 use crate::features::Sampling;
@@ -43,12 +43,12 @@ impl Trained for StudentTeacher {
 }
 
 impl StudentTeacher {
-    /// The positions it looks at; by default those of its calibration.
+    /// The positions at which it scores; by default those of its calibration.
     pub fn sampling(&self) -> Sampling {
         self.sampling
     }
 
-    /// The same detector looking at other positions.
+    /// The same detector with other positions.
     #[must_use]
     pub fn with_sampling(self, sampling: Sampling) -> Self {
         Self { sampling, ..self }
@@ -76,7 +76,7 @@ impl StudentTeacher {
         Ok(self)
     }
 
-    /// The same detector with a limit to the memory that the process takes, in bytes: it looks at smaller tiles of an image, and no bit
+    /// The same detector with a limit to the memory that the process takes, in bytes: it takes smaller tiles of an image, and no bit
     /// of the map changes.
     #[must_use]
     pub fn with_memory(self, limit: usize) -> Self {
@@ -84,7 +84,7 @@ impl StudentTeacher {
         Self { memory, ..self }
     }
 
-    /// About how many bytes the process takes while it looks at an image of this size.
+    /// About how many bytes the process takes while it inspects an image of this size.
     ///
     /// # Errors
     /// [`ScoreError::Memory`] if even the smallest tiles exceed the limit.
@@ -112,12 +112,12 @@ impl StudentTeacher {
         for scale in &self.scales {
             let grid = scale.ensemble.teacher.grid(&resized, self.sampling)?;
             let tiling = Tiling::new(scale.ensemble.field(), self.sampling, tiles.side);
-            let look = Look {
+            let scan = Scan {
                 border: settings.border,
                 grid,
                 tiling,
             };
-            terms.push((grid, scale.ensemble.terms(&resized, look)?));
+            terms.push((grid, scale.ensemble.terms(&resized, scan)?));
         }
         Ok((resized.size(), terms))
     }

@@ -74,7 +74,7 @@ fn sides() -> impl Iterator<Item = usize> {
     (tiles::SMALLEST..=tiles::LARGEST).rev().step_by(32)
 }
 
-/// Side of the tiles that a scale's networks look at an image of this width and height with, if memory is not limited.
+/// Side of the tiles in which a scale's networks see an image of this size, if memory is not limited.
 pub(super) fn usual_side(networks: Networks<'_>, sampling: Sampling, resized: Size) -> usize {
     sides()
         .find(|&side| networks.tile_bytes(sampling, resized, side) <= USUAL)

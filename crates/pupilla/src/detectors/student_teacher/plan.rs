@@ -7,12 +7,15 @@ use pupilla_core::observer::Silent;
 use pupilla_core::process_memory::peak_bytes;
 use serde::Serialize;
 
+use super::budget::{steps_aside, steps_within};
 use super::config::{StudentTeacherConfig, Training};
-use super::fit::{look_at, looks};
+use super::fit::{images_after_training, prepared};
 use super::memory::{Networks, student_bytes};
+use super::resized_images::RunImages;
 use super::scale::Ensemble;
-use super::training::{Resized, step_time, steps_aside, steps_within, whitening};
-use super::{seen_images, watch};
+use super::seen_images;
+use super::teacher_statistics::whitening;
+use super::training::ScaleTraining;
 use crate::error::TrainError;
 use crate::features::Extractor;
 use crate::patch_network::ReceptiveField;
@@ -35,8 +38,8 @@ pub struct Plan {
     pub seconds: f64,
     /// Whether there is a budget, and it is enough for all steps that are worth taking.
     pub budget_suffices: bool,
-    /// The most bytes that the process will hold: what it held in the trial, and what grows with the images. `None` (JSON
-    /// `null`) where the system does not tell.
+    /// The most bytes that the process will hold: the bytes that it held in the trial, and the bytes that grow with the number of
+    /// images. `None` (JSON `null`) if the system does not report the memory of a process.
     pub memory_bytes: Option<u64>,
 }
 
@@ -65,54 +68,45 @@ impl Checked<'_, StudentTeacherConfig> {
         training: &dyn ImageSource,
         validation: &dyn ImageSource,
     ) -> Result<Plan, TrainError> {
-        self.check_images(training, validation)?;
         let settings = &self.settings;
-        let [learned, watched] = watch::split(training, settings.training.early_stop());
-        let resized = |images| Resized { images, settings };
-        let (learned, validation) = (resized(&learned), resized(validation));
+        let images = RunImages::new(self, training, validation)?;
+        let (learned, watched) = (&images.learned, images.watched.len());
         let mut scales = Vec::new();
         let (mut growth, mut trained, mut largest, mut while_training) = (0, 0, 0, 0);
-        for teacher in &self.teachers {
-            let network = teacher.students().map_err(|error| TrainError::Setting {
-                setting: "teachers",
-                reason: error.to_string(),
-            })?;
-            let sampling = settings.training.sampling();
+        for (teacher, network) in self.teachers.iter().zip(self.student_networks()?) {
             // The first image of each kind pays for what the next ones find ready.
-            let look = || whitening(teacher, &learned, 1, &mut Silent);
-            let whitening = look()?;
-            let statistics = timed(look)?.mul_f64(self.statistics_images(learned.len()) as f64);
-            let step = step_time(teacher, network, &whitening, &learned)?;
-            let untrained = Ensemble {
-                teacher: teacher.clone(),
-                students: vec![network.init(0); settings.students],
-                whitening,
-                metric: None,
-            };
+            let statistics = || whitening(teacher, learned, 1, &mut Silent);
+            let whitening = statistics()?;
+            let of_images = self.statistics_images(learned.len()) as f64;
+            let statistics = timed(statistics)?.mul_f64(of_images);
+            let trial = ScaleTraining::new(teacher, network, &whitening, learned);
+            let step = trial.step_time()?;
+            let untrained = Ensemble::untrained(teacher, network, settings.students, whitening);
             let describe = || {
-                look_at(&untrained, &validation, 0, sampling, |image, look| {
-                    untrained.terms(image, look).map(|_| look.grid)
-                })
+                let (image, scan) = prepared(&untrained, &images.validation, 0)?;
+                let terms = untrained.terms(&image, scan);
+                terms.map_err(|source| images.validation.wrong(0, source))?;
+                Ok(scan.grid)
             };
             let grid = describe()?;
-            let looks = looks(learned.len(), validation.len(), settings.scoring);
-            let validating = timed(describe)?.mul_f64(looks as f64);
+            let validating = timed(describe)?.mul_f64(images_after_training(&images) as f64);
             let beside = statistics + validating;
-            let steps = self.planned_steps(learned.len(), watched.len(), step, beside)?;
+            let steps = self.planned_steps(learned.len(), watched, step, beside)?;
             let aside = match &settings.training {
-                Training::Quick(quick) => steps_aside(quick, watched.len(), steps),
+                Training::Quick(quick) => steps_aside(quick, watched, steps),
                 Training::Paper(_) => 0.0,
             };
-            // Both terms of every validation image; a pretrained network's maps of training images.
-            growth += 8 * grid.rows * grid.columns * (validation.len() - 1);
+            // Both terms of every validation image.
+            growth += 8 * grid.rows * grid.columns * (images.validation.len() - 1);
             let networks = Networks::from(&untrained);
             let students = settings.students * student_bytes(network);
-            // The best students so far are kept with their optimisers; and in many steps, more of several students' maps meet
-            // than in the few of the trial.
-            let kept = if watched.is_empty() { 0 } else { 2 * students };
+            // The best students so far are kept with their optimisers. In many steps, the maps of more students are in memory at the same
+            // time than in the few steps of the trial.
+            let kept = if watched == 0 { 0 } else { 2 * students };
             while_training = while_training.max(kept + students);
             trained += networks.weight_bytes();
             largest = largest.max(networks.weight_bytes());
+            // A pretrained network's maps of the training images.
             if let Extractor::Backbone(backbone) = teacher.extractor() {
                 let image = learned.image(0)?;
                 let maps = backbone.maps(&image, settings.border);
@@ -126,9 +120,9 @@ impl Checked<'_, StudentTeacherConfig> {
                 seconds: (step.mul_f64(steps as f64 + aside) + beside).as_secs_f64(),
             });
         }
-        // Of several scales, the networks of all but one are there beside the trial's. What is written, a checkpoint's optimisers with it,
-        // is in memory once more. With p = 17, whose maps have no pooling, it fits what they have freed (`docs/notes/performance.md`: 512 MiB
-        // were taken where it made the sum 653).
+        // The trial holds the networks of one scale: the networks of the other scales come on top. A file that is written, such as a
+        // checkpoint with its optimisers, is in memory once more. With p = 17, whose maps have no pooling, the file fits into memory that
+        // the maps have freed (`docs/notes/performance.md`: the process took 512 MiB, and the estimate with the file was 653 MiB).
         let written = if scales
             .iter()
             .any(|scale| scale.receptive_field == ReceptiveField::P17)
@@ -140,8 +134,8 @@ impl Checked<'_, StudentTeacherConfig> {
         growth += while_training + written + trained * (scales.len() - 1) / scales.len();
         Ok(Plan {
             training_images: learned.len(),
-            watched_images: watched.len(),
-            validation_images: validation.len(),
+            watched_images: watched,
+            validation_images: images.validation.len(),
             seconds: scales.iter().map(|scale| scale.seconds).sum(),
             budget_suffices: matches!(&settings.training, Training::Quick(quick)
                 if matches!(quick.length, Length::Budget(_))
@@ -153,7 +147,7 @@ impl Checked<'_, StudentTeacherConfig> {
 }
 
 impl StudentTeacherConfig {
-    /// Images behind the teacher's statistics, of so many.
+    /// How many of `images` training images give the teacher's statistics.
     pub(super) fn statistics_images(&self, images: usize) -> usize {
         match &self.settings.training {
             Training::Quick(quick) => quick.statistics_images.min(images),

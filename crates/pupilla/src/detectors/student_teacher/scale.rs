@@ -10,10 +10,11 @@ use super::scoring::residual_metric::{ResidualMetric, ResidualProducts};
 use super::scoring::{Normalisation, Terms, Whitening};
 use crate::device;
 use crate::error::ScoreError;
+use crate::features::extractor::View;
 use crate::features::grid::{Grid, window_tensor};
 use crate::features::input::Border;
 use crate::features::tiles::{TileOfGrid, Tiling};
-use crate::patch_network::{PatchNetwork, ReceptiveField};
+use crate::patch_network::{PatchNetwork, PatchNetworkConfig, ReceptiveField};
 
 /// Teacher, students and whitening of one patch size.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Ensemble {
     pub teacher: ScaleTeacher,
     pub students: Vec<PatchNetwork>,
     pub whitening: Whitening,
-    /// How errors are judged; `None` as published, by their plain length.
+    /// The metric in which errors are judged; `None`: their plain length, as published.
     pub metric: Option<ResidualMetric>,
 }
 
@@ -32,18 +33,53 @@ pub(crate) struct Scale {
     pub normalisation: Normalisation,
 }
 
-/// How an image is looked at.
+/// How an ensemble goes over an image.
 #[derive(Clone, Copy)]
-pub(crate) struct Look {
-    /// What stands beyond its edges.
+pub(crate) struct Scan {
+    /// The pixels beyond the edges of the image.
     pub border: Border,
     /// The positions.
     pub grid: Grid,
-    /// In which tiles.
+    /// The tiles in which the positions are described.
     pub tiling: Tiling,
 }
 
+/// The whitened descriptors of one tile, `[channels, rows · columns]` of the teacher and of each student.
+struct DescribedTile {
+    /// The tile's place in the grid: top, left, rows and columns.
+    part: [usize; 4],
+    teacher: Vec<f32>,
+    students: Vec<Vec<f32>>,
+}
+
+impl DescribedTile {
+    fn students(&self) -> Vec<&[f32]> {
+        self.students.iter().map(Vec::as_slice).collect()
+    }
+
+    /// The terms as published.
+    fn published_terms(&self) -> Terms {
+        let [_, _, rows, columns] = self.part;
+        Terms::new(&self.teacher, &self.students(), rows * columns)
+    }
+}
+
 impl Ensemble {
+    /// Untrained students of a teacher, for trials.
+    pub fn untrained(
+        teacher: &ScaleTeacher,
+        student: PatchNetworkConfig,
+        students: usize,
+        whitening: Whitening,
+    ) -> Self {
+        Self {
+            teacher: teacher.clone(),
+            students: vec![student.init(0); students],
+            whitening,
+            metric: None,
+        }
+    }
+
     /// The patch size p.
     pub fn field(&self) -> ReceptiveField {
         self.teacher.receptive_field()
@@ -54,61 +90,25 @@ impl Ensemble {
     ///
     /// # Errors
     /// If a pretrained network cannot describe the image.
-    pub fn terms(&self, image: &Image, look: Look) -> Result<Terms, ScoreError> {
-        self.gather(image, look, |teacher, students, positions| {
-            self.judge(teacher, students, positions)
-        })
-    }
-
-    /// The terms of whitened descriptors, in the metric if there is one.
-    fn judge(&self, teacher: &[f32], students: &[&[f32]], positions: usize) -> Terms {
-        match &self.metric {
-            None => Terms::new(teacher, students, positions),
-            Some(metric) => metric.terms(teacher, students),
+    pub fn terms(&self, image: &Image, scan: Scan) -> Result<Terms, ScoreError> {
+        let mut terms = Terms::zeros(scan.grid);
+        for tile in self.describe_tiles(image, scan)? {
+            terms.fill(scan.grid, tile.part, &self.terms_of_tile(&tile));
         }
+        Ok(terms)
     }
 
     /// [`terms`](Self::terms), and the students' loss: `e + v` as published, summed over all positions.
     ///
     /// # Errors
     /// As `terms`.
-    pub fn judged(&self, image: &Image, look: Look) -> Result<(Terms, f64), ScoreError> {
-        let mut loss = 0.0;
-        let terms = self.gather(image, look, |teacher, students, positions| {
-            loss += Terms::new(teacher, students, positions).sum();
-            self.judge(teacher, students, positions)
-        })?;
+    pub fn terms_and_loss(&self, image: &Image, scan: Scan) -> Result<(Terms, f64), ScoreError> {
+        let (mut terms, mut loss) = (Terms::zeros(scan.grid), 0.0);
+        for tile in self.describe_tiles(image, scan)? {
+            loss += tile.published_terms().sum();
+            terms.fill(scan.grid, tile.part, &self.terms_of_tile(&tile));
+        }
         Ok((terms, loss))
-    }
-
-    /// The terms of all tiles, from whitened descriptors of the teacher and of each student, and the number of positions.
-    fn gather(
-        &self,
-        image: &Image,
-        look: Look,
-        mut judge: impl FnMut(&[f32], &[&[f32]], usize) -> Terms,
-    ) -> Result<Terms, ScoreError> {
-        let Grid { rows, columns, .. } = look.grid;
-        let mut all = Terms {
-            regression_error: vec![0.0; rows * columns],
-            predictive_variance: vec![0.0; rows * columns],
-        };
-        self.describe(
-            image,
-            look,
-            |[top, left, rows, columns], teacher, students| {
-                let terms = judge(teacher, students, rows * columns);
-                for row in 0..rows {
-                    let to = (top + row) * look.grid.columns + left;
-                    let from = row * columns;
-                    all.regression_error[to..to + columns]
-                        .copy_from_slice(&terms.regression_error[from..from + columns]);
-                    all.predictive_variance[to..to + columns]
-                        .copy_from_slice(&terms.predictive_variance[from..from + columns]);
-                }
-            },
-        )?;
-        Ok(all)
     }
 
     /// Adds the residuals of an image.
@@ -118,50 +118,63 @@ impl Ensemble {
     pub fn add_residuals(
         &self,
         image: &Image,
-        look: Look,
+        scan: Scan,
         products: &mut ResidualProducts,
     ) -> Result<(), ScoreError> {
-        self.describe(image, look, |_, teacher, students| {
-            products.add(teacher, students)
-        })
-    }
-
-    /// Whitened descriptors of the teacher and of each student, tile by tile: the tile's place in the grid as top, left, rows and
-    /// columns, and `[channels, rows · columns]` each.
-    fn describe(
-        &self,
-        image: &Image,
-        look: Look,
-        mut tell: impl FnMut([usize; 4], &[f32], &[&[f32]]),
-    ) -> Result<(), ScoreError> {
-        let Look {
-            border,
-            grid,
-            tiling,
-        } = look;
-        let view = self.teacher.look_at(image, border)?;
-        for TileOfGrid { part, window } in tiling.tiles(grid) {
-            let positions = grid.positions(part);
-            let input = window_tensor(image, &window, border);
-            let teacher = || {
-                let mut teacher = view.describe(&positions, || Cow::Borrowed(&input));
-                self.whitening.apply(&mut teacher);
-                teacher
-            };
-            let student = |student: &PatchNetwork| {
-                let map = student.grid(&input, grid.stride);
-                map.resized(positions.size).into_values()
-            };
-            let alone = device::is_gpu() || !side_by_side(self.field(), grid.stride);
-            let (teacher, students): (_, Vec<_>) = if alone {
-                (teacher(), self.students.iter().map(student).collect())
-            } else {
-                rayon::join(teacher, || self.students.par_iter().map(student).collect())
-            };
-            let students: Vec<_> = students.iter().map(Vec::as_slice).collect();
-            tell(part, &teacher, &students);
+        for tile in self.describe_tiles(image, scan)? {
+            products.add(&tile.teacher, &tile.students());
         }
         Ok(())
+    }
+
+    /// The terms of a tile, in the metric if there is one.
+    fn terms_of_tile(&self, tile: &DescribedTile) -> Terms {
+        match &self.metric {
+            None => tile.published_terms(),
+            Some(metric) => metric.terms(&tile.teacher, &tile.students()),
+        }
+    }
+
+    /// Describes an image, tile by tile.
+    fn describe_tiles<'a>(
+        &'a self,
+        image: &'a Image,
+        scan: Scan,
+    ) -> Result<impl Iterator<Item = DescribedTile> + 'a, ScoreError> {
+        let view = self.teacher.extractor().view(image, scan.border)?;
+        let tiles = scan.tiling.tiles(scan.grid);
+        Ok(tiles.map(move |tile| self.describe_tile(image, &view, scan, tile)))
+    }
+
+    fn describe_tile(
+        &self,
+        image: &Image,
+        view: &View<'_>,
+        scan: Scan,
+        TileOfGrid { part, window }: TileOfGrid,
+    ) -> DescribedTile {
+        let positions = scan.grid.positions(part);
+        let input = window_tensor(image, &window, scan.border);
+        let teacher = || {
+            let mut descriptors = view.describe(&positions, || Cow::Borrowed(&input));
+            self.whitening.apply(&mut descriptors);
+            descriptors
+        };
+        let student = |student: &PatchNetwork| {
+            let map = student.grid(&input, scan.grid.stride);
+            map.resized(positions.size).into_values()
+        };
+        let in_turn = device::is_gpu() || !side_by_side(self.field(), scan.grid.stride);
+        let (teacher, students) = if in_turn {
+            (teacher(), self.students.iter().map(student).collect())
+        } else {
+            rayon::join(teacher, || self.students.par_iter().map(student).collect())
+        };
+        DescribedTile {
+            part,
+            teacher,
+            students,
+        }
     }
 }
 

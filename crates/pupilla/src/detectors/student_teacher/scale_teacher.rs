@@ -7,7 +7,6 @@ use pupilla_nn::Tensor;
 use super::seen_images::SeenImages;
 use crate::backbone::BackboneError;
 use crate::error::ScoreError;
-use crate::features::extractor::View;
 use crate::features::grid::{Grid, windows_positions};
 use crate::features::input::{Border, Window};
 use crate::features::{BackboneExtractor, Extractor, Sampling, Teacher};
@@ -83,14 +82,6 @@ impl ScaleTeacher {
     pub(super) fn grid(&self, image: &Image, sampling: Sampling) -> Result<Grid, ScoreError> {
         self.check_size(image.size())?;
         Ok(Grid::new(image.size(), sampling.stride(self.field)))
-    }
-
-    /// Prepares an image (already resized), so that any positions can be described: [`Extractor::look_at`].
-    ///
-    /// # Errors
-    /// If a pretrained network cannot describe the image.
-    pub(super) fn look_at(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
-        self.extractor.look_at(image, border)
     }
 
     /// The descriptors of windows of one size, each with the index of the image (already resized) that it
@@ -170,6 +161,7 @@ mod tests {
             margin: 3,
             file: "random".to_string(),
             fingerprint: "none".to_string(),
+            stride: None,
         };
         BackboneExtractor::new(network.build(arrays).unwrap(), manifest)
     }
@@ -238,7 +230,7 @@ mod tests {
                 )
                 .unwrap();
             assert_eq!(target.shape(), [3, 192, 3, 2]);
-            // What was seen once is not looked at again.
+            // The maps of an image are computed once.
             let mut seen = SeenImages::default();
             for _ in 0..2 {
                 let again = teacher
@@ -262,7 +254,8 @@ mod tests {
             let student = teacher.students().unwrap().init(1);
             assert_eq!(student.grid(&input, stride).shape(), target.shape());
             for (number, (index, window)) in windows.iter().enumerate() {
-                let view = teacher.look_at(&images[*index], Border::Reflect).unwrap();
+                let view = teacher.extractor().view(&images[*index], Border::Reflect);
+                let view = view.unwrap();
                 let part = &target.values()[number * 192 * 6..][..192 * 6];
                 let positions = windows_positions(window, field, stride);
                 assert_eq!(positions.size, [3, 2]);

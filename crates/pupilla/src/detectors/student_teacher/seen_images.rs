@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::backbone::FeatureMaps;
 
-/// The most bytes of maps that are kept; images met later are looked at each time.
+/// The most bytes of maps that are kept; the maps of later images are computed each time.
 pub(super) const MOST_BYTES: usize = 512 << 20;
 
 /// Maps by the index of their image.
@@ -17,19 +17,19 @@ pub(super) struct SeenImages {
 }
 
 impl SeenImages {
-    /// The maps of an image, from `look` if they are not here.
+    /// The maps of an image, from `compute` if they are not kept.
     ///
     /// # Errors
-    /// Those of `look`.
+    /// Those of `compute`.
     pub fn maps<Error>(
         &mut self,
         image: usize,
-        look: impl FnOnce() -> Result<FeatureMaps, Error>,
+        compute: impl FnOnce() -> Result<FeatureMaps, Error>,
     ) -> Result<Arc<FeatureMaps>, Error> {
         if let Some(maps) = self.maps.get(&image) {
             return Ok(Arc::clone(maps));
         }
-        let maps = Arc::new(look()?);
+        let maps = Arc::new(compute()?);
         if self.bytes + maps.bytes() <= MOST_BYTES {
             self.bytes += maps.bytes();
             self.maps.insert(image, Arc::clone(&maps));

@@ -95,6 +95,24 @@ pub enum Distillation {
     },
 }
 
+impl Distillation {
+    /// [`Dense::context`](Self::Dense) by default.
+    pub const CONTEXT: usize = 16;
+
+    /// [`Dense`](Self::Dense) by default, for a patch size: how many times larger the pretrained network sees the image.
+    pub const fn usual_zoom(field: ReceptiveField) -> usize {
+        match field {
+            ReceptiveField::P17 | ReceptiveField::P33 => 4,
+            ReceptiveField::P65 => 1,
+        }
+    }
+
+    /// `side` of [`Features`](Self::Features) and [`Logits`](Self::Logits) by default, for a patch size.
+    pub fn usual_patch_side(field: ReceptiveField) -> usize {
+        field.side().max(64)
+    }
+}
+
 impl TeacherConfig {
     /// The defaults for a patch size without a pretrained network: metric learning.
     pub fn new(field: ReceptiveField) -> Self {
@@ -167,8 +185,8 @@ impl TeacherConfig {
         ];
         let distils = self.distillation.is_some();
         let [smallest, largest] = self.resized_sides;
-        // Patches are enlarged for a network that looks at each by itself.
-        let looked_at = match &self.distillation {
+        // A network that sees each patch alone sees it enlarged.
+        let seen_side = match &self.distillation {
             Some(Distillation::Features { side } | Distillation::Logits { side, .. }) => {
                 self.window.max(*side)
             }
@@ -197,12 +215,12 @@ impl TeacherConfig {
             ),
             (
                 "images per step",
-                looked_at
+                seen_side
                     .saturating_pow(2)
                     .saturating_mul(self.images_per_step)
                     <= MOST_PIXELS,
                 format!(
-                    "so few that {looked_at}×{looked_at} pixels of each are at most {MOST_PIXELS} in all"
+                    "so few that {seen_side}×{seen_side} pixels of each are at most {MOST_PIXELS} in all"
                 ),
             ),
             (

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::features::grid::Grid;
 use crate::statistics::{Moments, reciprocal};
 
 /// Mean and standard deviation of each component of the teacher's descriptors over the training
@@ -122,6 +123,27 @@ impl Terms {
         Self {
             regression_error,
             predictive_variance,
+        }
+    }
+
+    /// Zero at every position of a grid.
+    pub(crate) fn zeros(grid: Grid) -> Self {
+        let positions = grid.rows * grid.columns;
+        Self {
+            regression_error: vec![0.0; positions],
+            predictive_variance: vec![0.0; positions],
+        }
+    }
+
+    /// Copies the terms of a part of the grid (top, left, rows, columns) into the terms of the whole grid.
+    pub(crate) fn fill(&mut self, grid: Grid, [top, left, rows, columns]: [usize; 4], part: &Self) {
+        for row in 0..rows {
+            let to = (top + row) * grid.columns + left;
+            let from = row * columns;
+            self.regression_error[to..to + columns]
+                .copy_from_slice(&part.regression_error[from..from + columns]);
+            self.predictive_variance[to..to + columns]
+                .copy_from_slice(&part.predictive_variance[from..from + columns]);
         }
     }
 

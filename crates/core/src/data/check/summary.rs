@@ -1,4 +1,4 @@
-//! A summary of a decoded image: enough to recognise the same image, and to compare its look with the look of other images.
+//! A summary of a decoded image: enough to recognise the same image, and to compare its appearance with that of other images.
 
 use crate::image::Size;
 use std::path::Path;
@@ -9,15 +9,15 @@ use super::outliers::Appearance;
 use crate::image::Image;
 use crate::image::read::{self, ReadError};
 
-/// An image that could be read.
-pub(super) struct Looked {
+/// The summary of an image that could be read.
+pub(super) struct ImageSummary {
     /// SHA-256 of size and decoded pixels.
     pub(super) pixels: [u8; 32],
     pub(super) size: Size,
     pub(super) appearance: Appearance,
 }
 
-impl Looked {
+impl ImageSummary {
     pub(super) fn read(path: &Path) -> Result<Self, ReadError> {
         let image = read::read(path)?;
         Ok(Self {
