@@ -33,7 +33,7 @@ use crate::training::{Checked, Config, Length};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Trainer {
-    detector: DetectorKind,
+    detector: Option<DetectorKind>,
     backbone: Option<BackboneExtractor>,
     scales: Option<Vec<ReceptiveField>>,
     resize: Option<Resize>,
@@ -49,9 +49,11 @@ impl Trainer {
         Self::default()
     }
 
-    /// Which detector ([`DetectorKind::StudentTeacher`]).
+    /// Which detector: without it, [`DetectorKind::default`], or students ([`DetectorKind::StudentTeacher`]) if patch sizes or a length
+    /// are given.
     #[must_use]
     pub fn detector(self, detector: DetectorKind) -> Self {
+        let detector = Some(detector);
         Self { detector, ..self }
     }
 
@@ -116,7 +118,7 @@ impl Trainer {
     /// If a setting was given that the detector does not have: a pretrained network or patch sizes for a reconstruction detector, a
     /// length for a detector that does not train in steps.
     pub fn config(&self) -> Result<DetectorConfig, FitFilesError> {
-        let config = match self.detector.family() {
+        let config = match self.kind().family() {
             Family::StudentTeacher => DetectorConfig::StudentTeacher(self.students()?),
             Family::Embedding => DetectorConfig::Embedding(Box::new(self.embedding()?)),
             Family::Reconstruction => DetectorConfig::Reconstruction(self.reconstruction()?),
@@ -138,6 +140,16 @@ impl Trainer {
             DetectorConfig::Embedding(config) => self.fit(&*config, good, observer)?.into(),
             DetectorConfig::Reconstruction(config) => self.fit(&config, good, observer)?.into(),
         })
+    }
+
+    fn kind(&self) -> DetectorKind {
+        let of_students = self.scales.is_some() || self.length.is_some();
+        let usual = if of_students {
+            DetectorKind::StudentTeacher
+        } else {
+            DetectorKind::default()
+        };
+        self.detector.unwrap_or(usual)
     }
 
     fn fit<C: Config, D: Trained>(
@@ -180,7 +192,7 @@ impl Trainer {
         if self.length.is_some() {
             return Err(self.lacks("length", "it is not trained in steps"));
         }
-        let on_backbone = Method::of(self.detector).is_some_and(|method| method.on_backbone());
+        let on_backbone = Method::of(self.kind()).is_some_and(|method| method.on_backbone());
         let extractor: Extractor = match (&self.backbone, self.scales.as_deref()) {
             (Some(backbone), _) => backbone.clone().into(),
             (None, None) if on_backbone => BackboneExtractor::built_in()?.into(),
@@ -188,7 +200,7 @@ impl Trainer {
             (None, Some([field])) => Teacher::built_in(*field)?.into(),
             (None, Some(_)) => return Err(self.lacks("scales", "it looks at one patch size")),
         };
-        let config = EmbeddingConfig::new(self.detector, extractor);
+        let config = EmbeddingConfig::new(self.kind(), extractor);
         let Some(mut config) = config else {
             unreachable!("the family's kinds have a configuration")
         };
@@ -206,7 +218,7 @@ impl Trainer {
         if self.scales.is_some() {
             return Err(self.lacks("scales", "it looks at whole images"));
         }
-        let Some(mut config) = ReconstructionConfig::new(self.detector) else {
+        let Some(mut config) = ReconstructionConfig::new(self.kind()) else {
             unreachable!("the family's kinds have a configuration")
         };
         let settings = &mut config.settings;
@@ -218,7 +230,7 @@ impl Trainer {
     }
 
     fn lacks(&self, setting: &'static str, why: &str) -> FitFilesError {
-        let reason = format!("the detector {} does not have it: {why}", self.detector);
+        let reason = format!("the detector {} does not have it: {why}", self.kind());
         TrainError::Setting { setting, reason }.into()
     }
 }

@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use pupilla::student_teacher::{Quick, Settings, Training};
-use pupilla::{
-    Config, DetectorKind, Length, PreparedFiles, ReceptiveField, StudentTeacherConfig, Teacher,
-    Trained,
-};
+use pupilla::{DetectorKind, Trainer};
 use pupilla_core::data::Dataset;
 use pupilla_core::evaluate::CategoryEvaluations;
 use pupilla_core::evaluate::test_run::TestSettings;
@@ -19,12 +15,6 @@ use crate::commands::measures;
 use crate::options::Demo;
 use crate::output;
 use crate::progress::Progress;
-
-/// Steps for each of the two models: enough for clean data, and done in a minute or so.
-const STEPS: usize = 160;
-
-/// Two students instead of the usual three, for the same reason.
-const STUDENTS: usize = 2;
 
 pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     let json = demo.json.file();
@@ -38,21 +28,8 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     for kind in [Kind::Weave, Kind::Washer] {
         let folder = synthetic::write(&demo.out.join("data"), kind, &settings, progress)?;
         let dataset = Dataset::open(&folder)?;
-        let config = StudentTeacherConfig {
-            teachers: vec![Teacher::built_in(ReceptiveField::P33)?.into()],
-            settings: Settings {
-                students: STUDENTS,
-                seed: demo.seed.value,
-                training: Training::Quick(Quick {
-                    length: Length::Steps(STEPS),
-                    ..Quick::default()
-                }),
-                ..Settings::default()
-            },
-        };
-        let config = config.check()?;
-        let files = PreparedFiles::open(&dataset, config.settings.seed, false, progress)?;
-        let model = files.fit(&config, progress)?;
+        let trainer = Trainer::new().seed(demo.seed.value);
+        let model = trainer.train(&dataset, progress)?;
         let path = demo.out.join(format!("{}.pupilla", kind.name()));
         model.save(&path)?;
         output::line(json, format_args!("wrote {}", path.display()))?;
@@ -62,9 +39,9 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     // One colour scale for both: their scores are normalised alike.
     let threshold = trained
         .iter()
-        .map(|(_, model)| model.manifest().calibration().thresholds.image.value)
+        .map(|(_, model)| model.about().calibration.thresholds.image.value)
         .fold(f32::NEG_INFINITY, f32::max);
-    let mut sheet = Sheet::new(DetectorKind::StudentTeacher.heatmap(threshold));
+    let mut sheet = Sheet::new(DetectorKind::default().heatmap(threshold));
     let mut categories = BTreeMap::new();
     for (dataset, model) in &trained {
         let settings = TestSettings::default();

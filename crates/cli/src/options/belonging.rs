@@ -112,8 +112,11 @@ pub fn on_backbones(kind: DetectorKind) -> bool {
 /// The default settings that are a detector's own, by the names that model files have for them.
 fn defaults(kind: DetectorKind) -> Map<String, Value> {
     let embedding = Embedding::of(kind).map(|method| {
-        let smoothing = serde_json::json!({ "smoothing": method.usual_smoothing() });
-        [serde_json::to_value(method), Ok(smoothing)]
+        let of_all = serde_json::json!({
+            "smoothing": method.usual_smoothing(),
+            "edge_weights": method.usual_edge_weights(),
+        });
+        [serde_json::to_value(method), Ok(of_all)]
     });
     let network = ReconstructionConfig::new(kind).map(|config| {
         let settings = config.settings;
@@ -171,6 +174,49 @@ pub fn settle(command: Command) -> Command {
         .mut_subcommands(settle)
 }
 
+/// Whether no detector is named, and an option is given that chooses students: patch sizes, their teachers, or an option that students
+/// have and the default detector does not have.
+pub fn asks_for_students(command: &Command, matches: &ArgMatches) -> bool {
+    let Some((name, matches)) = matches.subcommand() else {
+        return false;
+    };
+    let Some(command) = command.find_subcommand(name) else {
+        return false;
+    };
+    let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let is_default = matches!(matches.try_contains_id(DETECTOR), Ok(true)) && !given(DETECTOR);
+    let chooses = |option: &Arg| {
+        let id = option.get_id().as_str();
+        let owners = owners(command, option);
+        let of = |kind: DetectorKind| owners.contains(&(DETECTOR, kind.name()));
+        let of_students = of(DetectorKind::StudentTeacher) && !of(DetectorKind::default());
+        given(id) && (of_students || CHOOSE_STUDENTS.contains(&id))
+    };
+    is_default && command.get_arguments().any(chooses)
+}
+
+/// Options of several detectors that choose students if no detector is named.
+const CHOOSE_STUDENTS: [&str; 2] = ["scales", "teachers"];
+
+/// The same command, with students as the default detector.
+pub fn with_students(command: Command) -> Command {
+    let students = DetectorKind::StudentTeacher.name();
+    command.mut_subcommand("train", |train| {
+        train.mut_arg(DETECTOR, |detector| detector.default_value(students))
+    })
+}
+
+/// The values of other options that an option belongs to: the other option's id, and the value.
+fn owners<'a>(command: &'a Command, option: &Arg) -> Vec<(&'a str, &'a str)> {
+    let groups = command.get_groups().filter(|group| {
+        let mut members = group.get_args();
+        members.any(|member| member == option.get_id())
+    });
+    groups
+        .filter_map(|group| group.get_id().as_str().split_once('='))
+        .collect()
+}
+
 /// Refuses the first option that was given and does not belong to what else was given.
 pub fn check(command: &Command, matches: &ArgMatches) -> Result<(), Usage> {
     if let Some((name, matches)) = matches.subcommand()
@@ -188,13 +234,7 @@ pub fn check(command: &Command, matches: &ArgMatches) -> Result<(), Usage> {
 }
 
 fn check_owners(command: &Command, matches: &ArgMatches, option: &Arg) -> Result<(), Usage> {
-    let groups = command.get_groups().filter(|group| {
-        let mut members = group.get_args();
-        members.any(|member| member == option.get_id())
-    });
-    let owners: Vec<(&str, &str)> = groups
-        .filter_map(|group| group.get_id().as_str().split_once('='))
-        .collect();
+    let owners = owners(command, option);
     for key in command.get_arguments() {
         let id = key.get_id().as_str();
         let of_key = owners.iter().filter(|(owner, _)| *owner == id);

@@ -140,7 +140,11 @@ pub fn command() -> clap::Command {
 /// If an option does not belong to what else was given.
 pub fn parse() -> Result<Arguments, Usage> {
     let mut command = command();
-    let matches = command.get_matches_mut();
+    let mut matches = command.get_matches_mut();
+    if belonging::asks_for_students(&command, &matches) {
+        command = belonging::with_students(command);
+        matches = command.get_matches_mut();
+    }
     let source = matches.value_source("device");
     if source == Some(clap::parser::ValueSource::CommandLine)
         && let Some(name) = matches.subcommand_name()

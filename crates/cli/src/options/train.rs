@@ -12,7 +12,8 @@ use pupilla_core::image::resize::Resize;
 use serde::Serialize;
 
 use super::belonging::{
-    Belongs, embedding, heading, of, of_patches, on_backbones, only, reconstruction, setting, students,
+    Belongs, embedding, heading, of, of_patches, on_backbones, only, reconstruction, setting,
+    students,
 };
 use super::shared::{Json, Pretrained, Rates, RunLength, Seed, Unreadable};
 use super::values::{named, real};
@@ -24,7 +25,8 @@ pub struct Train {
     /// The model file to write
     #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
-    /// The detector to train. Options that do not belong to this detector are refused
+    /// The detector to train. Options that do not belong to this detector are refused. Without --detector, options of students choose
+    /// student-teacher
     #[arg(long, value_name = "NAME", default_value_t, value_parser = named::<DetectorKind>(DetectorKind::ALL))]
     pub detector: DetectorKind,
     /// How to resize images: a number (to a square), keep:N (longer side N), or none; for l2-ae, ssim-ae, vae and anogan a power of
@@ -201,6 +203,10 @@ pub struct Embedding {
     #[arg(long, value_name = "PIXELS", belongs = setting("smoothing"))]
     #[serde(skip)]
     pub smoothing: Option<f64>,
+    /// Whether scores near the edges of an image are brought down to the level of the other scores, if they are higher on good images
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", belongs = setting("edge_weights"))]
+    #[serde(skip)]
+    pub edge_weights: Option<bool>,
 }
 
 /// Options of the detectors whose networks reconstruct good images. Those that are named like a setting of a method replace it.

@@ -52,18 +52,17 @@ macro_rules! kinds {
         reconstruction: { $($reconstruction:ident, $reconstruction_name:literal, $reconstruction_module:ident, $reconstruction_doc:literal;)* }
     ) => {
         /// A kind of detector. Its name is `kind` in a model file.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum DetectorKind {
             #[doc = $student_teacher_doc]
-            #[default]
             $student_teacher,
             $(#[doc = $embedding_doc] $embedding,)*
             $(#[doc = $reconstruction_doc] $reconstruction,)*
         }
 
         impl DetectorKind {
-            /// All of them, the default first.
+            /// All of them, family by family.
             pub const ALL: [Self; Self::COUNT] = [
                 Self::$student_teacher,
                 $(Self::$embedding,)*
@@ -103,6 +102,13 @@ macro_rules! kinds {
 }
 
 all_detectors!(kinds);
+
+/// The detector that finds most with its default settings, and is trained fastest (`docs/decisions/0010-the-default-detector.md`).
+impl Default for DetectorKind {
+    fn default() -> Self {
+        Self::MemoryBank
+    }
+}
 
 /// A word that names no detector.
 #[derive(Clone, Debug, thiserror::Error)]

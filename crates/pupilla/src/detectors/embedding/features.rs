@@ -82,17 +82,18 @@ impl Features<'_> {
         Ok(before)
     }
 
-    /// Calls `each` with the features of every image, `[positions, channels]`.
+    /// Calls `each` with the positions and the features of every image, `[positions, channels]`.
     pub fn for_each(
         &self,
         observer: &mut dyn Observer,
-        mut each: impl FnMut(usize, Matrix),
+        mut each: impl FnMut(usize, Grid, Matrix),
     ) -> Result<(), TrainError> {
         for_each(observer, "features", self.images.len(), |index| {
             let image = self.settings.resize.apply_owned(self.images.image(index)?);
             let grid = self.grid(index)?;
             let features = describe(self.extractor, &image, self.settings.border, grid);
-            each(index, features.map_err(|source| self.wrong(index, source))?);
+            let features = features.map_err(|source| self.wrong(index, source))?;
+            each(index, grid, features);
             Ok(())
         })
     }
@@ -104,7 +105,7 @@ impl Features<'_> {
         let chosen = choose(all, most, self.seed("sampled positions"));
         let channels = self.channels();
         let mut values = Vec::with_capacity(chosen.len() * channels);
-        self.for_each(observer, |index, features| {
+        self.for_each(observer, |index, _, features| {
             let [from, to] =
                 [first[index], first[index + 1]].map(|at| chosen.partition_point(|&one| one < at));
             for &position in &chosen[from..to] {

@@ -5,6 +5,7 @@ use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
 
 use super::config::EmbeddingConfig;
+use super::edges::EdgeScores;
 use super::features::Features;
 use super::inspect::EmbeddingDetector;
 use super::model_file::EmbeddingManifest;
@@ -43,6 +44,7 @@ impl Fit for Checked<'_, EmbeddingConfig> {
             settings: settings.clone(),
             features: self.extractor.manifest(),
             fitted: kept.sizes(),
+            edge_weights: None,
         };
         let kind = settings.method.kind().name();
         let mut detector = EmbeddingDetector {
@@ -50,6 +52,13 @@ impl Fit for Checked<'_, EmbeddingConfig> {
             extractor: self.extractor.clone(),
             kept,
         };
+        if settings.edge_weights {
+            let mut scores = EdgeScores::default();
+            features(validation).for_each(observer, |_, grid, features| {
+                scores.add(grid, &detector.kept.scores(&features));
+            })?;
+            detector.manifest.method.edge_weights = Some(scores.weights());
+        }
         validate(&mut detector, validation, settings.false_reject, observer)?;
         Ok(detector)
     }

@@ -68,8 +68,11 @@ impl Matrix {
     #[must_use]
     pub fn weighted(&self, weights: &[f32]) -> Self {
         let rows = self.iter();
-        let weighted =
-            rows.flat_map(|row| row.iter().zip(weights).map(|(value, weight)| value * weight));
+        let weighted = rows.flat_map(|row| {
+            row.iter()
+                .zip(weights)
+                .map(|(value, weight)| value * weight)
+        });
         Self::new(self.columns, weighted.collect())
     }
 

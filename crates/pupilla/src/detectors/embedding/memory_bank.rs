@@ -20,7 +20,7 @@ use crate::error::{TrainError, check_rules};
 pub struct MemoryBank {
     /// Features that the coreset is chosen from (200 000).
     pub sample: usize,
-    /// Share of them that is kept (0.02).
+    /// Share of them that is kept (0.05).
     pub coreset: f64,
     /// Dimensions of the random projection in which it is chosen (128).
     pub projection: usize,
@@ -34,7 +34,7 @@ impl Default for MemoryBank {
     fn default() -> Self {
         Self {
             sample: 200_000,
-            coreset: 0.02,
+            coreset: 0.05,
             projection: 128,
             balance: true,
         }
@@ -44,6 +44,7 @@ impl Default for MemoryBank {
 impl EmbeddingMethod for MemoryBank {
     type Kept = Dictionary;
     const SMOOTHING: f64 = 4.0;
+    const EDGE_WEIGHTS: bool = true;
 
     fn check(&self, _: Resize, _: usize) -> Result<(), TrainError> {
         check_rules([
@@ -105,7 +106,11 @@ fn balancing(rows: &Matrix, groups: &[usize]) -> Vec<f32> {
         let group = weights.len()..weights.len() + group;
         let total: f64 = variances[group.clone()].iter().sum();
         let deviation = total.max(noise(&mean[group.clone()])).sqrt();
-        let weight = if deviation > 0.0 { 1.0 / deviation } else { 1.0 };
+        let weight = if deviation > 0.0 {
+            1.0 / deviation
+        } else {
+            1.0
+        };
         weights.extend(group.map(|_| weight as f32));
     }
     weights

@@ -26,6 +26,9 @@ pub(super) trait EmbeddingMethod: Default + 'static {
     /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
     const SMOOTHING: f64 = 0.0;
 
+    /// Whether its maps have weights near the edges unless it is said otherwise.
+    const EDGE_WEIGHTS: bool = false;
+
     /// Checks every setting, for images that are resized by `resize` and have `channels` features a position.
     ///
     /// # Errors
@@ -97,6 +100,7 @@ pub(super) trait Kept: Debug + Send + Sync + Sized + 'static {
 pub(super) trait AnyMethod {
     fn on_backbone(&self) -> bool;
     fn smoothing(&self) -> f64;
+    fn edge_weights(&self) -> bool;
     fn check(&self, resize: Resize, channels: usize) -> Result<(), TrainError>;
     fn check_features(&self, features: &Features<'_>) -> Result<(), TrainError>;
     fn fit(
@@ -144,6 +148,10 @@ where
 
     fn smoothing(&self) -> f64 {
         M::SMOOTHING
+    }
+
+    fn edge_weights(&self) -> bool {
+        M::EDGE_WEIGHTS
     }
 
     fn check(&self, resize: Resize, channels: usize) -> Result<(), TrainError> {

@@ -12,12 +12,13 @@
 //!
 //! [`config`] (settings) → `features` (of the training images) → one file a method ([`knn`], [`one_class_svm`], [`k_means`],
 //! [`dictionary`], [`memory_bank`], [`padim`], [`mahalanobis`]), each with the traits of `method`, over [`matrix`], `covariance`, [`nearest`],
-//! [`principal_components`], [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with [`smoothing`] → [`model_file`].
+//! [`principal_components`], [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with `edges` and [`smoothing`] → [`model_file`].
 
 pub mod config;
 pub mod coreset;
 mod covariance;
 pub mod dictionary;
+mod edges;
 mod features;
 mod fit;
 pub mod inspect;
@@ -42,6 +43,7 @@ use method::AnyMethod;
 use crate::detectors::kind::{DetectorKind, all_detectors};
 
 pub use config::{EmbeddingConfig, Settings};
+pub use edges::EdgeWeights;
 pub use inspect::EmbeddingDetector;
 pub use model_file::EmbeddingManifest;
 
@@ -136,6 +138,11 @@ macro_rules! embedding_methods {
             /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
             pub fn usual_smoothing(&self) -> f64 {
                 self.any().smoothing()
+            }
+
+            /// Whether its maps have weights near the edges unless it is said otherwise ([`Settings::edge_weights`]).
+            pub fn usual_edge_weights(&self) -> bool {
+                self.any().edge_weights()
             }
 
             fn any(&self) -> &dyn AnyMethod {

@@ -77,7 +77,7 @@ impl EmbeddingMethod for Padim {
             features.seed("channels"),
         );
         let mut learning = GaussiansInTraining::new(chosen, positions);
-        features.for_each(observer, |_, features| learning.add(&features))?;
+        features.for_each(observer, |_, _, features| learning.add(&features))?;
         let regularisation = self.regularisation;
         learning.finish(regularisation).ok_or_else(|| TrainError::Setting {
             setting: "regularisation",
