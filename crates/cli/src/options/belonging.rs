@@ -112,11 +112,8 @@ pub fn on_backbones(kind: DetectorKind) -> bool {
 /// The default settings that are a detector's own, by the names that model files have for them.
 fn defaults(kind: DetectorKind) -> Map<String, Value> {
     let embedding = Embedding::of(kind).map(|method| {
-        let of_all = serde_json::json!({
-            "smoothing": method.usual_smoothing(),
-            "edge_weights": method.usual_edge_weights(),
-        });
-        [serde_json::to_value(method), Ok(of_all)]
+        let smoothing = serde_json::json!({ "smoothing": method.usual_smoothing() });
+        [serde_json::to_value(method), Ok(smoothing)]
     });
     let network = ReconstructionConfig::new(kind).map(|config| {
         let settings = config.settings;

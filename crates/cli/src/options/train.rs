@@ -190,9 +190,10 @@ pub struct Embedding {
     /// Number of dimensions in which the coreset is chosen
     #[arg(long, value_name = "N", belongs = setting("projection"))]
     projection: Option<usize>,
-    /// Whether the outputs of a pretrained network count alike: each is divided by its deviation. false compares them as published
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", belongs = setting("balance"))]
-    balance: Option<bool>,
+    /// Whether the outputs of a pretrained network are compared as one vector, as published. Otherwise each output has its own
+    /// coreset, and the score is the mean of the normalised distances
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", belongs = setting("joined"))]
+    joined: Option<bool>,
     /// Number of features of a position, drawn at random
     #[arg(long, value_name = "N", belongs = setting("channels"))]
     channels: Option<usize>,
@@ -203,10 +204,6 @@ pub struct Embedding {
     #[arg(long, value_name = "PIXELS", belongs = setting("smoothing"))]
     #[serde(skip)]
     pub smoothing: Option<f64>,
-    /// Whether scores near the edges of an image are brought down to the level of the other scores, if they are higher on good images
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", belongs = setting("edge_weights"))]
-    #[serde(skip)]
-    pub edge_weights: Option<bool>,
 }
 
 /// Options of the detectors whose networks reconstruct good images. Those that are named like a setting of a method replace it.

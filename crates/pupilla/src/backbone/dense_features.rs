@@ -63,8 +63,8 @@ impl DenseFeatures {
     /// # Errors
     /// [`BackboneError::NoMaps`] if the network has no map at all.
     pub fn usual(backbone: &dyn Backbone, zoom: usize) -> Result<Self, BackboneError> {
-        const USUAL: [&str; 7] = [
-            "layer2", "layer3", "fire5", "fire9", "stage2", "stage3", "stage5",
+        const USUAL: [&str; 8] = [
+            "layer2", "layer3", "fire5", "fire9", "stage1", "stage2", "stage3", "stage5",
         ];
         let maps: Vec<_> = backbone
             .outputs()

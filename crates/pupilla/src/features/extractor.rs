@@ -171,8 +171,8 @@ impl Extractor {
         }
     }
 
-    /// The features of a position in groups of like origin, the number of each: a pretrained network's outputs, or all descriptors.
-    pub(crate) fn groups(&self) -> Vec<usize> {
+    /// Features of each output of a pretrained network, in the order of a position's features. A patch network has one output.
+    pub(crate) fn channels_of_outputs(&self) -> Vec<usize> {
         match self {
             Self::PatchNetwork(_) => vec![self.channels()],
             Self::Backbone(backbone) => backbone.manifest().channels_of_outputs(),

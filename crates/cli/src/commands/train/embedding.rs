@@ -22,7 +22,6 @@ pub fn config(train: &Train) -> anyhow::Result<EmbeddingConfig> {
     settings.seed = train.seed.value;
     settings.false_reject = train.rates.wanted();
     take(&mut settings.smoothing, train.embedding.smoothing);
-    take(&mut settings.edge_weights, train.embedding.edge_weights);
     settings.method = replaced(&settings.method, &train.embedding)?;
     config.check()?;
     Ok(config)

@@ -36,16 +36,12 @@ pub struct Settings {
     /// Deviation of the Gaussian that smooths the map, in pixels of the resized image, 0 to 100: 4 for PatchCore and PaDiM, as
     /// published, and for the global Gaussian, 0 (none) for the others.
     pub smoothing: f64,
-    /// Whether scores near the edges of an image are brought down to the level of the other scores, if they are higher on good images
-    /// (for the memory bank; no publication has it).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub edge_weights: bool,
     /// Which detector it is, with its own settings.
     pub method: Method,
 }
 
 impl EmbeddingConfig {
-    /// The patch size of the teacher that gives the features, unless another is asked for.
+    /// The patch size of the built-in teacher that gives the features, unless another is asked for.
     pub const SCALE: ReceptiveField = ReceptiveField::P33;
 
     /// A detector with its default settings; `None` for one that does not compare features.
@@ -59,7 +55,6 @@ impl EmbeddingConfig {
                 seed: 0,
                 false_reject: WantedRates::default(),
                 smoothing: method.usual_smoothing(),
-                edge_weights: method.usual_edge_weights(),
                 method,
             },
         })

@@ -12,13 +12,12 @@ use super::method::{EmbeddingMethod, Kept, count, named, share};
 use super::nearest::nearest;
 use super::principal_components::PrincipalComponents;
 use crate::error::{TrainError, check_rules};
+use crate::features::grid::Grid;
 
 /// Words; the score is the mean distance to the nearest words. 1-NN, K-means, the CNN feature dictionary and the memory bank differ in
 /// how their words are chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dictionary {
-    /// What each feature is multiplied by before the comparison, if anything.
-    pub weights: Option<Vec<f32>>,
     /// The PCA before the comparison, if there is one.
     pub components: Option<PrincipalComponents>,
     /// `[words, components or channels]`
@@ -32,9 +31,6 @@ pub struct Dictionary {
 pub struct DictionarySizes {
     /// Components of the PCA, if there is one.
     pub components: Option<usize>,
-    /// Whether each feature has a weight.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub weighted: bool,
     /// Number of words.
     pub words: usize,
 }
@@ -43,7 +39,7 @@ impl DictionarySizes {
     /// Whether the dictionary has `words` words, after a PCA of at most `channels` components.
     pub(super) fn is_reduced(&self, words: usize, channels: usize) -> bool {
         let components = self.components.unwrap_or(0);
-        !self.weighted && (1..=channels).contains(&components) && self.words == words
+        (1..=channels).contains(&components) && self.words == words
     }
 
     /// In words.
@@ -62,13 +58,11 @@ impl Kept for Dictionary {
         let components = self.components.as_ref();
         DictionarySizes {
             components: components.map(PrincipalComponents::components),
-            weighted: self.weights.is_some(),
             words: self.words.rows(),
         }
     }
 
     fn layout(sizes: &DictionarySizes, channels: usize, _: usize) -> Vec<(String, Vec<usize>)> {
-        let weights = sizes.weighted.then(|| named("weights", &[channels]));
         let pca = sizes
             .components
             .map(|count| PrincipalComponents::layout(count, channels));
@@ -76,14 +70,12 @@ impl Kept for Dictionary {
             "words",
             &[sizes.words, sizes.components.unwrap_or(channels)],
         );
-        let pca = pca.into_iter().flatten();
-        weights.into_iter().chain(pca).chain([words]).collect()
+        pca.into_iter().flatten().chain([words]).collect()
     }
 
     fn arrays(&self) -> Vec<&[f32]> {
         let pca = self.components.iter().flat_map(PrincipalComponents::arrays);
-        let weights = self.weights.iter().map(Vec::as_slice);
-        weights.chain(pca).chain([self.words.values()]).collect()
+        pca.chain([self.words.values()]).collect()
     }
 
     fn read(
@@ -91,23 +83,18 @@ impl Kept for Dictionary {
         channels: usize,
         arrays: &mut dyn Iterator<Item = Vec<f32>>,
     ) -> Self {
-        let weights = sizes.weighted.then(|| arrays.next().unwrap_or_default());
         let components = sizes
             .components
             .map(|_| PrincipalComponents::read(channels, arrays));
         let words = arrays.next().unwrap_or_default();
         Self {
-            weights,
             components,
             words: Matrix::new(sizes.components.unwrap_or(channels), words),
             neighbours: 1,
         }
     }
 
-    fn scores(&self, features: &Matrix) -> Vec<f32> {
-        let weights = self.weights.as_ref();
-        let weighted = weights.map(|weights| features.weighted(weights));
-        let features = weighted.as_ref().unwrap_or(features);
+    fn scores(&self, _: Grid, features: &Matrix) -> Vec<f32> {
         let components = self.components.as_ref();
         let reduced = components.map(|components| components.apply(features));
         let queries = reduced.as_ref().unwrap_or(features);
@@ -168,11 +155,11 @@ impl EmbeddingMethod for CnnDictionary {
     fn fit(
         &self,
         features: &Features<'_>,
+        _: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Dictionary, TrainError> {
         let (components, rows) = features.reduced(self.sample, self.variance, observer)?;
         Ok(Dictionary {
-            weights: None,
             words: k_means::centres(
                 &rows,
                 self.dictionary,

@@ -1,64 +1,77 @@
-//! Weights of the positions near the edges of an image.
+//! The statistics of scores, near the edges of an image apart.
 //!
-//! A feature near an edge sees pixels that the border has made up. Such features vary more than others, so that good images get their
-//! highest scores there. Weights bring the scores near the edges down to the level of the other positions. An image that is alike
-//! everywhere keeps its scores: no weight is above 1.
-
-use serde::{Deserialize, Serialize};
+//! A feature near an edge depends on pixels that the border has made up. On good images, such features vary more than others, and the
+//! highest scores lie there. So a score near an edge is normalised by the statistics at its distance, if they are larger than those of
+//! all positions.
 
 use crate::features::grid::Grid;
 use crate::statistics::Moments;
 
-/// Positions nearer to an edge than this have weights.
+/// Positions nearer to an edge than this have statistics of their own.
 const WIDTH: usize = 2;
 
 /// Kinds of positions: the distances to the nearest horizontal and vertical edge, the smaller distance first, each at most [`WIDTH`].
-const KINDS: usize = (WIDTH + 1) * (WIDTH + 2) / 2;
+pub(super) const KINDS: usize = (WIDTH + 1) * (WIDTH + 2) / 2;
 
-/// The lowest weight.
-const LOWEST: f64 = 0.5;
-
-/// What scores are multiplied by, by the distance to the edges: at 0 and 0, 0 and 1, 0 and 2, 1 and 1, 1 and 2 positions, and 1 for
-/// all other positions. Each is above 0 and at most 1.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EdgeWeights([f32; KINDS]);
+/// A deviation below this share of the mean is the rounding noise of 32-bit features.
+const NOISE: f64 = 1e-5;
 
 /// Scores of good images, by the kind of the position.
 #[derive(Clone, Debug, Default)]
-pub(super) struct EdgeScores([Moments; KINDS]);
+pub(super) struct GoodScores([Moments; KINDS]);
 
-impl EdgeScores {
+impl GoodScores {
     /// Adds the scores of an image, `[rows, columns]` of its grid.
     pub fn add(&mut self, grid: Grid, scores: &[f32]) {
+        let mut of_kind: [Vec<f32>; KINDS] = Default::default();
         for (position, &score) in scores.iter().enumerate() {
-            let moments = &mut self.0[kind(grid, position)];
-            *moments = moments.merge(Moments::of(&[score]));
+            of_kind[kind(grid, position)].push(score);
+        }
+        for (moments, scores) in self.0.iter_mut().zip(of_kind) {
+            *moments = moments.merge(Moments::of(&scores));
         }
     }
 
-    /// The weights: mean plus standard deviation of the inner positions, divided by that of each kind.
-    pub fn weights(&self) -> EdgeWeights {
-        let levels = self.0.map(|moments| moments.mean() + moments.deviation());
-        let inner = levels[KINDS - 1];
-        EdgeWeights(levels.map(|level| {
-            let comparable = inner > 0.0 && level > inner;
-            let weight = if comparable { inner / level } else { 1.0 };
-            weight.max(LOWEST) as f32
-        }))
+    /// The mean and the deviation for each kind of position, never less than those of all positions.
+    pub fn normalisation(&self) -> Normalisation {
+        let all = self
+            .0
+            .iter()
+            .copied()
+            .fold(Moments::default(), Moments::merge);
+        let statistics = |moments: &Moments| {
+            let mean = moments.mean().max(all.mean());
+            let deviation = moments.deviation().max(all.deviation());
+            let deviation = deviation.max(NOISE * mean);
+            // Good images that are all alike have no deviation. Then scores keep their unit.
+            [mean, if deviation > 0.0 { deviation } else { 1.0 }]
+        };
+        let statistics: Vec<_> = self.0.iter().flat_map(statistics).collect();
+        Normalisation(statistics.into_iter().map(|value| value as f32).collect())
     }
 }
 
-impl EdgeWeights {
-    /// Multiplies the scores of an image, `[rows, columns]` of its grid.
-    pub(super) fn apply(&self, grid: Grid, scores: &mut [f32]) {
-        for (position, score) in scores.iter_mut().enumerate() {
-            *score *= self.0[kind(grid, position)];
-        }
+/// `[kinds, 2]`: mean and deviation of the scores at each kind of position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalisation(Vec<f32>);
+
+impl Normalisation {
+    /// From the numbers of a file.
+    pub fn new(values: Vec<f32>) -> Self {
+        Self(values)
     }
 
-    /// Whether every weight is in its range; a file may claim others.
-    pub(super) fn are_valid(&self) -> bool {
-        self.0.iter().all(|weight| *weight > 0.0 && *weight <= 1.0)
+    /// All numbers.
+    pub fn values(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// Deviations from the mean of good images, of each score of an image, `[rows, columns]` of its grid.
+    pub fn apply(&self, grid: Grid, scores: &mut [f32]) {
+        for (position, score) in scores.iter_mut().enumerate() {
+            let at = 2 * kind(grid, position);
+            *score = (*score - self.0[at]) / self.0[at + 1];
+        }
     }
 }
 
@@ -95,28 +108,46 @@ mod tests {
     }
 
     #[test]
-    fn high_scores_near_the_edges_come_down_to_the_level_of_the_others() {
+    fn only_higher_statistics_near_the_edges_count() {
+        // Two images of 9×9: corners 8 and 10, other positions on the edge 1, the rest 2 and 4.
         let grid = grid(9, 9);
-        let scores: Vec<f32> = (0..81)
-            .map(|at| [8.0, 3.0, 4.0, 1.0, 2.0, 2.0][kind(grid, at)])
-            .collect();
-        let mut learned = EdgeScores::default();
-        learned.add(grid, &scores);
-        let weights = learned.weights();
-        assert_eq!(weights.0, [0.5, 2.0 / 3.0, 0.5, 1.0, 1.0, 1.0]);
-        assert!(weights.are_valid());
-        let mut weighted = scores.clone();
-        weights.apply(grid, &mut weighted);
-        let expected = |at| [4.0, 2.0, 2.0, 1.0, 2.0, 2.0][kind(grid, at)];
-        assert!((0..81).all(|at| weighted[at] == expected(at)));
+        let image = |corner: f32, rest: f32| -> Vec<f32> {
+            let score = |at| match kind(grid, at) {
+                0 => corner,
+                1 | 2 => 1.0,
+                _ => rest,
+            };
+            (0..81).map(score).collect()
+        };
+        let (first, second) = (image(8.0, 2.0), image(10.0, 4.0));
+        let mut good = GoodScores::default();
+        good.add(grid, &first);
+        good.add(grid, &second);
+        let everything = Moments::of(&[first, second].concat());
+        let (mean, deviation) = (everything.mean() as f32, everything.deviation() as f32);
+        let found = good.normalisation();
+        assert_eq!(found.values().len(), 2 * KINDS);
+        // The corners deviate by 1, less than all scores together.
+        assert_eq!(found.values()[..2], [9.0, deviation]);
+        for kind in 1..KINDS {
+            assert_eq!(found.values()[2 * kind..][..2], [mean, deviation]);
+        }
+        let mut scores = image(9.0, mean);
+        found.apply(grid, &mut scores);
+        assert_eq!((scores[0], scores[40]), (0.0, 0.0));
+        assert_eq!(scores[4], (1.0 - mean) / deviation);
     }
 
     #[test]
-    fn without_inner_positions_or_with_negative_scores_nothing_changes() {
-        for (grid, score) in [(grid(2, 2), 1.0), (grid(9, 9), -1.0), (grid(1, 1), 0.0)] {
-            let mut learned = EdgeScores::default();
-            learned.add(grid, &vec![score; grid.rows * grid.columns]);
-            assert_eq!(learned.weights().0, [1.0; KINDS]);
+    fn scores_without_deviation_stay_finite() {
+        for (score, deviation) in [(0.0f32, 1.0f32), (3.0, 3e-5)] {
+            let mut good = GoodScores::default();
+            good.add(grid(1, 2), &[score; 2]);
+            let found = good.normalisation();
+            let mut scores = [score, score + 2.0];
+            found.apply(grid(1, 2), &mut scores);
+            assert_eq!(scores[0], 0.0);
+            assert!((scores[1] * deviation - 2.0).abs() < 1e-4, "{scores:?}");
         }
     }
 }

@@ -54,14 +54,14 @@ impl Features<'_> {
         self.extractor.channels()
     }
 
-    /// The features of a position in groups of like origin, the number of each.
-    pub fn groups(&self) -> Vec<usize> {
-        self.extractor.groups()
-    }
-
     /// A seed for one purpose.
     pub fn seed(&self, purpose: &str) -> u64 {
-        derive_seed(self.settings.seed, purpose, 0)
+        self.seed_of(purpose, 0)
+    }
+
+    /// The same for one of several equal purposes.
+    pub fn seed_of(&self, purpose: &str, index: usize) -> u64 {
+        derive_seed(self.settings.seed, purpose, index as u64)
     }
 
     /// The positions of an image.

@@ -5,7 +5,6 @@ use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
 
 use super::config::EmbeddingConfig;
-use super::edges::EdgeScores;
 use super::features::Features;
 use super::inspect::EmbeddingDetector;
 use super::model_file::EmbeddingManifest;
@@ -39,12 +38,14 @@ impl Fit for Checked<'_, EmbeddingConfig> {
         let training_images = training.len();
         let training = features(training);
         settings.method.any().check_features(&training)?;
-        let kept = settings.method.any().fit(&training, observer)?;
+        let kept = settings
+            .method
+            .any()
+            .fit(&training, &features(validation), observer)?;
         let method = EmbeddingManifest {
             settings: settings.clone(),
             features: self.extractor.manifest(),
             fitted: kept.sizes(),
-            edge_weights: None,
         };
         let kind = settings.method.kind().name();
         let mut detector = EmbeddingDetector {
@@ -52,13 +53,6 @@ impl Fit for Checked<'_, EmbeddingConfig> {
             extractor: self.extractor.clone(),
             kept,
         };
-        if settings.edge_weights {
-            let mut scores = EdgeScores::default();
-            features(validation).for_each(observer, |_, grid, features| {
-                scores.add(grid, &detector.kept.scores(&features));
-            })?;
-            detector.manifest.method.edge_weights = Some(scores.weights());
-        }
         validate(&mut detector, validation, settings.false_reject, observer)?;
         Ok(detector)
     }

@@ -46,10 +46,7 @@ impl Detector for EmbeddingDetector {
         let size = resized.size();
         let grid = self.extractor.grid(size)?;
         let features = describe(&self.extractor, &resized, settings.border, grid)?;
-        let mut scores = self.kept.scores(&features);
-        if let Some(weights) = &self.manifest.method.edge_weights {
-            weights.apply(grid, &mut scores);
-        }
+        let scores = self.kept.scores(grid, &features);
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
             return Err(ScoreError::NotFinite {
                 row: at / grid.columns * grid.stride,

@@ -54,12 +54,12 @@ impl EmbeddingMethod for KMeans {
     fn fit(
         &self,
         features: &Features<'_>,
+        _: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Dictionary, TrainError> {
         let (components, rows) = features.reduced(self.sample, self.variance, observer)?;
         let seed = features.seed("first centres");
         Ok(Dictionary {
-            weights: None,
             words: centres(&rows, self.dictionary, seed, observer)?,
             components: Some(components),
             neighbours: 1,

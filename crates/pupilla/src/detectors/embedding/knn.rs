@@ -49,12 +49,12 @@ impl EmbeddingMethod for NearestNeighbour {
     fn fit(
         &self,
         features: &Features<'_>,
+        _: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Dictionary, TrainError> {
         let (components, rows) = features.reduced(self.sample, self.variance, observer)?;
         let chosen = choose(rows.rows(), self.dictionary, features.seed("dictionary"));
         Ok(Dictionary {
-            weights: None,
             components: Some(components),
             words: rows.select(&chosen),
             neighbours: 1,

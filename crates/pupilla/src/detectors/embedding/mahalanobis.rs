@@ -11,6 +11,7 @@ use super::features::Features;
 use super::matrix::Matrix;
 use super::method::{EmbeddingMethod, Kept, count, named, share};
 use crate::error::{TrainError, check_rules};
+use crate::features::grid::Grid;
 use crate::whitening::inverse_factor;
 
 /// Mahalanobis distance from one Gaussian of all positions, smoothed.
@@ -46,6 +47,7 @@ impl EmbeddingMethod for Mahalanobis {
     fn fit(
         &self,
         features: &Features<'_>,
+        _: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<GlobalGaussian, TrainError> {
         let rows = features.sample(self.sample, observer)?;
@@ -157,7 +159,7 @@ impl Kept for GlobalGaussian {
         }
     }
 
-    fn scores(&self, features: &Matrix) -> Vec<f32> {
+    fn scores(&self, _: Grid, features: &Matrix) -> Vec<f32> {
         self.distances(features)
     }
 }

@@ -1,5 +1,7 @@
 //! Features in memory: a row for each position or entry.
 
+use std::ops::Range;
+
 /// `[rows, columns]`, row-major; at least one column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
@@ -64,6 +66,13 @@ impl Matrix {
         Self::new(self.columns, chosen.copied().collect())
     }
 
+    /// Some columns of all rows.
+    #[must_use]
+    pub fn columns_in(&self, range: Range<usize>) -> Self {
+        let rows = self.iter().flat_map(|row| &row[range.clone()]);
+        Self::new(range.len(), rows.copied().collect())
+    }
+
     /// Each column times its weight.
     #[must_use]
     pub fn weighted(&self, weights: &[f32]) -> Self {
@@ -107,6 +116,7 @@ mod tests {
         let matrix = Matrix::transposed(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2);
         assert_eq!(matrix.values(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
         assert_eq!((matrix.rows(), matrix.columns()), (3, 2));
+        assert_eq!(matrix.columns_in(1..2).values(), [4.0, 5.0, 6.0]);
         assert_eq!(matrix.select(&[2, 0]).values(), [3.0, 6.0, 1.0, 4.0]);
     }
 

@@ -1,5 +1,14 @@
-//! The memory bank: distance to the nearest of a coreset of features (PatchCore, Roth et al., CVPR 2022), without the publication's
-//! reweighting of the image's score. Here an image's score is the maximum of its map, whatever the detector.
+//! The memory bank: distance to the nearest of a coreset of features (PatchCore, Roth et al., CVPR 2022).
+//!
+//! The publication joins the outputs of its network, and the output with the largest numbers decides. [`MemoryBank::joined`] asks for
+//! this form. Otherwise all outputs are brought to the same variance, and each output has a memory bank of its own, beside the bank of
+//! all outputs joined. The distances of each bank are normalised by those of validation images, and averaged, as the scales of
+//! Uninformed Students are. So a defect that one output alone shows is not lost among the variation of the others.
+//!
+//! An image's score is the maximum of its map, whatever the detector. The publication's reweighting of this score made it worse
+//! (`docs/notes/detectors.md`).
+
+use std::ops::Range;
 
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
@@ -7,44 +16,50 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::coreset;
 use super::covariance::{mean, noise, variances};
 use super::dictionary::{Dictionary, DictionarySizes};
+use super::edges::{GoodScores, KINDS, Normalisation};
 use super::features::Features;
 use super::matrix::Matrix;
-use super::method::{EmbeddingMethod, at_most, count, fits_a_file, share};
+use super::method::{EmbeddingMethod, Kept, at_most, count, fits_a_file, named, share};
+use super::nearest::nearest;
+use super::{FittedManifest, OTHER_FORM, coreset};
 use crate::error::{TrainError, check_rules};
+use crate::features::grid::Grid;
 
 /// Distance to the nearest of a coreset of features, smoothed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryBank {
     /// Features that the coreset is chosen from (200 000).
     pub sample: usize,
-    /// Share of them that is kept (0.05).
+    /// Share of them that is kept (0.02; 0.01 and 0.1 in the publication).
     pub coreset: f64,
     /// Dimensions of the random projection in which it is chosen (128).
     pub projection: usize,
-    /// Whether the outputs of a pretrained network count alike (yes): each is divided by the root of its total variance. The publication
-    /// compares them as they are, so that the output with the largest numbers decides.
-    #[serde(default)]
-    pub balance: bool,
+    /// Whether there is one bank, of all outputs as they are, as published (no).
+    #[serde(default = "as_published")]
+    pub joined: bool,
+}
+
+/// Models from before the setting.
+fn as_published() -> bool {
+    true
 }
 
 impl Default for MemoryBank {
     fn default() -> Self {
         Self {
             sample: 200_000,
-            coreset: 0.05,
+            coreset: 0.02,
             projection: 128,
-            balance: true,
+            joined: false,
         }
     }
 }
 
 impl EmbeddingMethod for MemoryBank {
-    type Kept = Dictionary;
+    type Kept = MemoryBanks;
     const SMOOTHING: f64 = 4.0;
-    const EDGE_WEIGHTS: bool = true;
 
     fn check(&self, _: Resize, _: usize) -> Result<(), TrainError> {
         check_rules([
@@ -57,101 +72,412 @@ impl EmbeddingMethod for MemoryBank {
     fn fit(
         &self,
         features: &Features<'_>,
+        validation: &Features<'_>,
         observer: &mut dyn Observer,
-    ) -> Result<Dictionary, TrainError> {
-        let mut rows = features.sample(self.sample, observer)?;
-        let weights = self.balance.then(|| balancing(&rows, &features.groups()));
-        if let Some(weights) = &weights {
-            rows = rows.weighted(weights);
+    ) -> Result<MemoryBanks, TrainError> {
+        let rows = features.sample(self.sample, observer)?;
+        if self.joined {
+            return Ok(MemoryBanks::Joined(Dictionary {
+                components: None,
+                words: self.coreset(&rows, 0, features, observer)?,
+                neighbours: 1,
+            }));
         }
+        let outputs = features.extractor.channels_of_outputs();
+        let weights = balancing(&rows, &outputs);
+        let rows = rows.weighted(&weights);
+        let mut banks = Vec::new();
+        for (index, channels) in ranges(&outputs).into_iter().enumerate() {
+            let of_bank = rows.columns_in(channels.clone());
+            let entries = self.coreset(&of_bank, index, features, observer)?;
+            banks.push(Bank {
+                first_channel: channels.start,
+                entries,
+            });
+        }
+        let mut good = vec![GoodScores::default(); banks.len()];
+        validation.for_each(observer, |_, grid, features| {
+            let features = features.weighted(&weights);
+            for (good, bank) in good.iter_mut().zip(&banks) {
+                good.add(grid, &bank.distances(&features));
+            }
+        })?;
+        Ok(MemoryBanks::Normalised {
+            weights,
+            normalisations: good.iter().map(GoodScores::normalisation).collect(),
+            banks,
+        })
+    }
+
+    fn fits(&self, sizes: &MemoryBankSizes, channels: usize) -> bool {
+        match sizes {
+            MemoryBankSizes::Joined(sizes) => {
+                self.joined && sizes.components.is_none() && sizes.words > 0
+            }
+            MemoryBankSizes::Normalised(sizes) => {
+                let fits = |bank: &BankSize| {
+                    let end = bank.first_channel.checked_add(bank.channels);
+                    bank.channels > 0 && bank.entries > 0 && end.is_some_and(|end| end <= channels)
+                };
+                !self.joined && !sizes.banks.is_empty() && sizes.banks.iter().all(fits)
+            }
+        }
+    }
+
+    fn describe(&self, sizes: &MemoryBankSizes) -> String {
+        match sizes {
+            MemoryBankSizes::Joined(sizes) => sizes.describe(),
+            MemoryBankSizes::Normalised(sizes) => {
+                let of_bank = |bank: &BankSize| {
+                    format!("{} entries of {} features", bank.entries, bank.channels)
+                };
+                let each: Vec<_> = sizes.banks.iter().map(of_bank).collect();
+                each.join(", ")
+            }
+        }
+    }
+}
+
+impl MemoryBank {
+    /// The entries of the `index`-th bank, from its features.
+    fn coreset(
+        &self,
+        rows: &Matrix,
+        index: usize,
+        features: &Features<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Matrix, TrainError> {
         let count = (self.coreset * rows.rows() as f64).ceil() as usize;
         let count = count.clamp(1, rows.rows());
         fits_a_file("coreset", count as u64 * rows.columns() as u64)?;
-        let seed = features.seed("first of the coreset");
+        let seed = features.seed_of("first of the coreset", index);
         let first = ChaCha8Rng::seed_from_u64(seed).random_range(0..rows.rows());
-        let projected = coreset::projected(&rows, self.projection, features.seed("projection"));
+        let seed = features.seed_of("projection", index);
+        let projected = coreset::projected(rows, self.projection, seed);
         observer.start("coreset", count as u64);
         let chosen = coreset::greedy(projected.as_ref(), first, count, |chosen| {
             observer.advance(chosen as u64, None);
             !observer.stop_requested()
         });
         observer.finish();
-        Ok(Dictionary {
-            weights,
-            components: None,
-            words: rows.select(&chosen.ok_or(TrainError::Stopped)?),
-            neighbours: 1,
-        })
-    }
-
-    fn fits(&self, sizes: &DictionarySizes, _: usize) -> bool {
-        sizes.components.is_none() && sizes.words > 0 && sizes.weighted == self.balance
-    }
-
-    fn describe(&self, sizes: &DictionarySizes) -> String {
-        sizes.describe()
+        Ok(rows.select(&chosen.ok_or(TrainError::Stopped)?))
     }
 }
 
-/// A weight for each feature: the same for all features of a group, so that the variances of a group's features sum to 1. Variances
-/// below the noise of rounding count as that noise. A group of zeros keeps them.
+/// The features of each bank: those of each output, and those of all outputs if there are several.
+fn ranges(outputs: &[usize]) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut first = 0;
+    for channels in outputs {
+        ranges.push(first..first + channels);
+        first += channels;
+    }
+    if outputs.len() > 1 {
+        ranges.push(0..first);
+    }
+    ranges
+}
+
+/// A weight for each feature: the same for all features of an output, so that the variances of an output's features sum to 1. Variances
+/// below the noise of rounding count as that noise. Features that are all 0 keep their numbers.
 ///
 /// # Panics
 /// If there is no row: a programming error.
-fn balancing(rows: &Matrix, groups: &[usize]) -> Vec<f32> {
+fn balancing(rows: &Matrix, outputs: &[usize]) -> Vec<f32> {
     let mean = mean(rows);
     let variances = variances(rows, &mean);
     let mut weights = Vec::with_capacity(mean.len());
-    for &group in groups {
-        let group = weights.len()..weights.len() + group;
-        let total: f64 = variances[group.clone()].iter().sum();
-        let deviation = total.max(noise(&mean[group.clone()])).sqrt();
+    for channels in outputs {
+        let output = weights.len()..weights.len() + channels;
+        let total: f64 = variances[output.clone()].iter().sum();
+        let deviation = total.max(noise(&mean[output.clone()])).sqrt();
         let weight = if deviation > 0.0 {
             1.0 / deviation
         } else {
             1.0
         };
-        weights.extend(group.map(|_| weight as f32));
+        weights.extend(output.map(|_| weight as f32));
     }
     weights
+}
+
+/// What a memory bank keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MemoryBanks {
+    /// Entries of all outputs as one vector. A score is a distance.
+    Joined(Dictionary),
+    /// Several banks. A score is the mean over the banks, in deviations from the mean of good images.
+    Normalised {
+        /// What each feature is multiplied by.
+        weights: Vec<f32>,
+        /// The banks.
+        banks: Vec<Bank>,
+        /// The distances of validation images, for each bank.
+        normalisations: Vec<Normalisation>,
+    },
+}
+
+/// Entries of some features that follow each other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bank {
+    /// The first of these features among all features of a position.
+    first_channel: usize,
+    /// `[entries, channels]`
+    entries: Matrix,
+}
+
+impl Bank {
+    /// The distance to the nearest entry of each row of all features, `[positions, channels of all outputs]`.
+    fn distances(&self, features: &Matrix) -> Vec<f32> {
+        let channels = self.first_channel..self.first_channel + self.entries.columns();
+        let found = nearest(&features.columns_in(channels), &self.entries, 1);
+        found.iter().map(|found| found.distance).collect()
+    }
+}
+
+/// Sizes of what a memory bank keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MemoryBankSizes {
+    /// Of [`MemoryBanks::Joined`].
+    Joined(DictionarySizes),
+    /// Of [`MemoryBanks::Normalised`].
+    Normalised(BankSizes),
+}
+
+/// Sizes of several banks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BankSizes {
+    /// Each bank.
+    pub banks: Vec<BankSize>,
+}
+
+/// Sizes of a bank.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BankSize {
+    /// The first of its features among all features of a position.
+    pub first_channel: usize,
+    /// Number of its features.
+    pub channels: usize,
+    /// Number of entries.
+    pub entries: usize,
+}
+
+impl From<MemoryBankSizes> for FittedManifest {
+    fn from(sizes: MemoryBankSizes) -> Self {
+        match sizes {
+            MemoryBankSizes::Joined(sizes) => sizes.into(),
+            MemoryBankSizes::Normalised(sizes) => sizes.into(),
+        }
+    }
+}
+
+impl TryFrom<&FittedManifest> for MemoryBankSizes {
+    type Error = &'static str;
+
+    fn try_from(manifest: &FittedManifest) -> Result<Self, Self::Error> {
+        match manifest {
+            FittedManifest::Dictionary(sizes) => Ok(Self::Joined(sizes.clone())),
+            FittedManifest::Banks(sizes) => Ok(Self::Normalised(sizes.clone())),
+            _ => Err(OTHER_FORM),
+        }
+    }
+}
+
+impl Kept for MemoryBanks {
+    type Sizes = MemoryBankSizes;
+
+    fn sizes(&self) -> MemoryBankSizes {
+        match self {
+            Self::Joined(dictionary) => MemoryBankSizes::Joined(dictionary.sizes()),
+            Self::Normalised { banks, .. } => {
+                let sizes = banks.iter().map(|bank| BankSize {
+                    first_channel: bank.first_channel,
+                    channels: bank.entries.columns(),
+                    entries: bank.entries.rows(),
+                });
+                let banks = sizes.collect();
+                MemoryBankSizes::Normalised(BankSizes { banks })
+            }
+        }
+    }
+
+    fn layout(
+        sizes: &MemoryBankSizes,
+        channels: usize,
+        positions: usize,
+    ) -> Vec<(String, Vec<usize>)> {
+        match sizes {
+            MemoryBankSizes::Joined(sizes) => Dictionary::layout(sizes, channels, positions),
+            MemoryBankSizes::Normalised(sizes) => {
+                let of_bank = |(index, bank): (usize, &BankSize)| {
+                    let shape = [bank.entries, bank.channels];
+                    [
+                        named(&format!("bank.{index}.entries"), &shape),
+                        named(&format!("bank.{index}.normalisation"), &[KINDS, 2]),
+                    ]
+                };
+                let banks = sizes.banks.iter().enumerate().flat_map(of_bank);
+                [named("weights", &[channels])]
+                    .into_iter()
+                    .chain(banks)
+                    .collect()
+            }
+        }
+    }
+
+    fn arrays(&self) -> Vec<&[f32]> {
+        match self {
+            Self::Joined(dictionary) => dictionary.arrays(),
+            Self::Normalised {
+                weights,
+                banks,
+                normalisations,
+            } => {
+                let mut arrays = vec![&weights[..]];
+                for (bank, normalisation) in banks.iter().zip(normalisations) {
+                    arrays.extend([bank.entries.values(), normalisation.values()]);
+                }
+                arrays
+            }
+        }
+    }
+
+    fn read(
+        sizes: &MemoryBankSizes,
+        channels: usize,
+        arrays: &mut dyn Iterator<Item = Vec<f32>>,
+    ) -> Self {
+        let sizes = match sizes {
+            MemoryBankSizes::Joined(sizes) => {
+                return Self::Joined(Dictionary::read(sizes, channels, arrays));
+            }
+            MemoryBankSizes::Normalised(sizes) => sizes,
+        };
+        let mut next = || arrays.next().unwrap_or_default();
+        let weights = next();
+        let (mut banks, mut normalisations) = (Vec::new(), Vec::new());
+        for bank in &sizes.banks {
+            banks.push(Bank {
+                first_channel: bank.first_channel,
+                entries: Matrix::new(bank.channels, next()),
+            });
+            normalisations.push(Normalisation::new(next()));
+        }
+        Self::Normalised {
+            weights,
+            banks,
+            normalisations,
+        }
+    }
+
+    fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32> {
+        let (weights, banks, normalisations) = match self {
+            Self::Joined(dictionary) => return dictionary.scores(grid, features),
+            Self::Normalised {
+                weights,
+                banks,
+                normalisations,
+            } => (weights, banks, normalisations),
+        };
+        let features = features.weighted(weights);
+        let mut scores = vec![0.0; features.rows()];
+        let share = 1.0 / banks.len() as f32;
+        for (bank, normalisation) in banks.iter().zip(normalisations) {
+            let mut distances = bank.distances(&features);
+            normalisation.apply(grid, &mut distances);
+            for (score, distance) in scores.iter_mut().zip(distances) {
+                *score += share * distance;
+            }
+        }
+        scores
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng};
 
     use super::*;
 
+    #[test]
+    fn there_is_a_bank_for_each_output_and_one_for_all() {
+        assert_eq!(ranges(&[2, 3]), [0..2, 2..5, 0..5]);
+        assert_eq!(ranges(&[4]), [0..4]);
+    }
+
+    #[test]
+    fn a_score_is_the_mean_of_the_normalised_distances_of_the_banks() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut matrix = |rows: usize, columns: usize| {
+            let values = (0..rows * columns).map(|_| random.random_range(-1.0f32..1.0));
+            Matrix::new(columns, values.collect())
+        };
+        let bank = |first_channel, entries| Bank {
+            first_channel,
+            entries,
+        };
+        let banks = vec![bank(0, matrix(7, 2)), bank(2, matrix(5, 3))];
+        let features = matrix(6, 5);
+        let grid = Grid {
+            stride: 8,
+            rows: 2,
+            columns: 3,
+        };
+        let kept = MemoryBanks::Normalised {
+            weights: vec![2.0, 2.0, 0.5, 0.5, 0.5],
+            banks: banks.clone(),
+            normalisations: [[0.5, 0.25], [2.0, 4.0]]
+                .map(|each| Normalisation::new(each.repeat(KINDS)))
+                .to_vec(),
+        };
+        let nearest = |query: &[f32], weight: f32, bank: &Bank| {
+            let distance = |entry: &[f32]| {
+                let pairs = query.iter().zip(entry);
+                let squares = pairs.map(|(query, entry)| (weight * query - entry).powi(2));
+                squares.sum::<f32>().sqrt()
+            };
+            let entries = bank.entries.iter();
+            entries.map(distance).fold(f32::INFINITY, f32::min)
+        };
+        for (row, found) in features.iter().zip(kept.scores(grid, &features)) {
+            let first = (nearest(&row[..2], 2.0, &banks[0]) - 0.5) / 0.25;
+            let second = (nearest(&row[2..], 0.5, &banks[1]) - 2.0) / 4.0;
+            let expected = f32::midpoint(first, second);
+            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn after_balancing_the_variances_of_each_group_sum_to_one(
-            groups in proptest::collection::vec(1usize..4, 1..4),
+        fn after_balancing_the_variances_of_each_output_sum_to_one(
+            outputs in proptest::collection::vec(1usize..4, 1..4),
             values in proptest::collection::vec(-100.0f32..100.0, 60..400),
         ) {
-            let columns: usize = groups.iter().sum();
+            let columns: usize = outputs.iter().sum();
             let whole = values.len() / columns * columns;
             let rows = Matrix::new(columns, values[..whole].to_vec());
-            let weights = balancing(&rows, &groups);
+            let weights = balancing(&rows, &outputs);
             prop_assert_eq!(weights.len(), columns);
             let rows = rows.weighted(&weights);
             let count = rows.rows() as f64;
             let mut at = 0;
-            for group in groups {
+            for channels in outputs {
                 let mut total = 0.0;
-                for column in at..at + group {
+                for column in at..at + channels {
                     prop_assert_eq!(weights[column], weights[at]);
                     let values: Vec<f64> = rows.iter().map(|row| f64::from(row[column])).collect();
                     let mean = values.iter().sum::<f64>() / count;
                     total += values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
                 }
                 prop_assert!((total - 1.0).abs() < 1e-4, "{}", total);
-                at += group;
+                at += channels;
             }
         }
     }
 
     #[test]
-    fn groups_that_do_not_vary_get_finite_weights() {
+    fn outputs_that_do_not_vary_get_finite_weights() {
         let rows = Matrix::new(3, vec![0.0, 7.0, 1.0, 0.0, 7.0, 2.0]);
         let weights = balancing(&rows, &[1, 1, 1]);
         assert_eq!(weights[0], 1.0);

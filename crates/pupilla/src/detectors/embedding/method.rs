@@ -11,6 +11,7 @@ use super::FittedManifest;
 use super::features::Features;
 use super::matrix::Matrix;
 use crate::error::TrainError;
+use crate::features::grid::Grid;
 
 /// The settings of a method; the defaults are those of its publication where it states them.
 ///
@@ -26,9 +27,6 @@ pub(super) trait EmbeddingMethod: Default + 'static {
     /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
     const SMOOTHING: f64 = 0.0;
 
-    /// Whether its maps have weights near the edges unless it is said otherwise.
-    const EDGE_WEIGHTS: bool = false;
-
     /// Checks every setting, for images that are resized by `resize` and have `channels` features a position.
     ///
     /// # Errors
@@ -43,13 +41,14 @@ pub(super) trait EmbeddingMethod: Default + 'static {
         Ok(())
     }
 
-    /// Learns from the features of good images.
+    /// Learns from the features of good images; `validation` are those of other good images.
     ///
     /// # Errors
     /// If an image cannot be read or described, the model would be larger than a file may be, or the observer asks to stop.
     fn fit(
         &self,
         features: &Features<'_>,
+        validation: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Self::Kept, TrainError>;
 
@@ -92,20 +91,20 @@ pub(super) trait Kept: Debug + Send + Sync + Sized + 'static {
         arrays: &mut dyn Iterator<Item = Vec<f32>>,
     ) -> Self;
 
-    /// The score of each row of features, `[positions, channels]`; higher is more anomalous.
-    fn scores(&self, features: &Matrix) -> Vec<f32>;
+    /// The score of each row of features, `[positions, channels]`, at the positions of a grid; higher is more anomalous.
+    fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32>;
 }
 
 /// A method of any kind. `sizes` is what a manifest says. If the manifest is of another method's form, that is an error.
 pub(super) trait AnyMethod {
     fn on_backbone(&self) -> bool;
     fn smoothing(&self) -> f64;
-    fn edge_weights(&self) -> bool;
     fn check(&self, resize: Resize, channels: usize) -> Result<(), TrainError>;
     fn check_features(&self, features: &Features<'_>) -> Result<(), TrainError>;
     fn fit(
         &self,
         features: &Features<'_>,
+        validation: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Arc<dyn AnyKept>, TrainError>;
     fn fits(&self, sizes: &FittedManifest, channels: usize) -> Result<bool, &'static str>;
@@ -129,7 +128,7 @@ pub(super) trait AnyKept: Debug + Send + Sync {
     fn sizes(&self) -> FittedManifest;
     fn layout(&self, channels: usize, positions: usize) -> Layout;
     fn arrays(&self) -> Vec<&[f32]>;
-    fn scores(&self, features: &Matrix) -> Vec<f32>;
+    fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32>;
 }
 
 /// Names and shapes of arrays.
@@ -140,7 +139,7 @@ type SizesOf<M> = <<M as EmbeddingMethod>::Kept as Kept>::Sizes;
 
 impl<M: EmbeddingMethod> AnyMethod for M
 where
-    for<'a> &'a SizesOf<M>: TryFrom<&'a FittedManifest, Error = &'static str>,
+    for<'a> SizesOf<M>: TryFrom<&'a FittedManifest, Error = &'static str>,
 {
     fn on_backbone(&self) -> bool {
         M::ON_BACKBONE
@@ -148,10 +147,6 @@ where
 
     fn smoothing(&self) -> f64 {
         M::SMOOTHING
-    }
-
-    fn edge_weights(&self) -> bool {
-        M::EDGE_WEIGHTS
     }
 
     fn check(&self, resize: Resize, channels: usize) -> Result<(), TrainError> {
@@ -165,14 +160,17 @@ where
     fn fit(
         &self,
         features: &Features<'_>,
+        validation: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Arc<dyn AnyKept>, TrainError> {
-        Ok(Arc::new(EmbeddingMethod::fit(self, features, observer)?))
+        Ok(Arc::new(EmbeddingMethod::fit(
+            self, features, validation, observer,
+        )?))
     }
 
     fn fits(&self, sizes: &FittedManifest, channels: usize) -> Result<bool, &'static str> {
-        let sizes = <&SizesOf<M>>::try_from(sizes)?;
-        Ok(EmbeddingMethod::fits(self, sizes, channels))
+        let sizes = SizesOf::<M>::try_from(sizes)?;
+        Ok(EmbeddingMethod::fits(self, &sizes, channels))
     }
 
     fn layout(
@@ -181,8 +179,8 @@ where
         channels: usize,
         positions: usize,
     ) -> Result<Layout, &'static str> {
-        let sizes = <&SizesOf<M>>::try_from(sizes)?;
-        Ok(<M::Kept as Kept>::layout(sizes, channels, positions))
+        let sizes = SizesOf::<M>::try_from(sizes)?;
+        Ok(<M::Kept as Kept>::layout(&sizes, channels, positions))
     }
 
     fn read(
@@ -191,15 +189,15 @@ where
         channels: usize,
         arrays: &mut dyn Iterator<Item = Vec<f32>>,
     ) -> Result<Arc<dyn AnyKept>, &'static str> {
-        let sizes = <&SizesOf<M>>::try_from(sizes)?;
+        let sizes = SizesOf::<M>::try_from(sizes)?;
         Ok(Arc::new(EmbeddingMethod::read(
-            self, sizes, channels, arrays,
+            self, &sizes, channels, arrays,
         )))
     }
 
     fn describe(&self, sizes: &FittedManifest) -> Result<String, &'static str> {
-        let sizes = <&SizesOf<M>>::try_from(sizes)?;
-        Ok(EmbeddingMethod::describe(self, sizes))
+        let sizes = SizesOf::<M>::try_from(sizes)?;
+        Ok(EmbeddingMethod::describe(self, &sizes))
     }
 }
 
@@ -216,8 +214,8 @@ impl<K: Kept> AnyKept for K {
         Kept::arrays(self)
     }
 
-    fn scores(&self, features: &Matrix) -> Vec<f32> {
-        Kept::scores(self, features)
+    fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32> {
+        Kept::scores(self, grid, features)
     }
 }
 

@@ -6,13 +6,13 @@
 //! | `oc-svm` | teacher's descriptors, PCA | support vectors | negative decision value |
 //! | `k-means` | teacher's descriptors, PCA | a few centres | distance to the nearest |
 //! | `cnn-dictionary` | pretrained network's, PCA | K-means' words | mean distance to the nearest few |
-//! | `memory-bank` | pretrained network's | a coreset | distance to the nearest, smoothed |
+//! | `memory-bank` | pretrained network's | a coreset of each output, and of all | mean of the normalised distances to the nearest, smoothed |
 //! | `padim` | some of a pretrained network's | a Gaussian a position | Mahalanobis distance, smoothed |
 //! | `mahalanobis` | pretrained network's | one Gaussian of all positions | Mahalanobis distance, smoothed |
 //!
 //! [`config`] (settings) → `features` (of the training images) → one file a method ([`knn`], [`one_class_svm`], [`k_means`],
-//! [`dictionary`], [`memory_bank`], [`padim`], [`mahalanobis`]), each with the traits of `method`, over [`matrix`], `covariance`, [`nearest`],
-//! [`principal_components`], [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with `edges` and [`smoothing`] → [`model_file`].
+//! [`dictionary`], [`memory_bank`], [`padim`], [`mahalanobis`]), each with the traits of `method`, over [`matrix`], `covariance`, `edges`, [`nearest`],
+//! [`principal_components`], [`coreset`], [`support_vectors`] → `fit` → [`inspect`], with [`smoothing`] → [`model_file`].
 
 pub mod config;
 pub mod coreset;
@@ -43,9 +43,11 @@ use method::AnyMethod;
 use crate::detectors::kind::{DetectorKind, all_detectors};
 
 pub use config::{EmbeddingConfig, Settings};
-pub use edges::EdgeWeights;
 pub use inspect::EmbeddingDetector;
 pub use model_file::EmbeddingManifest;
+
+/// The reason why a file is refused that holds what another detector has learned.
+const OTHER_FORM: &str = "what it has learned is not of its detector's form";
 
 /// Defines [`FittedManifest`]: the forms of what a method keeps, and their sizes.
 macro_rules! forms {
@@ -65,13 +67,13 @@ macro_rules! forms {
                 }
             }
 
-            impl<'a> TryFrom<&'a FittedManifest> for &'a $sizes {
+            impl TryFrom<&FittedManifest> for $sizes {
                 type Error = &'static str;
 
-                fn try_from(manifest: &'a FittedManifest) -> Result<Self, Self::Error> {
+                fn try_from(manifest: &FittedManifest) -> Result<Self, Self::Error> {
                     match manifest {
-                        FittedManifest::$form(sizes) => Ok(sizes),
-                        _ => Err("what it has learned is not of its detector's form"),
+                        FittedManifest::$form(sizes) => Ok(sizes.clone()),
+                        _ => Err(OTHER_FORM),
                     }
                 }
             }
@@ -82,6 +84,8 @@ macro_rules! forms {
 forms! {
     /// Words.
     Dictionary(dictionary::DictionarySizes),
+    /// Several memory banks.
+    Banks(memory_bank::BankSizes),
     /// A one-class support vector machine after a PCA.
     SupportVectors(one_class_svm::SupportVectorSizes),
     /// A Gaussian a position.
@@ -138,11 +142,6 @@ macro_rules! embedding_methods {
             /// Deviation of the Gaussian that smooths its maps unless another is asked for, in pixels of the resized image.
             pub fn usual_smoothing(&self) -> f64 {
                 self.any().smoothing()
-            }
-
-            /// Whether its maps have weights near the edges unless it is said otherwise ([`Settings::edge_weights`]).
-            pub fn usual_edge_weights(&self) -> bool {
-                self.any().edge_weights()
             }
 
             fn any(&self) -> &dyn AnyMethod {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Settings;
 use super::inspect::EmbeddingDetector;
-use super::{EdgeWeights, FittedManifest, Method};
+use super::{FittedManifest, Method};
 use crate::detectors::kind::DetectorKind;
 use crate::features::ExtractorManifest;
 use crate::features::grid::Grid;
@@ -25,9 +25,6 @@ pub struct EmbeddingManifest {
     pub features: ExtractorManifest,
     /// What it keeps of the features of good images.
     pub fitted: FittedManifest,
-    /// The weights near the edges, if its settings ask for them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub edge_weights: Option<EdgeWeights>,
 }
 
 impl EmbeddingManifest {
@@ -79,7 +76,6 @@ impl EmbeddingDetector {
             settings,
             features,
             fitted,
-            ..
         } = &manifest.method;
         let layout = features.layout(TEACHER);
         let mut wanted = layout.map_err(|error| invalid(error.to_string()))?;
@@ -113,7 +109,6 @@ fn check(manifest: &Manifest<EmbeddingManifest>, kind: &str) -> Result<usize, St
         settings,
         features,
         fitted,
-        edge_weights,
     } = &manifest.method;
     features.check()?;
     let channels = features.channels().map_err(|error| error.to_string())?;
@@ -126,13 +121,6 @@ fn check(manifest: &Manifest<EmbeddingManifest>, kind: &str) -> Result<usize, St
     }
     if !settings.method.any().fits(fitted, channels)? {
         return Err("what it has learned fits neither its settings nor its features".to_string());
-    }
-    if edge_weights.is_some() != settings.edge_weights
-        || edge_weights
-            .as_ref()
-            .is_some_and(|weights| !weights.are_valid())
-    {
-        return Err("its weights near the edges do not fit its settings".to_string());
     }
     Ok(channels)
 }

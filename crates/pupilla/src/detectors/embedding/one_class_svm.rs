@@ -11,6 +11,7 @@ use super::method::{EmbeddingMethod, Kept, count, named, share};
 use super::principal_components::PrincipalComponents;
 use super::support_vectors::{Machine, MachineTraining, TOLERANCE, scale_gamma};
 use crate::error::{TrainError, check_rules};
+use crate::features::grid::Grid;
 
 /// A one-class support vector machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +91,7 @@ impl EmbeddingMethod for OneClassSvm {
     fn fit(
         &self,
         features: &Features<'_>,
+        _: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<SupportVectors, TrainError> {
         let (components, rows) = features.reduced(self.sample, self.variance, observer)?;
@@ -197,7 +199,7 @@ impl Kept for SupportVectors {
         }
     }
 
-    fn scores(&self, features: &Matrix) -> Vec<f32> {
+    fn scores(&self, _: Grid, features: &Matrix) -> Vec<f32> {
         self.machine.scores(&self.components.apply(features))
     }
 }

@@ -11,6 +11,7 @@ use super::features::{Features, choose};
 use super::matrix::Matrix;
 use super::method::{EmbeddingMethod, Kept, at_most, fits_a_file, named};
 use crate::error::{TrainError, check_rules};
+use crate::features::grid::Grid;
 use crate::whitening::inverse_factor;
 
 /// Mahalanobis distance from the Gaussian of each position, smoothed.
@@ -63,6 +64,7 @@ impl EmbeddingMethod for Padim {
     fn fit(
         &self,
         features: &Features<'_>,
+        _: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<PositionGaussians, TrainError> {
         let grid = features.grid(0)?;
@@ -138,7 +140,7 @@ impl Kept for PositionGaussians {
         }
     }
 
-    fn scores(&self, features: &Matrix) -> Vec<f32> {
+    fn scores(&self, _: Grid, features: &Matrix) -> Vec<f32> {
         self.distances(features)
     }
 }
@@ -294,7 +296,7 @@ mod tests {
         }
         // Variances 2 and 200, means 2 and 20.
         let gaussians = learning.finish(0.0).unwrap();
-        let scores = gaussians.scores(&Matrix::new(2, vec![0.0, 4.0, 0.0, 0.0]));
+        let scores = gaussians.distances(&Matrix::new(2, vec![0.0, 4.0, 0.0, 0.0]));
         assert!((scores[0] - 2.0 / 2.0f32.sqrt()).abs() < 1e-6);
         assert!((scores[1] - 20.0 / 200.0f32.sqrt()).abs() < 1e-6);
     }
@@ -307,7 +309,7 @@ mod tests {
                 learning.add(&Matrix::new(2, vec![5.0, -5.0]));
             }
             let gaussians = learning.finish(0.01).unwrap();
-            let scores = gaussians.scores(&Matrix::new(2, vec![5.3, -5.4]));
+            let scores = gaussians.distances(&Matrix::new(2, vec![5.3, -5.4]));
             assert!((scores[0] - 5.0).abs() < 1e-4, "{}", scores[0]);
         }
         let mut learning = GaussiansInTraining::new(vec![0], 1);
