@@ -298,8 +298,8 @@ fn efficientnet_lite0_agrees_with_pytorch() {
         assert!((input.values()[0] - expected).abs() < 1e-6);
     }
     let usual = DenseFeatures::usual(&*backbone, 1).unwrap();
-    assert_eq!(usual.outputs, ["stage2", "stage3", "stage5"]);
-    assert_eq!(usual.channels(&*backbone).unwrap(), 40 + 112);
+    assert_eq!(usual.outputs, ["stage1", "stage2", "stage3", "stage5"]);
+    assert_eq!(usual.channels(&*backbone).unwrap(), 16 + 24 + 40 + 112);
 
     // From the newer format, with batch norm folded in already, and from a model file.
     let again = loaded(&torch_file::state_dict(&tensors)).unwrap();

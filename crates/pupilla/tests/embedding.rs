@@ -1,6 +1,7 @@
 //! Detectors that compare features: the whole way of each, on small images.
 
 use pupilla::{Config, Trained};
+use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 
 use pupilla::backbone::{BackboneConfig, ResNet18Config};
@@ -40,7 +41,8 @@ fn pretrained() -> Extractor {
     let path = folder.path().join("resnet18.safetensors");
     std::fs::write(&path, safetensors(&tensors)).unwrap();
     let outputs = ["layer1", "layer2"].map(str::to_string).to_vec();
-    Extractor::Backbone(BackboneExtractor::load(&path, Some(outputs), 1).unwrap())
+    let network = BackboneExtractor::load(&path, Some(outputs), 1).unwrap();
+    network.with_stride(NonZeroUsize::new(4).unwrap()).into()
 }
 
 /// Small numbers for small images.

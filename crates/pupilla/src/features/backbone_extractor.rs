@@ -103,7 +103,7 @@ impl BackboneExtractor {
             features.outputs = outputs;
         }
         features.of(&*network).map_err(wrong)?;
-        let mut manifest = BackboneManifest {
+        let manifest = BackboneManifest {
             network: network.config(),
             features,
             margin: BACKBONE_MARGIN,
@@ -111,18 +111,18 @@ impl BackboneExtractor {
             file: weights.file_name(),
             fingerprint: weights.fingerprint()?,
         };
-        let usual = NonZeroUsize::new(USUAL_STRIDE / zoom);
-        manifest.stride = usual.filter(|stride| stride.get() > manifest.stride());
-        Ok(Self {
-            manifest,
-            network: Arc::from(network),
-        })
+        let finest = manifest.stride();
+        let extractor = Self::new(network, manifest);
+        let stride = NonZeroUsize::new(finest.max(USUAL_STRIDE / zoom));
+        Ok(extractor.with_stride(stride.unwrap_or(NonZeroUsize::MIN)))
     }
 
     /// The same network, its features taken every `stride` pixels of the resized image.
     #[must_use]
     pub fn with_stride(mut self, stride: NonZeroUsize) -> Self {
-        self.manifest.stride = Some(stride);
+        // Without a stride, a file means that of the finest map.
+        self.manifest.stride = None;
+        self.manifest.stride = Some(stride).filter(|stride| stride.get() != self.manifest.stride());
         self
     }
 

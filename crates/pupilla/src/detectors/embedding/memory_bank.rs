@@ -37,11 +37,11 @@ pub struct MemoryBank {
     /// Dimensions of the random projection in which it is chosen (128).
     pub projection: usize,
     /// Whether there is one bank, of all outputs as they are, as published (no).
-    #[serde(default = "as_published")]
+    #[serde(default = "as_published", skip_serializing_if = "Clone::clone")]
     pub joined: bool,
 }
 
-/// Models from before the setting.
+/// What files say that do not have the setting: those of the published form, with or without the setting in their program.
 fn as_published() -> bool {
     true
 }
