@@ -83,6 +83,7 @@ fn of_device(error: &DeviceError) -> &'static str {
 fn of_backbone(error: &BackboneError) -> Option<&'static str> {
     match error {
         BackboneError::TooLarge { .. } => Some("--resize"),
+        BackboneError::NotBuiltIn => Some("--backbone WEIGHTS, or --detector student-teacher"),
         _ => None,
     }
 }

@@ -340,6 +340,8 @@ fn a_teacher_of_ones_own_trains_students() {
 
 /// `teacher train` on the data set's good images with a few options for a short run, and more.
 fn teach(images: &Path, out: &Path, more: &[&str]) -> Output {
+    let by_itself = !more.contains(&"--backbone");
+    let without = by_itself.then_some("--without-backbone");
     let common = [
         "teacher",
         "train",
@@ -351,7 +353,12 @@ fn teach(images: &Path, out: &Path, more: &[&str]) -> Output {
         "--images-per-step",
         "2",
     ];
-    run(&[&common[..], more].concat())
+    let words: Vec<&str> = common
+        .into_iter()
+        .chain(without)
+        .chain(more.iter().copied())
+        .collect();
+    run(&words)
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::detectors::student_teacher::model_file::{
 };
 use crate::error::ScoreError;
 use crate::features::teacher::{self, TeacherManifest};
-use crate::features::{Sampling, Teacher};
+use crate::features::{BackboneManifest, Sampling, Teacher};
 use crate::manifest::{CalibrationManifest, DataManifest, Manifest, Trained, ValidationManifest};
 
 /// A trained detector.
@@ -122,6 +122,18 @@ impl FileManifest {
             }
             Self::Embedding(model) => model.method.features.patch_network().into_iter().collect(),
             Self::Reconstruction(_) => Vec::new(),
+        }
+    }
+
+    /// The pretrained network whose features the model uses, if it uses one.
+    pub fn backbone(&self) -> Option<&BackboneManifest> {
+        match self {
+            Self::StudentTeacher(model) => {
+                let mut scales = model.training.scales.iter();
+                scales.find_map(|scale| scale.teacher.backbone())
+            }
+            Self::Embedding(model) => model.method.features.backbone(),
+            Self::Teacher(_) | Self::Reconstruction(_) => None,
         }
     }
 }

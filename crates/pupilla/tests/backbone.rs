@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pupilla::BackboneExtractor;
 use pupilla::backbone::{
     Backbone, BackboneConfig, BackboneError, DenseFeatures, EfficientNetLiteConfig, FEATURES,
-    Preprocessing, ResNet18Config, SqueezeNetConfig, features, load, summarise,
+    Preprocessing, ResNet18Config, SqueezeNetConfig, WeightSource, features, load, summarise,
 };
 use pupilla::nn::Tensor;
+use pupilla_core::data::file_fingerprint;
 use pupilla_core::image::Image;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
@@ -911,4 +913,49 @@ fn storages_that_lie_upon_each_other_are_refused() {
     overlapping.extend(&file[last..first_line]);
     overlapping.extend(lines);
     assert_words(&refusal(&overlapping), &["overlap"]);
+}
+
+/// The numbers of the built-in network are 16-bit forms of its authors' numbers.
+#[test]
+fn the_built_in_network_is_efficientnet_lite0_up_to_stride_16() {
+    let source: WeightSource = WeightSource::BUILT_IN.parse().unwrap();
+    assert_eq!(source, WeightSource::BuiltIn);
+    assert_eq!(source.to_string(), "built-in");
+    assert_eq!(
+        source.fingerprint().unwrap(),
+        file_fingerprint(&built_in_file()).unwrap()
+    );
+    let network = source.load().unwrap();
+    assert_eq!(
+        network.config(),
+        BackboneConfig::EfficientNetLite(lite(0, 5, None))
+    );
+    for array in network.arrays() {
+        let halves = array
+            .values
+            .iter()
+            .map(|&value| half::f16::from_f32(value).to_f32());
+        assert!(halves.eq(array.values.iter().copied()), "{}", array.name);
+    }
+    let extractor = BackboneExtractor::built_in().unwrap();
+    assert_eq!(
+        extractor.manifest().fingerprint,
+        source.fingerprint().unwrap()
+    );
+    assert_eq!(extractor.manifest().file, "efficientnet_lite0.safetensors");
+    // The same file from a folder is the same network to a model.
+    let file = BackboneExtractor::load(&built_in_file(), None, 1).unwrap();
+    assert_eq!(file.manifest(), extractor.manifest());
+}
+
+#[test]
+fn a_file_that_is_named_like_the_built_in_network_needs_a_folder_before_its_name() {
+    assert_eq!(WeightSource::from("built-in"), WeightSource::BuiltIn);
+    let file = WeightSource::from("./built-in");
+    assert_eq!(file, WeightSource::File("./built-in".into()));
+    assert!(matches!(file.load(), Err(BackboneError::File(_))));
+}
+
+fn built_in_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../backbone-lite0/efficientnet_lite0.safetensors")
 }

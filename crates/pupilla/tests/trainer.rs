@@ -92,8 +92,32 @@ fn what_a_detector_does_not_have_is_refused() {
         missing,
         Err(ExtractorError::Load(BackboneError::File(_)))
     ));
+}
+
+#[test]
+fn patch_sizes_or_a_length_choose_students_and_nothing_the_default() {
+    let kind = |trainer: Trainer| match trainer.config().unwrap() {
+        DetectorConfig::StudentTeacher(_) => DetectorKind::StudentTeacher,
+        DetectorConfig::Embedding(config) => config.settings.method.kind(),
+        other => panic!("{other:?}"),
+    };
+    let scales = [ReceptiveField::P17];
+    assert_eq!(kind(Trainer::new()), DetectorKind::default());
+    assert_eq!(
+        kind(Trainer::new().scales(&scales)),
+        DetectorKind::StudentTeacher
+    );
+    assert_eq!(
+        kind(Trainer::new().length(Length::Steps(3))),
+        DetectorKind::StudentTeacher
+    );
+    let named = Trainer::new()
+        .scales(&scales)
+        .detector(DetectorKind::MemoryBank);
+    assert_eq!(kind(named), DetectorKind::MemoryBank);
+    let students = Trainer::new().detector(DetectorKind::StudentTeacher);
     assert!(matches!(
-        Trainer::new().config().unwrap(),
+        students.config().unwrap(),
         DetectorConfig::StudentTeacher(config) if config.teachers.len() == 2
     ));
 }

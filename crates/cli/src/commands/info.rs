@@ -1,6 +1,7 @@
 //! `pupilla info`: prints the manifest of a file, or of the program's own teachers.
 
 use anyhow::Context;
+use pupilla::backbone::WeightSource;
 use pupilla::teacher::TeacherManifest;
 use pupilla::{FileManifest, ReceptiveField, Teacher};
 use serde_json::Value;
@@ -20,13 +21,16 @@ pub fn run(info: &Info) -> anyhow::Result<()> {
     let value = serde_json::to_value(&manifest).context("cannot show the manifest")?;
     let mut text = String::new();
     outline(&value, 0, &mut text);
+    if let Some(backbone) = manifest.backbone() {
+        text.push_str(&terms_of_backbone(&backbone.file, &backbone.fingerprint)?);
+    }
     for teacher in manifest.teachers() {
         text.push_str(&terms(teacher));
     }
     output::line(None, text.trim_end())
 }
 
-/// What the teachers say that come with the program.
+/// What the network and the teachers say that come with the program.
 fn built_in(info: &Info) -> anyhow::Result<()> {
     let mut manifests = Vec::new();
     for field in ReceptiveField::ALL {
@@ -36,6 +40,15 @@ fn built_in(info: &Info) -> anyhow::Result<()> {
         return output::json(target, &manifests);
     }
     let mut text = String::new();
+    let network = WeightSource::BuiltIn;
+    if let Ok(backbone) = network.load() {
+        let (name, fingerprint) = (backbone.config().name(), network.fingerprint()?);
+        text.push_str(&format!(
+            "built-in network {name}:\n  file: {}\n  fingerprint: {fingerprint}\n{}\n",
+            network.file_name(),
+            terms_of_backbone(&network.file_name(), &fingerprint)?
+        ));
+    }
     for manifest in &manifests {
         let value = serde_json::to_value(manifest).context("cannot show the manifest")?;
         text.push_str(&format!(
@@ -49,15 +62,28 @@ fn built_in(info: &Info) -> anyhow::Result<()> {
     output::line(None, text.trim_end())
 }
 
+/// Under which terms the weights of a pretrained network stand.
+fn terms_of_backbone(file: &str, fingerprint: &str) -> anyhow::Result<String> {
+    let network = WeightSource::BuiltIn;
+    let is_built_in = network.load().is_ok() && network.fingerprint()? == fingerprint;
+    Ok(if is_built_in {
+        "\nThe weights of the built-in network have the Apache-2.0 licence. Their authors trained them on ImageNet.\n\
+         Models that are trained with them may be used commercially.\n"
+            .to_string()
+    } else {
+        format!("\nThe features come from {file}: the terms of its weights apply to the model.\n")
+    })
+}
+
 /// Under which terms a teacher's images stood, and how to be free of them.
 fn terms(teacher: &TeacherManifest) -> String {
     let field = teacher.config.network.receptive_field;
     format!(
         "\nThe teacher for p = {field} was trained on images with these terms: {}.\n\
          If they do not suit you, train one on images of your own:\n\n    \
-         pupilla teacher train IMAGES --scale {field} --backbone WEIGHTS --out teacher-{field}.safetensors\n    \
+         pupilla teacher train IMAGES --scale {field} --out teacher-{field}.safetensors\n    \
          pupilla train GOOD_IMAGES --scales {field} --teacher teacher-{field}.safetensors --out part.pupilla\n\n\
-         Without --backbone it learns from the images alone.\n",
+         It learns from the built-in network; with --without-backbone it learns from the images alone.\n",
         teacher.data.trim_end_matches('.')
     )
 }

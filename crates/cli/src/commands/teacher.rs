@@ -236,7 +236,6 @@ fn check_held_out(
     Ok(())
 }
 
-/// The figures mean little if the network is not the one that was learned from.
 /// The built-in network, if the teacher learned from it.
 fn built_in_tutor(manifest: &TeacherManifest) -> anyhow::Result<Option<WeightSource>> {
     let of_teacher = manifest.tutor.as_ref();
@@ -248,6 +247,7 @@ fn built_in_tutor(manifest: &TeacherManifest) -> anyhow::Result<Option<WeightSou
         .then_some(built_in))
 }
 
+/// The figures mean little if the network is not the one that was learned from.
 fn warn_of_another_backbone(
     report: &TeacherReport,
     manifest: &TeacherManifest,

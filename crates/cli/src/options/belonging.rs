@@ -195,7 +195,7 @@ pub fn asks_for_students(command: &Command, matches: &ArgMatches) -> bool {
 /// Options of several detectors that choose students if no detector is named.
 const CHOOSE_STUDENTS: [&str; 2] = ["scales", "teachers"];
 
-/// The same command, with students as the default detector.
+/// The same command, not built yet, with students as the default detector.
 pub fn with_students(command: Command) -> Command {
     let students = DetectorKind::StudentTeacher.name();
     command.mut_subcommand("train", |train| {

@@ -123,7 +123,11 @@ const WITHOUT_NETWORKS: [&str; 5] = ["score", "check", "info", "completions", "m
 
 /// The options as a person sees them, in help, completions and manual pages.
 pub fn command() -> clap::Command {
-    let mut command = Arguments::command();
+    built(Arguments::command())
+}
+
+/// A command with all that its options need of each other.
+fn built(mut command: clap::Command) -> clap::Command {
     command.build();
     belonging::settle(command).mut_subcommands(|command| {
         let runs_none = WITHOUT_NETWORKS.contains(&command.get_name());
@@ -142,7 +146,7 @@ pub fn parse() -> Result<Arguments, Usage> {
     let mut command = command();
     let mut matches = command.get_matches_mut();
     if belonging::asks_for_students(&command, &matches) {
-        command = belonging::with_students(command);
+        command = built(belonging::with_students(Arguments::command()));
         matches = command.get_matches_mut();
     }
     let source = matches.value_source("device");

@@ -78,7 +78,7 @@ pub struct Distilling {
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Dense)]
     pub distill: Form,
     /// Outputs of the network to learn [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet,
-    /// stage2,stage3,stage5 of EfficientNet-Lite]
+    /// stage1,stage2,stage3,stage5 of EfficientNet-Lite]
     #[arg(long, value_name = "NAME", value_delimiter = ',', belongs = only("distill", &["dense"]))]
     pub targets: Vec<String>,
     /// How many times larger the network sees the image, 1 to 8 [default: 4, 4, 1 for scales 17, 33, 65]

@@ -91,7 +91,7 @@ pub struct Patches {
         value_parser = named::<Border>([Border::Reflect, Border::Replicate, Border::Zero]))]
     pub border: Border,
     /// Which maps of the pretrained network to use [default: layer2,layer3 of ResNet-18, fire5,fire9 of SqueezeNet,
-    /// stage2,stage3,stage5 of EfficientNet-Lite]
+    /// stage1,stage2,stage3,stage5 of EfficientNet-Lite]
     #[arg(long, value_delimiter = ',', value_name = "NAME", conflicts_with = "teachers", belongs = of(of_patches))]
     pub backbone_outputs: Option<Vec<String>>,
     /// How many times larger than the resized image the pretrained network sees it, 1 to 8 [default: 1]
@@ -210,7 +210,7 @@ pub struct Embedding {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = heading("Reconstruction detectors", reconstruction))]
 pub struct Reconstruction {
-    /// RunLength of the code between the two networks
+    /// Length of the code between the two networks
     #[arg(long, value_name = "N", belongs = setting("latent"))]
     latent: Option<usize>,
     /// Images in a step

@@ -57,8 +57,8 @@ impl Positions {
 }
 
 impl DenseFeatures {
-    /// Layer 2 and layer 3 of ResNet-18, fire5 and fire9 of SqueezeNet, of stride 8 and 16; stages 2, 3 and 5 of EfficientNet-Lite, of
-    /// stride 4, 8 and 16; or those of them that a shortened network has.
+    /// Layer 2 and layer 3 of ResNet-18, fire5 and fire9 of SqueezeNet, of stride 8 and 16; stages 1, 2, 3 and 5 of EfficientNet-Lite,
+    /// of stride 2, 4, 8 and 16; or those of them that a shortened network has.
     ///
     /// # Errors
     /// [`BackboneError::NoMaps`] if the network has no map at all.
