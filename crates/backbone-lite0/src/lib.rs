@@ -8,4 +8,4 @@
 pub static BACKBONE: &[u8] = include_bytes!("../efficientnet_lite0.safetensors");
 
 /// The licence of [`BACKBONE`]: Apache 2.0.
-pub const LICENSE: &str = include_str!("../LICENSE");
+pub const LICENSE: &str = include_str!("../LICENSE-APACHE");

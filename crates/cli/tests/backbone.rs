@@ -223,7 +223,9 @@ fn a_network_that_cannot_be_the_teacher() {
     let [_, resnet18, _, small] = files(folder.path());
     let out = folder.path().join("m.pupilla");
     let train = |more: &[&str]| {
-        let output = run(&[&["train", text(&parts), "--out", text(&out)], more].concat());
+        let students = ["--detector", "student-teacher"];
+        let train = ["train", text(&parts), "--out", text(&out)];
+        let output = run(&[&train[..], &students, more].concat());
         assert!(!out.exists());
         output
     };

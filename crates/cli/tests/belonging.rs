@@ -70,6 +70,10 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
         (&["--backbone", "w.pth"], backbones.clone()),
         (
             &["--backbone", "w.pth", "--backbone-outputs", "layer2"],
+            backbones.clone(),
+        ),
+        (
+            &["--backbone", "w.pth", "--backbone-stride", "4"],
             backbones,
         ),
         (&["--sample", "100"], family(Family::Embedding, &[Padim])),
@@ -86,6 +90,7 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
         (&["--gamma", "scale"], vec![OneClassSvm]),
         (&["--coreset", "0.1"], vec![MemoryBank]),
         (&["--projection", "9"], vec![MemoryBank]),
+        (&["--joined"], vec![MemoryBank]),
         (&["--channels", "9"], vec![Padim]),
         (&["--regularisation", "1"], vec![Padim, Mahalanobis]),
         (&["--smoothing", "1"], embedding),
@@ -100,11 +105,16 @@ fn rows() -> Vec<(&'static [&'static str], Vec<DetectorKind>)> {
 
 /// What `train` says of an option: it looks at the options before it looks for the data.
 fn said(kind: DetectorKind, words: &[&str]) -> String {
+    said_of(&[&["--detector", kind.name()], words].concat())
+}
+
+/// The same without a detector.
+fn said_of(words: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("nowhere");
     let out = folder.path().join("m.pupilla");
     let mut all = vec!["train", nowhere.to_str().unwrap()];
-    all.extend(["--out", out.to_str().unwrap(), "--detector", kind.name()]);
+    all.extend(["--out", out.to_str().unwrap()]);
     all.extend(words);
     let output = run(&all);
     assert!(!output.status.success());
@@ -129,6 +139,29 @@ fn every_option_belongs_to_its_detectors_alone() {
             });
         }
     });
+}
+
+#[test]
+fn without_a_detector_options_of_students_choose_them() {
+    for (words, owners) in rows() {
+        let said = said_of(words);
+        let usual = [DetectorKind::default(), DetectorKind::StudentTeacher];
+        let of_usual = usual.iter().any(|kind| owners.contains(kind));
+        assert_eq!(
+            said.contains("not to memory-bank"),
+            !of_usual,
+            "{words:?}: {said}"
+        );
+    }
+    let said = said_of(&["--steps", "5", "--coreset", "0.1"]);
+    assert!(
+        said.contains("--coreset belongs to --detector memory-bank, not to student-teacher"),
+        "{said}"
+    );
+    let two = said_of(&["--scales", "17,33"]);
+    assert!(two.contains("nowhere"), "{two}");
+    let named = said_of(&["--scales", "17,33", "--detector", "memory-bank"]);
+    assert!(named.contains("one patch size"), "{named}");
 }
 
 #[test]
