@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn there_is_a_bank_for_each_output_and_one_for_all() {
         assert_eq!(ranges(&[2, 3]), [0..2, 2..5, 0..5]);
-        assert_eq!(ranges(&[4]), [0..4]);
+        assert_eq!(ranges(&[4]), vec![0..4]);
     }
 
     #[test]
