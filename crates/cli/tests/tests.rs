@@ -4,6 +4,7 @@ mod backbone;
 mod bad_input;
 mod belonging;
 mod compare;
+mod copies;
 mod data;
 mod detectors;
 mod device;

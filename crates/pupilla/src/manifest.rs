@@ -115,8 +115,9 @@ pub struct DataManifest {
     pub fingerprint: String,
     /// The images that were kept back for validation, by name.
     pub validation: Vec<String>,
-    /// The first 16 digits of the SHA-256 of each image that was learned or watched, sorted: whatever their names and places,
-    /// calibration leaves these images out. Empty in files that are older than this.
+    /// What identifies each picture that was learned or watched ([`picture_digits`](pupilla_core::data::picture_digits)), sorted:
+    /// whatever their names, places and encodings, calibration leaves these pictures out. Older files have the first 16 digits of the
+    /// SHA-256 of each file instead, or nothing.
     #[serde(default)]
     pub learned: Vec<String>,
 }

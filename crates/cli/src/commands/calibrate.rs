@@ -37,7 +37,7 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
             files.select(&unseen)
         }
     };
-    let fingerprint = fingerprint(files.paths(), &dataset.root)?;
+    let fingerprint = fingerprint(&files.paths(), &dataset.root)?;
     let rates = options.rates.wanted();
     let thresholds = calibrate(&model, &files, rates, inspected.as_ref(), progress)?;
     let roi = options.roi.picture().map(file_fingerprint).transpose()?;
@@ -130,8 +130,9 @@ fn unseen(
 ) -> anyhow::Result<Vec<PathBuf>> {
     let paths = files.paths();
     let Some(data) = data else {
-        return Ok(paths.to_vec());
+        return Ok(paths);
     };
+    let paths = &paths;
     let unseen: Vec<PathBuf> = if data.learned.is_empty() {
         // An older file knows the images by their names and the whole folder's fingerprint alone.
         let same = data.fingerprint == fingerprint(paths, &dataset.root)?;
@@ -141,10 +142,15 @@ fn unseen(
         };
         paths.iter().filter(is_kept).cloned().collect()
     } else {
-        let digits = content_digits(paths)?;
-        let images = paths.iter().zip(digits);
+        // An older file knows the images by the bytes of their files.
+        let of_files = content_digits(paths)?;
+        let is_learned = |digits: &str| {
+            let known = |learned: &String| learned.as_str().cmp(digits);
+            data.learned.binary_search_by(known).is_ok()
+        };
+        let images = paths.iter().zip(files.pictures().zip(&of_files));
         images
-            .filter(|(_, digits)| data.learned.binary_search(digits).is_err())
+            .filter(|(_, (picture, of_file))| !is_learned(picture) && !is_learned(of_file))
             .map(|(path, _)| path.clone())
             .collect()
     };

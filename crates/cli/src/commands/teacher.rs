@@ -132,7 +132,7 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
     let files = ImageFiles::open(&paths, report.unreadable.skip, progress)?;
     let manifest = teacher.manifest();
     let same = manifest.fingerprint.is_some()
-        && manifest.fingerprint == Some(fingerprint(files.paths(), &report.images)?);
+        && manifest.fingerprint == Some(fingerprint(&files.paths(), &report.images)?);
     let held_out = if same {
         teacher::held_out_images(&manifest.config, files.len()).0
     } else {
@@ -356,7 +356,7 @@ fn provenance(train: &TeacherTrain, files: &ImageFiles) -> anyhow::Result<Proven
     let of_backbone = source(train).map(WeightSource::fingerprint).transpose()?;
     Ok(Provenance {
         data: train.data_terms.clone(),
-        fingerprint: Some(fingerprint(files.paths(), &train.images)?),
+        fingerprint: Some(fingerprint(&files.paths(), &train.images)?),
         backbone_fingerprint: of_backbone,
     })
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::image::Image;
+
 /// A file could not be read for its fingerprint.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {source}", path.display())]
@@ -108,6 +110,25 @@ pub fn content_digits(paths: &[PathBuf]) -> Result<Vec<String>, FingerprintError
         .collect()
 }
 
+/// The first 16 digits of the SHA-256 over the size and the pixels of an image, as 16-bit numbers: the same for every lossless encoding
+/// of a picture.
+pub fn picture_digits(image: &Image) -> String {
+    let mut whole = Sha256::new();
+    for side in [image.width(), image.height()] {
+        whole.update((side as u64).to_le_bytes());
+    }
+    let mut bytes = Vec::new();
+    for row in image.pixels().chunks(1 << 14) {
+        bytes.clear();
+        bytes.extend(row.iter().flat_map(|value| {
+            let level = (value * f32::from(u16::MAX)).round() as u16;
+            level.to_le_bytes()
+        }));
+        whole.update(&bytes);
+    }
+    hexadecimal(&whole.finalize()[..8])
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -128,6 +149,23 @@ mod tests {
             })
             .collect();
         (root, paths)
+    }
+
+    #[test]
+    fn a_picture_is_its_size_and_its_pixels() {
+        let image = |width, height, first| {
+            let mut pixels = vec![0.25; 18];
+            pixels[0] = first;
+            Image::new(width, height, pixels)
+        };
+        let digits = picture_digits(&image(2, 3, 0.5));
+        assert_eq!(digits.len(), 16);
+        assert_eq!(digits, picture_digits(&image(2, 3, 0.5)));
+        // Rounding of another decoder.
+        assert_eq!(digits, picture_digits(&image(2, 3, 0.5 + 1e-6)));
+        for other in [image(3, 2, 0.5), image(2, 3, 0.5 + 1.0 / 255.0)] {
+            assert_ne!(digits, picture_digits(&other));
+        }
     }
 
     #[test]

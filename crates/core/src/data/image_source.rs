@@ -1,10 +1,11 @@
 //! The images of a training, by index and one at a time, so that memory does not grow with their number.
 
-use crate::image::Size;
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
-use crate::image::Image;
+use super::fingerprint::picture_digits;
 use crate::image::read::{self, ReadError};
+use crate::image::{Image, Size};
 use crate::observer::Observer;
 use rayon::prelude::*;
 
@@ -67,15 +68,23 @@ pub enum ImageFilesError {
     Stopped,
 }
 
-/// Image files. Each file is decoded once before work begins, and again whenever its image is needed.
+/// Image files, each of another picture. Each file is decoded once before work begins, and again whenever its image is needed.
 #[derive(Clone, Debug)]
 pub struct ImageFiles {
-    paths: Vec<PathBuf>,
-    sizes: Vec<Size>,
+    files: Vec<ImageFile>,
+}
+
+#[derive(Clone, Debug)]
+struct ImageFile {
+    path: PathBuf,
+    size: Size,
+    /// [`picture_digits`].
+    picture: String,
 }
 
 impl ImageFiles {
-    /// Decodes every file once: a broken one is found now, not after an hour of training.
+    /// Decodes every file once: a broken one is found now, not after an hour of training. Of files that show the same picture, in
+    /// whatever encoding, the first is taken, and the observer is told of the others: copies are no further evidence.
     ///
     /// # Errors
     /// The first unreadable file, unless `skip_unreadable`: then the observer is told of such files, they are left out, and it is an
@@ -86,25 +95,16 @@ impl ImageFiles {
         observer: &mut dyn Observer,
     ) -> Result<Self, ImageFilesError> {
         const PIECE: usize = 32;
-        let mut files = Self {
-            paths: Vec::with_capacity(paths.len()),
-            sizes: Vec::with_capacity(paths.len()),
-        };
+        let mut files = Vec::with_capacity(paths.len());
         observer.start("reading images", paths.len() as u64);
         for (piece, some) in paths.chunks(PIECE).enumerate() {
             if observer.stop_requested() {
                 return Err(ImageFilesError::Stopped);
             }
-            let sizes: Vec<_> = some
-                .par_iter()
-                .map(|path| read::read(path).map(|image| image.size()))
-                .collect();
-            for (path, size) in some.iter().zip(sizes) {
-                match size {
-                    Ok(size) => {
-                        files.paths.push(path.clone());
-                        files.sizes.push(size);
-                    }
+            let opened: Vec<_> = some.par_iter().map(|path| ImageFile::open(path)).collect();
+            for (path, file) in some.iter().zip(opened) {
+                match file {
+                    Ok(file) => files.push(file),
                     Err(error) if skip_unreadable => observer.skipped(path, &error.to_string()),
                     Err(error) => return Err(error.into()),
                 }
@@ -112,45 +112,87 @@ impl ImageFiles {
             observer.advance((piece * PIECE + some.len()) as u64, None);
         }
         observer.finish();
-        if files.paths.is_empty() {
+        if files.is_empty() {
             return Err(ImageFilesError::NoneReadable(paths.len()));
         }
-        Ok(files)
+        let files = without_copies(files, observer);
+        Ok(Self { files })
     }
 
-    /// The files that can be read.
-    pub fn paths(&self) -> &[PathBuf] {
-        &self.paths
+    /// The files that are taken.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// What identifies the picture of each file, see [`picture_digits`].
+    pub fn pictures(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.picture.as_str())
     }
 
     /// The files whose paths are in `paths`, in the order of `paths`.
     #[must_use]
     pub fn select(&self, paths: &[PathBuf]) -> Self {
-        let (paths, sizes) = paths
+        let known: HashMap<&PathBuf, &ImageFile> =
+            self.files.iter().map(|file| (&file.path, file)).collect();
+        let files = paths
             .iter()
-            .filter_map(|path| {
-                let index = self.paths.iter().position(|known| known == path)?;
-                Some((self.paths[index].clone(), self.sizes[index]))
-            })
-            .unzip();
-        Self { paths, sizes }
+            .filter_map(|path| known.get(path).copied().cloned());
+        Self {
+            files: files.collect(),
+        }
     }
+}
+
+impl ImageFile {
+    fn open(path: &Path) -> Result<Self, ReadError> {
+        let image = read::read(path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            size: image.size(),
+            picture: picture_digits(&image),
+        })
+    }
+}
+
+/// The files without copies of earlier files; tells the observer of the copies.
+fn without_copies(files: Vec<ImageFile>, observer: &mut dyn Observer) -> Vec<ImageFile> {
+    let all = files.len();
+    let mut first_of: HashMap<String, PathBuf> = HashMap::new();
+    let mut example = None;
+    let mut different = Vec::with_capacity(all);
+    for file in files {
+        if let Some(original) = first_of.get(&file.picture) {
+            example.get_or_insert_with(|| (file.path.clone(), original.clone()));
+        } else {
+            first_of.insert(file.picture.clone(), file.path.clone());
+            different.push(file);
+        }
+    }
+    if let Some((copy, original)) = example {
+        observer.warn(&format!(
+            "{} of {all} images are copies of others, as {} of {}: each picture is taken once",
+            all - different.len(),
+            copy.display(),
+            original.display()
+        ));
+    }
+    different
 }
 
 impl ImageSource for ImageFiles {
     fn len(&self) -> usize {
-        self.paths.len()
+        self.files.len()
     }
 
     fn image(&self, index: usize) -> Result<Image, ReadError> {
-        read::read(&self.paths[index])
+        read::read(&self.files[index].path)
     }
 
     fn size(&self, index: usize) -> Result<Size, ReadError> {
-        Ok(self.sizes[index])
+        Ok(self.files[index].size)
     }
 
     fn name(&self, index: usize) -> String {
-        self.paths[index].display().to_string()
+        self.files[index].path.display().to_string()
     }
 }

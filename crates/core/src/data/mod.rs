@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 pub use categories::categories;
 pub use fingerprint::{
     FingerprintError, content_digits, content_fingerprint, file_digest, file_fingerprint,
-    fingerprint,
+    fingerprint, picture_digits,
 };
 pub use split::{Split, SplitError, split};
 pub use survey::{Survey, survey};

@@ -177,6 +177,17 @@ impl Thresholds {
         missed.collect()
     }
 
+    /// What the image threshold promises, in words.
+    pub fn promise(&self) -> String {
+        let bound = self.image.bound;
+        format!(
+            "at most {} of good parts are called defective on average, 1 in {:.0}: {} good images gave the threshold",
+            percent(bound),
+            1.0 / bound,
+            self.images
+        )
+    }
+
     /// Whether pixels have a threshold of their own.
     pub fn pixel_is_own(&self) -> bool {
         self.pixel != self.image

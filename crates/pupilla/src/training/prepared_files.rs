@@ -4,9 +4,7 @@
 use std::path::Path;
 
 use pupilla_core::data::image_source::{ImageFiles, ImageFilesError};
-use pupilla_core::data::{
-    Dataset, FingerprintError, SplitError, content_digits, fingerprint, split,
-};
+use pupilla_core::data::{Dataset, FingerprintError, SplitError, fingerprint, split};
 use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
 use pupilla_files::weight_file::WeightFileError;
@@ -56,7 +54,8 @@ pub enum FitFilesError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Every file is decoded once. A tenth of the files, chosen by the seed, is kept back for validation.
+/// Every file is decoded once. Of copies of a picture, one is taken. A tenth of the files, chosen by the seed, is kept back for
+/// validation.
 #[derive(Clone, Debug)]
 pub struct PreparedFiles {
     training: ImageFiles,
@@ -76,13 +75,17 @@ impl PreparedFiles {
         observer: &mut dyn Observer,
     ) -> Result<Self, FitFilesError> {
         let files = ImageFiles::open(&dataset.good, skip_unreadable, observer)?;
-        let split = split(files.paths(), VALIDATION_SHARE, seed)?;
-        let mut learned = content_digits(&split.training)?;
+        let split = split(&files.paths(), VALIDATION_SHARE, seed)?;
+        let (training, validation) = (
+            files.select(&split.training),
+            files.select(&split.validation),
+        );
+        let mut learned: Vec<String> = training.pictures().map(str::to_string).collect();
         learned.sort_unstable();
         Ok(Self {
             data: DataManifest {
                 name: dataset.name.clone(),
-                fingerprint: fingerprint(files.paths(), &dataset.root)?,
+                fingerprint: fingerprint(&files.paths(), &dataset.root)?,
                 validation: split
                     .validation
                     .iter()
@@ -90,8 +93,8 @@ impl PreparedFiles {
                     .collect(),
                 learned,
             },
-            training: files.select(&split.training),
-            validation: files.select(&split.validation),
+            training,
+            validation,
         })
     }
 

@@ -14,6 +14,7 @@ use pupilla::{
     PreparedFiles, TrainError,
 };
 use pupilla_core::data::Dataset;
+use pupilla_core::verdict::calibration::RejectRate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -97,6 +98,9 @@ fn fit(
     }
 }
 
+/// The share of good parts that a person usually accepts as defective, for a hint.
+const USUAL_RATE: f64 = 0.01;
+
 fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
     let manifest = model.manifest();
     match &manifest {
@@ -116,6 +120,18 @@ fn print(model: &Model, out: &Path, json: Option<&Path>) -> anyhow::Result<()> {
             about.calibration.thresholds.image.value
         ),
     )?;
+    let thresholds = about.calibration.thresholds;
+    output::line(json, thresholds.promise())?;
+    let usual = RejectRate::new(USUAL_RATE)?;
+    if thresholds.image.wanted.is_none() && thresholds.image.bound > USUAL_RATE {
+        let needed = usual.images_needed();
+        output::line(
+            json,
+            format_args!(
+                "a promise of {usual} takes {needed} good images that are not learned: `pupilla calibrate`"
+            ),
+        )?;
+    }
     output::line(json, format_args!("wrote {}", out.display()))?;
     if let Some(target) = json {
         output::json(target, &manifest)?;
