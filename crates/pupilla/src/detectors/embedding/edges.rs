@@ -129,10 +129,14 @@ mod tests {
         assert_eq!(found.values().len(), 2 * KINDS);
         // The corners deviate by 1, less than all scores together.
         assert_eq!(found.values()[..2], [9.0, deviation]);
-        for kind in 1..KINDS {
+        // The other positions on the edge score less than all positions, the rest scores more.
+        for kind in [1, 2] {
             assert_eq!(found.values()[2 * kind..][..2], [mean, deviation]);
         }
-        let mut scores = image(9.0, mean);
+        for kind in 3..KINDS {
+            assert_eq!(found.values()[2 * kind..][..2], [3.0, deviation]);
+        }
+        let mut scores = image(9.0, 3.0);
         found.apply(grid, &mut scores);
         assert_eq!((scores[0], scores[40]), (0.0, 0.0));
         assert_eq!(scores[4], (1.0 - mean) / deviation);
