@@ -60,6 +60,9 @@ fn of_training(error: &TrainError) -> Option<String> {
 fn of_scoring(error: &ScoreError) -> Option<&'static str> {
     match error {
         ScoreError::TooSmall { .. } => Some("`pupilla train` with --resize or --scales"),
+        ScoreError::TooManyPositions { .. } => {
+            Some("`pupilla train` with --backbone-stride or --resize")
+        }
         ScoreError::Memory { .. } => Some("--memory, or `pupilla train` with --resize"),
         _ => None,
     }

@@ -206,6 +206,16 @@ pub enum ScoreError {
         /// Bytes that the smallest tiles take.
         needed: usize,
     },
+    /// The features of all positions together would take too much memory.
+    #[error(
+        "{positions} positions of {channels} features are too many: take a larger stride, or resize the images to fewer pixels"
+    )]
+    TooManyPositions {
+        /// Positions of the image.
+        positions: usize,
+        /// Features at a position.
+        channels: usize,
+    },
     /// Scales were asked for that the model does not have.
     #[error("{}: the model has {}", match missing { Some(field) => format!("there is no scale p = {field}"), None => "no scale is wanted".into() }, join(there))]
     NoScale {

@@ -22,9 +22,15 @@ pub fn run(info: &Info) -> anyhow::Result<()> {
     let mut text = String::new();
     outline(&value, 0, &mut text);
     if let Some(backbone) = manifest.backbone() {
-        text.push_str(&terms_of_backbone(&backbone.file, &backbone.fingerprint)?);
+        text.push_str(&terms_of_backbone(&backbone.file, &backbone.fingerprint));
     }
     for teacher in manifest.teachers() {
+        let tutor = teacher.tutor.as_ref();
+        if let Some(tutor) = tutor
+            && let Some(fingerprint) = &tutor.fingerprint
+        {
+            text.push_str(&terms_of_backbone(&tutor.network.name(), fingerprint));
+        }
         text.push_str(&terms(teacher));
     }
     output::line(None, text.trim_end())
@@ -46,7 +52,7 @@ fn built_in(info: &Info) -> anyhow::Result<()> {
         text.push_str(&format!(
             "built-in network {name}:\n  file: {}\n  fingerprint: {fingerprint}\n{}\n",
             network.file_name(),
-            terms_of_backbone(&network.file_name(), &fingerprint)?
+            terms_of_backbone(&network.file_name(), &fingerprint)
         ));
     }
     for manifest in &manifests {
@@ -63,16 +69,15 @@ fn built_in(info: &Info) -> anyhow::Result<()> {
 }
 
 /// Under which terms the weights of a pretrained network stand.
-fn terms_of_backbone(file: &str, fingerprint: &str) -> anyhow::Result<String> {
-    let network = WeightSource::BuiltIn;
-    let is_built_in = network.load().is_ok() && network.fingerprint()? == fingerprint;
-    Ok(if is_built_in {
+fn terms_of_backbone(name: &str, fingerprint: &str) -> String {
+    let built_in = WeightSource::BuiltIn.fingerprint();
+    if built_in.is_ok_and(|built_in| built_in == fingerprint) {
         "\nThe weights of the built-in network have the Apache-2.0 licence. Their authors trained them on ImageNet.\n\
-         Models that are trained with them may be used commercially.\n"
+         They may be used commercially, and so may models that are trained with them alone.\n"
             .to_string()
     } else {
-        format!("\nThe features come from {file}: the terms of its weights apply to the model.\n")
-    })
+        format!("\nThe features come from {name}: the terms of its weights apply to the model.\n")
+    }
 }
 
 /// Under which terms a teacher's images stood, and how to be free of them.
@@ -83,7 +88,7 @@ fn terms(teacher: &TeacherManifest) -> String {
          If they do not suit you, train one on images of your own:\n\n    \
          pupilla teacher train IMAGES --scale {field} --out teacher-{field}.safetensors\n    \
          pupilla train GOOD_IMAGES --scales {field} --teacher teacher-{field}.safetensors --out part.pupilla\n\n\
-         It learns from the built-in network; with --without-backbone it learns from the images alone.\n",
+         This command learns from the built-in network too; with --without-backbone it learns from the images alone.\n",
         teacher.data.trim_end_matches('.')
     )
 }

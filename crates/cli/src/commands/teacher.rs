@@ -121,7 +121,7 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
     let teacher = Teacher::load(&report.teacher)?;
     let source = match &report.backbone {
         Some(given) => Some(given.clone()),
-        None => built_in_tutor(teacher.manifest())?,
+        None => built_in_tutor(teacher.manifest()),
     };
     let backbone = source.as_ref().map(WeightSource::load).transpose()?;
     let paths = images_in(&report.images)?;
@@ -237,14 +237,11 @@ fn check_held_out(
 }
 
 /// The built-in network, if the teacher learned from it.
-fn built_in_tutor(manifest: &TeacherManifest) -> anyhow::Result<Option<WeightSource>> {
-    let of_teacher = manifest.tutor.as_ref();
-    let of_teacher = of_teacher.and_then(|tutor| tutor.fingerprint.as_ref());
+fn built_in_tutor(manifest: &TeacherManifest) -> Option<WeightSource> {
     let built_in = WeightSource::BuiltIn;
-    let fingerprint = built_in.fingerprint()?;
-    Ok(of_teacher
-        .is_some_and(|learned| *learned == fingerprint)
-        .then_some(built_in))
+    let learned = manifest.tutor.as_ref()?.fingerprint.as_ref()?;
+    let is_built_in = built_in.fingerprint().is_ok_and(|own| own == *learned);
+    is_built_in.then_some(built_in)
 }
 
 /// The figures mean little if the network is not the one that was learned from.

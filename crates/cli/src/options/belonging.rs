@@ -171,29 +171,32 @@ pub fn settle(command: Command) -> Command {
         .mut_subcommands(settle)
 }
 
-/// Whether no detector is named, and an option is given that chooses students: patch sizes, their teachers, or an option that students
-/// have and the default detector does not have.
-pub fn asks_for_students(command: &Command, matches: &ArgMatches) -> bool {
-    let Some((name, matches)) = matches.subcommand() else {
-        return false;
-    };
-    let Some(command) = command.find_subcommand(name) else {
-        return false;
-    };
+/// The option that chooses students, if no detector is named: patch sizes, their teachers, or an option that students have and the
+/// default detector lacks. Options about the run alone, such as `--resume`, choose nothing.
+pub fn choice_of_students(command: &Command, matches: &ArgMatches) -> Option<String> {
+    let (name, matches) = matches.subcommand()?;
+    let command = command.find_subcommand(name)?;
     let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let is_default = matches!(matches.try_contains_id(DETECTOR), Ok(true)) && !given(DETECTOR);
-    let chooses = |option: &Arg| {
+    if !matches!(matches.try_contains_id(DETECTOR), Ok(true)) || given(DETECTOR) {
+        return None;
+    }
+    let chooses = |option: &&Arg| {
         let id = option.get_id().as_str();
         let owners = owners(command, option);
         let of = |kind: DetectorKind| owners.contains(&(DETECTOR, kind.name()));
         let of_students = of(DetectorKind::StudentTeacher) && !of(DetectorKind::default());
-        given(id) && (of_students || CHOOSE_STUDENTS.contains(&id))
+        let about_the_run = CHOOSE_NOTHING.contains(&id);
+        given(id) && (of_students && !about_the_run || CHOOSE_STUDENTS.contains(&id))
     };
-    is_default && command.get_arguments().any(chooses)
+    let option = command.get_arguments().find(chooses)?;
+    option.get_long().map(|long| format!("--{long}"))
 }
 
 /// Options of several detectors that choose students if no detector is named.
 const CHOOSE_STUDENTS: [&str; 2] = ["scales", "teachers"];
+
+/// Options of students that say nothing about the detector.
+const CHOOSE_NOTHING: [&str; 3] = ["dry_run", "resume", "checkpoint_every"];
 
 /// The same command, not built yet, with students as the default detector.
 pub fn with_students(command: Command) -> Command {

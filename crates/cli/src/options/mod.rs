@@ -145,7 +145,8 @@ fn built(mut command: clap::Command) -> clap::Command {
 pub fn parse() -> Result<Arguments, Usage> {
     let mut command = command();
     let mut matches = command.get_matches_mut();
-    if belonging::asks_for_students(&command, &matches) {
+    let choice = belonging::choice_of_students(&command, &matches);
+    if choice.is_some() {
         command = built(belonging::with_students(Arguments::command()));
         matches = command.get_matches_mut();
     }
@@ -156,9 +157,19 @@ pub fn parse() -> Result<Arguments, Usage> {
     {
         return Err(Usage(format!("--device: {name} runs no network")));
     }
-    belonging::check(&command, &matches)?;
+    belonging::check(&command, &matches).map_err(|usage| match &choice {
+        Some(option) => Usage(format!(
+            "{usage}, or name the detector ({option} chose student-teacher)"
+        )),
+        None => usage,
+    })?;
     match Arguments::from_arg_matches(&matches) {
-        Ok(arguments) => Ok(arguments),
+        Ok(mut arguments) => {
+            if let (Command::Train(train), Some(option)) = (&mut arguments.command, choice) {
+                train.chosen_by = Some(option);
+            }
+            Ok(arguments)
+        }
         Err(error) => error.format(&mut command).exit(),
     }
 }

@@ -29,6 +29,9 @@ pub struct Train {
     /// student-teacher
     #[arg(long, value_name = "NAME", default_value_t, value_parser = named::<DetectorKind>(DetectorKind::ALL))]
     pub detector: DetectorKind,
+    /// The option that chose the detector, if the detector was not named.
+    #[arg(skip)]
+    pub chosen_by: Option<String>,
     /// How to resize images: a number (to a square), keep:N (longer side N), or none; for l2-ae, ssim-ae, vae and anogan a power of
     /// two from 16 to 512 [default: 256; l2-ae, ssim-ae, vae 128, anogan 64, the sizes that they were published for]
     #[arg(long, value_name = "SIZE")]
@@ -100,8 +103,9 @@ pub struct Patches {
     pub backbone_zoom: Option<u8>,
     /// Pixels of the resized image between the positions at which features are compared [default: those of the finest map, but at
     /// least 8 over the zoom]
-    #[arg(long, value_name = "PIXELS", conflicts_with = "teachers", belongs = of(on_backbones))]
-    pub backbone_stride: Option<NonZeroUsize>,
+    #[arg(long, value_name = "PIXELS", conflicts_with = "teachers", belongs = of(on_backbones),
+        value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub backbone_stride: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -50,13 +51,16 @@ impl WeightSource {
     /// SHA-256 over name and content of the file, see [`file_fingerprint`].
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// If the file cannot be read, or nothing is built in.
     pub fn fingerprint(&self) -> Result<String, FingerprintError> {
         match self {
-            Self::BuiltIn => Ok(content_fingerprint(
-                BUILT_IN_FILE,
-                built_in().unwrap_or_default(),
-            )),
+            Self::BuiltIn => match built_in() {
+                Some(weights) => Ok(content_fingerprint(BUILT_IN_FILE, weights)),
+                None => Err(FingerprintError {
+                    path: BUILT_IN_FILE.into(),
+                    source: io::Error::new(io::ErrorKind::NotFound, "it is not built in"),
+                }),
+            },
             Self::File(path) => file_fingerprint(path),
         }
     }

@@ -22,6 +22,9 @@ pub const BACKBONE_MARGIN: usize = 32;
 /// averaged around them: half the distance takes four times the time.
 const USUAL_STRIDE: usize = 8;
 
+/// The largest stride that a file may have.
+const MAX_STRIDE: usize = 256;
+
 /// The largest margin that a file may have.
 const MAX_MARGIN: usize = 256;
 
@@ -220,9 +223,15 @@ impl BackboneManifest {
     /// Checks the other fields of an untrusted file.
     ///
     /// # Errors
-    /// If there is no such network, or the margin is too large.
+    /// If there is no such network, or the margin or the stride is too large.
     pub(crate) fn check(&self) -> Result<(), BackboneError> {
         self.network.layout()?;
+        if let Some(stride) = self.stride.filter(|stride| stride.get() > MAX_STRIDE) {
+            return Err(BackboneError::Features {
+                network: self.network.name(),
+                reason: format!("the stride is {stride}, not 1 to {MAX_STRIDE}"),
+            });
+        }
         if self.margin > MAX_MARGIN {
             return Err(BackboneError::Features {
                 network: self.network.name(),

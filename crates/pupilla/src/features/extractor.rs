@@ -21,6 +21,9 @@ use crate::patch_network::{PatchNetwork, arrays};
 /// Before the names of a pretrained network's arrays in a model file. One file has at most one pretrained network.
 const BACKBONE: &str = "backbone";
 
+/// The most features of an image, of all positions together: 1 GiB.
+const MOST_FEATURES: usize = 1 << 28;
+
 /// Side of the tiles that a patch network describes one after the other.
 const TILE: usize = 256;
 
@@ -216,7 +219,15 @@ impl Extractor {
     /// If it cannot describe such an image.
     pub(crate) fn grid(&self, size: Size) -> Result<Grid, ScoreError> {
         self.check_size(size)?;
-        Ok(Grid::new(size, self.manifest().stride()))
+        let grid = Grid::new(size, self.manifest().stride());
+        let (positions, channels) = (grid.rows * grid.columns, self.channels());
+        if positions.saturating_mul(channels) > MOST_FEATURES {
+            return Err(ScoreError::TooManyPositions {
+                positions,
+                channels,
+            });
+        }
+        Ok(grid)
     }
 
     /// Prepares an image (already resized), so that any positions can be described. A pretrained network runs here, over the whole

@@ -222,7 +222,11 @@ impl Job {
         let mut words = vec!["train".into(), text(&self.category.folder)?];
         words.extend_from_slice(&self.train);
         if let Some(weights) = &self.backbone {
-            words.extend(["--backbone".into(), weights.source.to_string()]);
+            let source = match &weights.source {
+                WeightSource::File(path) => text(path)?,
+                built_in => built_in.to_string(),
+            };
+            words.extend(["--backbone".into(), source]);
         }
         words.extend(["--out".into(), text(model)?]);
         if checkpoint_of(model).exists()

@@ -37,7 +37,11 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
     let source = compare.pretrained.backbone.clone();
     let source = source.unwrap_or(WeightSource::BuiltIn);
     let backbone = Weights {
-        fingerprint: source.fingerprint()?,
+        fingerprint: match source {
+            WeightSource::File(_) => source.fingerprint()?,
+            // Detectors that need it say so themselves if it is not built in.
+            WeightSource::BuiltIn => source.fingerprint().unwrap_or_default(),
+        },
         source,
     };
     let categories = checked_folders(&folders, progress)?;

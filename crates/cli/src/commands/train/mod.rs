@@ -4,14 +4,15 @@ mod embedding;
 mod reconstruction;
 mod student_teacher;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use pupilla::Config as _;
 use pupilla::backbone::WeightSource;
 use pupilla::{
-    BackboneExtractor, Checkpoints, DetectorConfig, ExtractorError, Family, FileManifest, Model,
-    PreparedFiles, TrainError,
+    BackboneExtractor, Checkpoints, DetectorConfig, DetectorKind, ExtractorError, Family,
+    FileManifest, Model, PreparedFiles, TrainError,
 };
 use pupilla_core::data::Dataset;
 use pupilla_core::verdict::calibration::RejectRate;
@@ -27,6 +28,13 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     let config = config(train)?;
     let json = train.json.file();
     output::check_json(json)?;
+    if let Some(option) = &train.chosen_by {
+        let (chosen, usual) = (train.detector, DetectorKind::default());
+        output::line(
+            json,
+            format_args!("{chosen}, because of {option} (the default is {usual})"),
+        )?;
+    }
     output::distinct("--json and --out", json, train.out.as_deref())?;
     let dataset = Dataset::open_good(&train.data)?;
     if let Some(out) = train.out.as_ref().filter(|_| !train.run.dry_run) {
@@ -181,7 +189,8 @@ fn pretrained(weights: &WeightSource, train: &Train) -> Result<BackboneExtractor
     let outputs = given.backbone_outputs.clone();
     let zoom = given.backbone_zoom.unwrap_or(1).into();
     let network = BackboneExtractor::load(weights.clone(), outputs, zoom)?;
-    Ok(match given.backbone_stride {
+    let stride = given.backbone_stride.map(usize::from);
+    Ok(match stride.and_then(NonZeroUsize::new) {
         Some(stride) => network.with_stride(stride),
         None => network,
     })

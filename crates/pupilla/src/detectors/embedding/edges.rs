@@ -66,6 +66,11 @@ impl Normalisation {
         &self.0
     }
 
+    /// Whether every deviation is positive, which a file may deny.
+    pub fn is_valid(&self) -> bool {
+        self.0.chunks_exact(2).all(|pair| pair[1] > 0.0)
+    }
+
     /// Deviations from the mean of good images, of each score of an image, `[rows, columns]` of its grid.
     pub fn apply(&self, grid: Grid, scores: &mut [f32]) {
         for (position, score) in scores.iter_mut().enumerate() {

@@ -69,20 +69,22 @@ impl Matrix {
     /// Some columns of all rows.
     #[must_use]
     pub fn columns_in(&self, range: Range<usize>) -> Self {
-        let rows = self.iter().flat_map(|row| &row[range.clone()]);
-        Self::new(range.len(), rows.copied().collect())
+        let mut values = Vec::with_capacity(self.rows() * range.len());
+        for row in self.iter() {
+            values.extend_from_slice(&row[range.clone()]);
+        }
+        Self::new(range.len(), values)
     }
 
     /// Each column times its weight.
     #[must_use]
-    pub fn weighted(&self, weights: &[f32]) -> Self {
-        let rows = self.iter();
-        let weighted = rows.flat_map(|row| {
-            row.iter()
-                .zip(weights)
-                .map(|(value, weight)| value * weight)
-        });
-        Self::new(self.columns, weighted.collect())
+    pub fn weighted(mut self, weights: &[f32]) -> Self {
+        for row in self.values.chunks_exact_mut(self.columns) {
+            for (value, weight) in row.iter_mut().zip(weights) {
+                *value *= weight;
+            }
+        }
+        self
     }
 
     /// Its values, without a copy.

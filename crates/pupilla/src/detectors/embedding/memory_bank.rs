@@ -37,13 +37,17 @@ pub struct MemoryBank {
     /// Dimensions of the random projection in which it is chosen (128).
     pub projection: usize,
     /// Whether there is one bank, of all outputs as they are, as published (no).
-    #[serde(default = "as_published", skip_serializing_if = "Clone::clone")]
+    #[serde(default = "as_published", skip_serializing_if = "is_as_published")]
     pub joined: bool,
 }
 
-/// What files say that do not have the setting: those of the published form, with or without the setting in their program.
+/// The setting of files without it: files of the published form lack it, as files from before the setting do.
 fn as_published() -> bool {
     true
+}
+
+fn is_as_published(joined: &bool) -> bool {
+    *joined == as_published()
 }
 
 impl Default for MemoryBank {
@@ -90,10 +94,7 @@ impl EmbeddingMethod for MemoryBank {
         for (index, channels) in ranges(&outputs).into_iter().enumerate() {
             let of_bank = rows.columns_in(channels.clone());
             let entries = self.coreset(&of_bank, index, features, observer)?;
-            banks.push(Bank {
-                first_channel: channels.start,
-                entries,
-            });
+            banks.push(Bank { channels, entries });
         }
         let mut good = vec![GoodScores::default(); banks.len()];
         validation.for_each(observer, |_, grid, features| {
@@ -115,11 +116,9 @@ impl EmbeddingMethod for MemoryBank {
                 self.joined && sizes.components.is_none() && sizes.words > 0
             }
             MemoryBankSizes::Normalised(sizes) => {
-                let fits = |bank: &BankSize| {
-                    let end = bank.first_channel.checked_add(bank.channels);
-                    bank.channels > 0 && bank.entries > 0 && end.is_some_and(|end| end <= channels)
-                };
-                !self.joined && !sizes.banks.is_empty() && sizes.banks.iter().all(fits)
+                let none_is_empty = sizes.banks.iter().all(|bank| bank.entries > 0);
+                let of_banks: Vec<usize> = sizes.banks.iter().map(|bank| bank.channels).collect();
+                !self.joined && none_is_empty && are_of_outputs(&of_banks, channels)
             }
         }
     }
@@ -178,6 +177,18 @@ fn ranges(outputs: &[usize]) -> Vec<Range<usize>> {
     ranges
 }
 
+/// Whether banks of these numbers of features are those of [`ranges`], for this number of features in all.
+fn are_of_outputs(banks: &[usize], channels: usize) -> bool {
+    match banks {
+        [] => false,
+        [only] => *only > 0 && *only == channels,
+        [outputs @ .., all] => {
+            let sum = outputs.iter().copied().try_fold(0, usize::checked_add);
+            outputs.iter().all(|&output| output > 0) && *all == channels && sum == Some(channels)
+        }
+    }
+}
+
 /// A weight for each feature: the same for all features of an output, so that the variances of an output's features sum to 1. Variances
 /// below the noise of rounding count as that noise. Features that are all 0 keep their numbers.
 ///
@@ -220,8 +231,8 @@ pub enum MemoryBanks {
 /// Entries of some features that follow each other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bank {
-    /// The first of these features among all features of a position.
-    first_channel: usize,
+    /// Which of the features of a position they are.
+    channels: Range<usize>,
     /// `[entries, channels]`
     entries: Matrix,
 }
@@ -229,8 +240,15 @@ pub struct Bank {
 impl Bank {
     /// The distance to the nearest entry of each row of all features, `[positions, channels of all outputs]`.
     fn distances(&self, features: &Matrix) -> Vec<f32> {
-        let channels = self.first_channel..self.first_channel + self.entries.columns();
-        let found = nearest(&features.columns_in(channels), &self.entries, 1);
+        let found = if self.channels.len() == features.columns() {
+            nearest(features, &self.entries, 1)
+        } else {
+            nearest(
+                &features.columns_in(self.channels.clone()),
+                &self.entries,
+                1,
+            )
+        };
         found.iter().map(|found| found.distance).collect()
     }
 }
@@ -254,8 +272,6 @@ pub struct BankSizes {
 /// Sizes of a bank.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BankSize {
-    /// The first of its features among all features of a position.
-    pub first_channel: usize,
     /// Number of its features.
     pub channels: usize,
     /// Number of entries.
@@ -291,7 +307,6 @@ impl Kept for MemoryBanks {
             Self::Joined(dictionary) => MemoryBankSizes::Joined(dictionary.sizes()),
             Self::Normalised { banks, .. } => {
                 let sizes = banks.iter().map(|bank| BankSize {
-                    first_channel: bank.first_channel,
                     channels: bank.entries.columns(),
                     entries: bank.entries.rows(),
                 });
@@ -356,9 +371,19 @@ impl Kept for MemoryBanks {
         let mut next = || arrays.next().unwrap_or_default();
         let weights = next();
         let (mut banks, mut normalisations) = (Vec::new(), Vec::new());
-        for bank in &sizes.banks {
+        let outputs: Vec<usize> = match &sizes.banks[..] {
+            [only] => vec![only.channels],
+            several => several
+                .iter()
+                .rev()
+                .skip(1)
+                .rev()
+                .map(|bank| bank.channels)
+                .collect(),
+        };
+        for (bank, channels) in sizes.banks.iter().zip(ranges(&outputs)) {
             banks.push(Bank {
-                first_channel: bank.first_channel,
+                channels,
                 entries: Matrix::new(bank.channels, next()),
             });
             normalisations.push(Normalisation::new(next()));
@@ -367,6 +392,15 @@ impl Kept for MemoryBanks {
             weights,
             banks,
             normalisations,
+        }
+    }
+
+    fn is_valid(&self) -> bool {
+        match self {
+            Self::Joined(_) => true,
+            Self::Normalised { normalisations, .. } => {
+                normalisations.iter().all(Normalisation::is_valid)
+            }
         }
     }
 
@@ -379,7 +413,7 @@ impl Kept for MemoryBanks {
                 normalisations,
             } => (weights, banks, normalisations),
         };
-        let features = features.weighted(weights);
+        let features = features.clone().weighted(weights);
         let mut scores = vec![0.0; features.rows()];
         let share = 1.0 / banks.len() as f32;
         for (bank, normalisation) in banks.iter().zip(normalisations) {
@@ -401,6 +435,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn banks_of_a_file_are_those_of_outputs_and_of_all() {
+        for (banks, channels) in [(&[4][..], 4), (&[2, 3, 5], 5), (&[1, 1, 1, 3], 3)] {
+            assert!(are_of_outputs(banks, channels), "{banks:?}");
+            assert!(!are_of_outputs(banks, channels + 1), "{banks:?}");
+        }
+        for banks in [
+            &[][..],
+            &[0],
+            &[2, 3],
+            &[3, 5],
+            &[0, 5, 5],
+            &[usize::MAX, 2, 1],
+        ] {
+            assert!(!are_of_outputs(banks, 5), "{banks:?}");
+        }
+    }
+
+    #[test]
     fn there_is_a_bank_for_each_output_and_one_for_all() {
         assert_eq!(ranges(&[2, 3]), [0..2, 2..5, 0..5]);
         assert_eq!(ranges(&[4]), vec![0..4]);
@@ -413,11 +465,8 @@ mod tests {
             let values = (0..rows * columns).map(|_| random.random_range(-1.0f32..1.0));
             Matrix::new(columns, values.collect())
         };
-        let bank = |first_channel, entries| Bank {
-            first_channel,
-            entries,
-        };
-        let banks = vec![bank(0, matrix(7, 2)), bank(2, matrix(5, 3))];
+        let bank = |channels, entries| Bank { channels, entries };
+        let banks = vec![bank(0..2, matrix(7, 2)), bank(2..5, matrix(5, 3))];
         let features = matrix(6, 5);
         let grid = Grid {
             stride: 8,

@@ -91,6 +91,11 @@ pub(super) trait Kept: Debug + Send + Sync + Sized + 'static {
         arrays: &mut dyn Iterator<Item = Vec<f32>>,
     ) -> Self;
 
+    /// Whether its numbers, which may come from a damaged file, can give scores.
+    fn is_valid(&self) -> bool {
+        true
+    }
+
     /// The score of each row of features, `[positions, channels]`, at the positions of a grid; higher is more anomalous.
     fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32>;
 }
@@ -128,6 +133,7 @@ pub(super) trait AnyKept: Debug + Send + Sync {
     fn sizes(&self) -> FittedManifest;
     fn layout(&self, channels: usize, positions: usize) -> Layout;
     fn arrays(&self) -> Vec<&[f32]>;
+    fn is_valid(&self) -> bool;
     fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32>;
 }
 
@@ -212,6 +218,10 @@ impl<K: Kept> AnyKept for K {
 
     fn arrays(&self) -> Vec<&[f32]> {
         Kept::arrays(self)
+    }
+
+    fn is_valid(&self) -> bool {
+        Kept::is_valid(self)
     }
 
     fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32> {

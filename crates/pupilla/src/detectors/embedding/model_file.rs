@@ -85,9 +85,15 @@ impl EmbeddingDetector {
         let mut values = file.tensors(&wanted)?.into_iter();
         let extractor = features.build(&mut values);
         let kept = settings.method.any().read(fitted, channels, &mut values);
+        let kept = kept.map_err(|reason| file.invalid(reason))?;
+        if !kept.is_valid() {
+            return Err(invalid(
+                "a deviation of its normalisation is not above 0".to_string(),
+            ));
+        }
         Ok(Self {
             extractor: extractor.map_err(|error| invalid(error.to_string()))?,
-            kept: kept.map_err(|reason| file.invalid(reason))?,
+            kept,
             manifest,
         })
     }
