@@ -29,7 +29,7 @@ pub fn run(info: &Info) -> anyhow::Result<()> {
         if let Some(tutor) = tutor
             && let Some(fingerprint) = &tutor.fingerprint
         {
-            text.push_str(&terms_of_backbone(&tutor.network.name(), fingerprint));
+            text.push_str(&terms_of_backbone(tutor.network.name(), fingerprint));
         }
         text.push_str(&terms(teacher));
     }
