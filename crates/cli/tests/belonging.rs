@@ -162,6 +162,12 @@ fn without_a_detector_options_of_students_choose_them() {
             && said.contains("or name the detector (--steps chose student-teacher)"),
         "{said}"
     );
+    // The detector is not the reason here.
+    let preset = said_of(&["--scales", "33", "--epochs", "2"]);
+    assert!(
+        preset.contains("--epochs belongs to --preset paper") && !preset.contains("chose"),
+        "{preset}"
+    );
     let two = said_of(&["--scales", "17,33"]);
     assert!(two.contains("nowhere"), "{two}");
     let named = said_of(&["--scales", "17,33", "--detector", "memory-bank"]);

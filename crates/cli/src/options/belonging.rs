@@ -217,23 +217,29 @@ fn owners<'a>(command: &'a Command, option: &Arg) -> Vec<(&'a str, &'a str)> {
         .collect()
 }
 
-/// Refuses the first option that was given and does not belong to what else was given.
-pub fn check(command: &Command, matches: &ArgMatches) -> Result<(), Usage> {
+/// Refuses the first option that was given and does not belong to what else was given. `choice` is the option that chose the detector,
+/// if the detector was not named.
+pub fn check(command: &Command, matches: &ArgMatches, choice: Option<&str>) -> Result<(), Usage> {
     if let Some((name, matches)) = matches.subcommand()
         && let Some(command) = command.find_subcommand(name)
     {
-        return check(command, matches);
+        return check(command, matches, choice);
     }
     for option in command.get_arguments() {
         let source = matches.value_source(option.get_id().as_str());
         if source == Some(ValueSource::CommandLine) {
-            check_owners(command, matches, option)?;
+            check_owners(command, matches, choice, option)?;
         }
     }
     Ok(())
 }
 
-fn check_owners(command: &Command, matches: &ArgMatches, option: &Arg) -> Result<(), Usage> {
+fn check_owners(
+    command: &Command,
+    matches: &ArgMatches,
+    choice: Option<&str>,
+    option: &Arg,
+) -> Result<(), Usage> {
     let owners = owners(command, option);
     for key in command.get_arguments() {
         let id = key.get_id().as_str();
@@ -245,8 +251,15 @@ fn check_owners(command: &Command, matches: &ArgMatches, option: &Arg) -> Result
         let chosen: Vec<_> = chosen.map(|value| value.to_string_lossy()).collect();
         if !owners.is_empty() && !chosen.iter().any(|value| owners.contains(&&**value)) {
             let long = |arg: &Arg| arg.get_long().unwrap_or_default().to_string();
+            let cure = match choice.filter(|_| id == DETECTOR) {
+                Some(choice) => format!(
+                    "leave it out, or name the detector ({choice} chose {})",
+                    chosen.join(", ")
+                ),
+                None => "leave it out".to_string(),
+            };
             return Err(Usage(format!(
-                "--{} belongs to --{} {}, not to {}: leave it out",
+                "--{} belongs to --{} {}, not to {}: {cure}",
                 long(option),
                 long(key),
                 either(&owners),

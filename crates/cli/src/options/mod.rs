@@ -157,12 +157,7 @@ pub fn parse() -> Result<Arguments, Usage> {
     {
         return Err(Usage(format!("--device: {name} runs no network")));
     }
-    belonging::check(&command, &matches).map_err(|usage| match &choice {
-        Some(option) => Usage(format!(
-            "{usage}, or name the detector ({option} chose student-teacher)"
-        )),
-        None => usage,
-    })?;
+    belonging::check(&command, &matches, choice.as_deref())?;
     match Arguments::from_arg_matches(&matches) {
         Ok(mut arguments) => {
             if let (Command::Train(train), Some(option)) = (&mut arguments.command, choice) {

@@ -41,9 +41,7 @@ pub fn fingerprint(paths: &[PathBuf], root: &Path) -> Result<String, Fingerprint
         .collect();
     let mut whole = Sha256::new();
     for ((name, _), digest) in files.iter().zip(digests) {
-        whole.update((name.len() as u64).to_le_bytes());
-        whole.update(name);
-        whole.update(digest?);
+        add(&mut whole, name, &digest?);
     }
     Ok(hexadecimal(&whole.finalize()))
 }
@@ -60,10 +58,15 @@ pub fn file_fingerprint(path: &Path) -> Result<String, FingerprintError> {
 /// [`file_fingerprint`] of a file of this name and content that lies on no disk.
 pub fn content_fingerprint(name: &str, content: &[u8]) -> String {
     let mut whole = Sha256::new();
+    add(&mut whole, name.as_bytes(), &Sha256::digest(content));
+    hexadecimal(&whole.finalize())
+}
+
+/// Adds a file to a fingerprint.
+fn add(whole: &mut Sha256, name: &[u8], digest: &[u8]) {
     whole.update((name.len() as u64).to_le_bytes());
     whole.update(name);
-    whole.update(Sha256::digest(content));
-    hexadecimal(&whole.finalize())
+    whole.update(digest);
 }
 
 fn relative_name(path: &Path, root: &Path) -> Vec<u8> {
@@ -118,9 +121,9 @@ pub fn picture_digits(image: &Image) -> String {
         whole.update((side as u64).to_le_bytes());
     }
     let mut bytes = Vec::new();
-    for row in image.pixels().chunks(1 << 14) {
+    for some in image.pixels().chunks(1 << 14) {
         bytes.clear();
-        bytes.extend(row.iter().flat_map(|value| {
+        bytes.extend(some.iter().flat_map(|value| {
             let level = (value * f32::from(u16::MAX)).round() as u16;
             level.to_le_bytes()
         }));

@@ -181,7 +181,7 @@ impl Thresholds {
     pub fn promise(&self) -> String {
         let bound = self.image.bound;
         format!(
-            "at most {} of good parts are called defective on average, 1 in {:.0}: {} good images gave the threshold",
+            "at most {} of good parts are called defective on average, 1 in {:.0} (good images used: {})",
             percent(bound),
             1.0 / bound,
             self.images

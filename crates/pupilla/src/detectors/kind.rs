@@ -103,7 +103,7 @@ macro_rules! kinds {
 
 all_detectors!(kinds);
 
-/// The detector that finds most with its default settings, and is trained fastest (`docs/decisions/0010-the-default-detector.md`).
+/// The memory bank: with default settings, it finds most, and is trained in minutes (`docs/decisions/0010-the-default-detector.md`).
 impl Default for DetectorKind {
     fn default() -> Self {
         Self::MemoryBank

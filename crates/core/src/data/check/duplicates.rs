@@ -9,9 +9,9 @@ use super::{Finding, FindingKind, Labelled};
 use crate::data::file_digest;
 
 pub(super) fn find(images: &[(&Labelled<'_>, ImageSummary)]) -> Vec<Finding> {
-    let mut same: BTreeMap<[u8; 32], Vec<&Labelled<'_>>> = BTreeMap::new();
+    let mut same: BTreeMap<&str, Vec<&Labelled<'_>>> = BTreeMap::new();
     for (image, summary) in images {
-        same.entry(summary.pixels).or_default().push(image);
+        same.entry(&summary.picture).or_default().push(image);
     }
     let mut groups: Vec<_> = same.into_values().filter(|group| group.len() > 1).collect();
     groups.sort_by_key(|group| group[0].path);
@@ -35,7 +35,12 @@ fn finding(group: &[&Labelled<'_>]) -> Finding {
         let text = format!("{files} to learn from and to test with: take it out of one part");
         (FindingKind::Leak, text)
     } else {
-        let text = format!("{files} {} times: it counts as often", group.len());
+        let effect = if parts.contains(&true) {
+            "training takes it once"
+        } else {
+            "a test counts it as often"
+        };
+        let text = format!("{files} {} times: {effect}", group.len());
         (FindingKind::Duplicate, text)
     };
     Finding::new(kind, text, &paths)

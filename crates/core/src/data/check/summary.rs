@@ -3,16 +3,14 @@
 use crate::image::Size;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::outliers::Appearance;
-use crate::image::Image;
+use crate::data::picture_digits;
 use crate::image::read::{self, ReadError};
 
 /// The summary of an image that could be read.
 pub(super) struct ImageSummary {
-    /// SHA-256 of size and decoded pixels.
-    pub(super) pixels: [u8; 32],
+    /// [`picture_digits`].
+    pub(super) picture: String,
     pub(super) size: Size,
     pub(super) appearance: Appearance,
 }
@@ -21,18 +19,9 @@ impl ImageSummary {
     pub(super) fn read(path: &Path) -> Result<Self, ReadError> {
         let image = read::read(path)?;
         Ok(Self {
-            pixels: digest(&image),
+            picture: picture_digits(&image),
             size: image.size(),
             appearance: Appearance::of(&image),
         })
     }
-}
-
-fn digest(image: &Image) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for side in [image.width(), image.height()] {
-        hash.update((side as u64).to_le_bytes());
-    }
-    hash.update(bytemuck::cast_slice::<f32, u8>(image.pixels()));
-    hash.finalize().into()
 }

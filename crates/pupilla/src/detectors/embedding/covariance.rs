@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::matrix::Matrix;
 
 /// A deviation below this share of the mean is the rounding noise of 32-bit features: images that are all alike still have some.
-const NOISE: f64 = 1e-5;
+pub(super) const NOISE: f64 = 1e-5;
 
 /// Rows whose products are summed together: the order of all sums is fixed, whatever the threads.
 const ROWS: usize = 1024;

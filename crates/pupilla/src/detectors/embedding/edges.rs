@@ -4,6 +4,7 @@
 //! highest scores lie there. So a score near an edge is normalised by the statistics at its distance, if they are larger than those of
 //! all positions.
 
+use super::covariance::NOISE;
 use crate::features::grid::Grid;
 use crate::statistics::Moments;
 
@@ -12,9 +13,6 @@ const WIDTH: usize = 2;
 
 /// Kinds of positions: the distances to the nearest horizontal and vertical edge, the smaller distance first, each at most [`WIDTH`].
 pub(super) const KINDS: usize = (WIDTH + 1) * (WIDTH + 2) / 2;
-
-/// A deviation below this share of the mean is the rounding noise of 32-bit features.
-const NOISE: f64 = 1e-5;
 
 /// Scores of good images, by the kind of the position.
 #[derive(Clone, Debug, Default)]

@@ -117,8 +117,7 @@ impl EmbeddingMethod for MemoryBank {
             }
             MemoryBankSizes::Normalised(sizes) => {
                 let none_is_empty = sizes.banks.iter().all(|bank| bank.entries > 0);
-                let of_banks: Vec<usize> = sizes.banks.iter().map(|bank| bank.channels).collect();
-                !self.joined && none_is_empty && are_of_outputs(&of_banks, channels)
+                !self.joined && none_is_empty && are_of_outputs(&sizes.channels(), channels)
             }
         }
     }
@@ -177,16 +176,20 @@ fn ranges(outputs: &[usize]) -> Vec<Range<usize>> {
     ranges
 }
 
+/// Of the numbers of features of [`ranges`], those of the outputs.
+fn outputs_of(banks: &[usize]) -> &[usize] {
+    match banks {
+        [outputs @ .., _] if !outputs.is_empty() => outputs,
+        only => only,
+    }
+}
+
 /// Whether banks of these numbers of features are those of [`ranges`], for this number of features in all.
 fn are_of_outputs(banks: &[usize], channels: usize) -> bool {
-    match banks {
-        [] => false,
-        [only] => *only > 0 && *only == channels,
-        [outputs @ .., all] => {
-            let sum = outputs.iter().copied().try_fold(0, usize::checked_add);
-            outputs.iter().all(|&output| output > 0) && *all == channels && sum == Some(channels)
-        }
-    }
+    let outputs = outputs_of(banks);
+    let sum = outputs.iter().copied().try_fold(0, usize::checked_add);
+    let none_is_empty = outputs.iter().all(|&output| output > 0);
+    none_is_empty && sum == Some(channels) && banks.last() == Some(&channels)
 }
 
 /// A weight for each feature: the same for all features of an output, so that the variances of an output's features sum to 1. Variances
@@ -267,6 +270,13 @@ pub enum MemoryBankSizes {
 pub struct BankSizes {
     /// Each bank.
     pub banks: Vec<BankSize>,
+}
+
+impl BankSizes {
+    /// Number of features of each bank.
+    fn channels(&self) -> Vec<usize> {
+        self.banks.iter().map(|bank| bank.channels).collect()
+    }
 }
 
 /// Sizes of a bank.
@@ -371,17 +381,8 @@ impl Kept for MemoryBanks {
         let mut next = || arrays.next().unwrap_or_default();
         let weights = next();
         let (mut banks, mut normalisations) = (Vec::new(), Vec::new());
-        let outputs: Vec<usize> = match &sizes.banks[..] {
-            [only] => vec![only.channels],
-            several => several
-                .iter()
-                .rev()
-                .skip(1)
-                .rev()
-                .map(|bank| bank.channels)
-                .collect(),
-        };
-        for (bank, channels) in sizes.banks.iter().zip(ranges(&outputs)) {
+        let of_banks = sizes.channels();
+        for (bank, channels) in sizes.banks.iter().zip(ranges(outputs_of(&of_banks))) {
             banks.push(Bank {
                 channels,
                 entries: Matrix::new(bank.channels, next()),
