@@ -1,4 +1,4 @@
-//! `pupilla info`: prints the manifest of a file, or of the program's own teachers.
+//! `pupilla info`: prints the manifest of a file, or what the built-in network and teachers are.
 
 use anyhow::Context;
 use pupilla::backbone::WeightSource;

@@ -10,8 +10,8 @@ use super::shared::Json;
 
 #[derive(Debug, Args)]
 pub struct Backbone {
-    /// built-in, or ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite: a .safetensors or .pth file with the names of torchvision, timm (ResNet-18)
-    /// or efficientnet_lite_pytorch
+    /// The word built-in, or weights of ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite: a .safetensors or .pth file with the names of
+    /// torchvision, timm (ResNet-18) or efficientnet_lite_pytorch
     pub weights: WeightSource,
     /// An image of 224×224 pixels, or of any size with --resize
     pub image: PathBuf,

@@ -8,7 +8,7 @@ use super::shared::Json;
 
 #[derive(Debug, Args)]
 pub struct Info {
-    /// A model or teacher file [default: the built-in teachers]
+    /// A model or teacher file [default: the built-in network and teachers]
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub json: Json,

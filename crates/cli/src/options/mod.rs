@@ -100,7 +100,7 @@ pub enum Command {
     Compare(Compare),
     /// Train or measure teachers, the networks that students learn from
     Teacher(Teacher),
-    /// Print what a model or teacher file says about itself; without a file, the built-in teachers
+    /// Print what a model or teacher file says about itself; without a file, the built-in network and teachers
     Info(Info),
     /// Print what a pretrained network gives on an image
     Backbone(Backbone),

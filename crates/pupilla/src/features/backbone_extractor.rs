@@ -129,6 +129,12 @@ impl BackboneExtractor {
         self
     }
 
+    /// The same network for students, whose positions are their own.
+    pub(crate) fn for_students(mut self) -> Self {
+        self.manifest.stride = None;
+        self
+    }
+
     /// A network, and the features that are read from it.
     pub(crate) fn new(network: impl Into<Arc<dyn Backbone>>, manifest: BackboneManifest) -> Self {
         Self {
@@ -178,11 +184,11 @@ impl BackboneExtractor {
         values * size_of::<f32>()
     }
 
-    /// Bytes that it takes, about, while it looks at an image of this size (already resized).
+    /// Bytes that it takes, about, for an image of this size (already resized).
     pub(crate) fn maps_bytes(&self, size: Size) -> usize {
-        /// A pixel that it sees: thrice three values on the way in, and 64 channels of half the size, the
-        /// largest map of all networks here, with the one behind it.
-        const BYTES_PER_PIXEL: usize = 3 * 3 * 4 + 64 * 4 / 4 + 64 * 4 / 16;
+        /// A pixel that it sees: three times three values on the way in, and the two largest maps that follow each other, of half and
+        /// of a quarter of the image's side. EfficientNet-Lite4 has the most channels there: 144, Lite0 has 96, ResNet-18 has 64.
+        const BYTES_PER_PIXEL: usize = 3 * 3 * 4 + 144 * 4 / 4 + 144 * 4 / 16;
         let margin = 2 * self.manifest.margin;
         let zoom = self.manifest.features.zoom;
         size.map(|side| (side + margin) * zoom).area() * BYTES_PER_PIXEL

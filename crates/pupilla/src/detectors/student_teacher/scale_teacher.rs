@@ -33,7 +33,7 @@ impl ScaleTeacher {
     pub fn backbone(field: ReceptiveField, backbone: BackboneExtractor) -> Self {
         Self {
             field,
-            extractor: backbone.into(),
+            extractor: backbone.for_students().into(),
         }
     }
 
