@@ -3,6 +3,7 @@
 use pupilla::backbone::BackboneError;
 use pupilla::device::DeviceError;
 use pupilla::{ExtractorError, FitFilesError, ScoreError, TrainError};
+use pupilla_core::data::DatasetError;
 
 /// What to give on the command line, if an error of the library or one of its causes says so.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
@@ -11,6 +12,8 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             return of_training(error);
         } else if let Some(error) = cause.downcast_ref::<ScoreError>() {
             of_scoring(error)
+        } else if let Some(error) = cause.downcast_ref::<DatasetError>() {
+            of_data(error)
         } else if let Some(error) = cause.downcast_ref::<DeviceError>() {
             Some(of_device(error))
         } else {
@@ -64,6 +67,17 @@ fn of_scoring(error: &ScoreError) -> Option<&'static str> {
             Some("`pupilla train` with --backbone-stride or --resize")
         }
         ScoreError::Memory { .. } => Some("--memory, or `pupilla train` with --resize"),
+        _ => None,
+    }
+}
+
+fn of_data(error: &DatasetError) -> Option<&'static str> {
+    match error {
+        DatasetError::ImagesBelow { .. } => Some("--recursive"),
+        DatasetError::NoTrainGood { folders, .. } if !folders.is_empty() => {
+            Some("--good NAME, if one of these folders has the good images")
+        }
+        DatasetError::SeveralDatasets { .. } => Some("--category NAME"),
         _ => None,
     }
 }

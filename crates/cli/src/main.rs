@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod data_set;
 mod hints;
 mod options;
 mod output;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use pupilla::student_teacher::{ScaleManifest, StudentTeacherTraining};
 use pupilla::{About, FileManifest, Model};
+use pupilla_core::data::mask::Mask;
 use pupilla_core::data::{Dataset, file_fingerprint, fingerprint};
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::Tested;
@@ -30,11 +31,19 @@ impl ReportRun {
 
     /// Judges a tested image and adds it.
     pub fn add(&mut self, tested: &Tested<'_>) -> Result<(), ReportError> {
+        let unmarked;
+        let mask = match tested.mask {
+            Some(mask) => mask,
+            None => {
+                unmarked = Mask::good(tested.map.width(), tested.map.height());
+                &unmarked
+            }
+        };
         self.report.add(&ReportImage {
             name: tested.name,
             defect: tested.test.defect.as_deref(),
             image: tested.image,
-            mask: tested.mask,
+            mask,
             map: tested.map,
             verdict: &self.rule.judge(tested.explained)?,
         })

@@ -14,7 +14,7 @@ use crate::commands::inspect::load;
 use crate::options::Calibrate;
 use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
-use crate::region_of_interest;
+use crate::{data_set, region_of_interest};
 
 pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(options.json.file())?;
@@ -23,7 +23,8 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     check_no_test_images(options)?;
     let model = load(&options.model, &options.computing, 0)?;
     let inspected = region_of_interest::read(options.roi.picture())?;
-    let dataset = Dataset::open_good(&options.good)?;
+    let dataset = data_set::open(&options.good, &options.layout, progress)?;
+    dataset.require_good()?;
     output::check_weights(out, Weights::Model)?;
     let files = ImageFiles::open(&dataset.good, options.unreadable.skip, progress)?;
     let unseen = unseen(model.about().data, &dataset, &files)?;

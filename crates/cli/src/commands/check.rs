@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use pupilla_core::data::Dataset;
 use pupilla_core::data::check::{DatasetCheck, Severity, check};
-use pupilla_core::data::{DatasetError, categories};
 use serde::Serialize;
 
 use crate::options::Check;
@@ -29,15 +29,11 @@ struct Several {
 pub fn run(arguments: &Check, progress: &mut Progress) -> anyhow::Result<ExitCode> {
     let json = arguments.json.file();
     output::check_json(json)?;
-    let folders = match categories(&arguments.data) {
-        // A folder of good images alone, or what `check` itself explains.
-        Err(DatasetError::NoTest { path }) => vec![path],
-        folders => folders?,
-    };
-    let several = folders[..] != [arguments.data.clone()];
+    let datasets = Dataset::open_all(&arguments.data, &arguments.layout.settings())?;
+    let several = datasets.len() > 1;
     let mut checks = BTreeMap::new();
-    for folder in &folders {
-        let found = check(folder, arguments.masks.threshold, progress)?;
+    for dataset in &datasets {
+        let found = check(dataset, arguments.masks.threshold, progress)?;
         print(&found, json)?;
         checks.insert(found.name.clone(), found);
     }
@@ -77,6 +73,9 @@ fn print(found: &DatasetCheck, json: Option<&Path>) -> anyhow::Result<()> {
             output::line(json, format_args!("    … and {more} more"))?;
         }
     }
+    if !found.passed_over.is_empty() {
+        output::line(json, format_args!("passed over: {}", found.passed_over))?;
+    }
     let outliers = if found.outliers_looked_for {
         ""
     } else {
@@ -85,8 +84,13 @@ fn print(found: &DatasetCheck, json: Option<&Path>) -> anyhow::Result<()> {
     output::line(
         json,
         format_args!(
-            "{}: {} good images to learn from, {} to test with: problems: {}, notices: {}{outliers}",
-            found.name, found.good, found.test, found.problems, found.notices
+            "{} ({}): {} good images to learn from, {} to test with: problems: {}, notices: {}{outliers}",
+            found.name,
+            found.layout.name(),
+            found.good,
+            found.test,
+            found.problems,
+            found.notices
         ),
     )
 }

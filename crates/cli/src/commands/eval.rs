@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use pupilla_core::data::Dataset;
+use pupilla_core::data::mask::Mask;
 use pupilla_core::detector::Detector;
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
@@ -13,9 +14,9 @@ use pupilla_core::report::sheet::{Sheet, SheetRow};
 use crate::commands::inspect::{load, rule};
 use crate::commands::measures;
 use crate::options::Eval;
-use crate::output;
 use crate::progress::Progress;
 use crate::report::{CURVE_SPACING, ReportRun};
+use crate::{data_set, output};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(eval.json.file())?;
@@ -24,7 +25,8 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         let students = model.student_teacher("--scales")?;
         model = students.with_scales(&eval.scales)?.into();
     }
-    let dataset = Dataset::open_test(&eval.data)?;
+    let dataset = data_set::open(&eval.data, &eval.layout, progress)?;
+    dataset.require_test()?;
     output::distinct(
         "--pictures and --report",
         eval.pictures.as_deref(),
@@ -145,12 +147,20 @@ pub fn evaluate(
             Some(category) => format!("{category}/{name}"),
             None => name.to_string(),
         };
+        let unmarked;
+        let mask = match tested.mask {
+            Some(mask) => mask,
+            None => {
+                unmarked = Mask::good(tested.map.width(), tested.map.height());
+                &unmarked
+            }
+        };
         sheet.add(&SheetRow {
             name: &in_category(tested.name),
             defect: tested.test.defect.as_deref().map(in_category).as_deref(),
             score: tested.map.image_score(),
             image: tested.image,
-            mask: tested.mask,
+            mask,
             map: tested.map,
         })?;
         if let Some(report) = &mut report {

@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::options::{Computing, GivenThresholds, Inspect, Memory};
 use crate::progress::Progress;
 use crate::region_table::RegionTable;
-use crate::{output, region_of_interest};
+use crate::{data_set, output, region_of_interest};
 
 /// Everything `inspect` found.
 #[derive(Debug, Serialize)]
@@ -414,7 +414,9 @@ fn images(
             progress.note(&format!("{} holds masks: left out", masks.display()));
             without.push(masks);
         }
-        let below = images_below(path, &without)?.into_iter().map(|image| {
+        let found = images_below(path, &without)?;
+        data_set::tell_passed_over(&found.passed_over, None, progress);
+        let below = found.images.into_iter().map(|image| {
             let name = image.strip_prefix(path).unwrap_or(&image).to_path_buf();
             Named { path: image, name }
         });

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use pupilla_core::data::{Dataset, categories};
+use pupilla_core::data::Dataset;
 use pupilla_core::evaluate::CategoryEvaluations;
 use pupilla_core::evaluate::map_run::{self, MapSettings};
 use pupilla_core::map::map_set;
 
 use crate::commands::measures;
 use crate::options::Score;
-use crate::output;
 use crate::progress::Progress;
+use crate::{data_set, output};
 
 pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
     let json = score.json.file();
@@ -20,16 +20,17 @@ pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
         mask_threshold: score.measuring.masks.threshold,
         curve_spacing: score.curves.spacing,
     };
-    let folders = categories(&score.data)?;
-    if folders[..] == [score.data.clone()] {
-        let dataset = Dataset::open_test(&score.data)?;
-        let evaluation = map_run::run(&score.maps, &dataset, &settings, progress)?;
+    let datasets = Dataset::open_all(&score.data, &score.layout.settings())?;
+    for dataset in &datasets {
+        data_set::tell(dataset, progress);
+    }
+    if let [dataset] = &datasets[..] {
+        let evaluation = map_run::run(&score.maps, dataset, &settings, progress)?;
         measures::print(&evaluation, json)?;
         return json.map_or(Ok(()), |target| output::json(target, &evaluation));
     }
-    let mut datasets = Vec::new();
-    for folder in folders {
-        let dataset = Dataset::open_test(&folder)?;
+    for dataset in &datasets {
+        dataset.require_test()?;
         let alone = score.maps.join("test");
         if alone.is_dir() && !score.maps.join(&dataset.name).is_dir() {
             let text = format!(
@@ -41,8 +42,7 @@ pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
             return Err(output::Usage(text).into());
         }
         // A map that is missing is found before any work.
-        map_set::find(&score.maps, &dataset)?;
-        datasets.push(dataset);
+        map_set::find(&score.maps, dataset)?;
     }
     let mut evaluations = BTreeMap::new();
     for dataset in datasets {

@@ -16,6 +16,7 @@ use pupilla_core::observer::Observer;
 use pupilla_core::report::patch_sheet::{self, PatchSheet};
 use serde::Serialize;
 
+use crate::data_set;
 use crate::options::{Form, TeacherReport, TeacherTrain};
 use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
@@ -52,7 +53,7 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
         )?;
     }
     output::check_json(train.json.file())?;
-    let paths = images_in(&train.images)?;
+    let paths = photographs(&train.images, progress)?;
     output::check_weights(&train.out, Weights::Teacher)?;
     if let Some(log) = &train.log {
         output::check_alike("--log", log, b"step,", "table of losses")?;
@@ -108,6 +109,13 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     Ok(())
 }
 
+/// The photographs in a folder; says what was passed over.
+fn photographs(folder: &Path, progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
+    let found = images_in(folder)?;
+    data_set::tell_passed_over(&found.passed_over, None, progress);
+    Ok(found.images)
+}
+
 pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result<()> {
     let teacher = Some(report.teacher.as_path());
     output::distinct("the teacher and --out", teacher, report.out.as_deref())?;
@@ -124,7 +132,7 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
         None => built_in_tutor(teacher.manifest()),
     };
     let backbone = source.as_ref().map(WeightSource::load).transpose()?;
-    let paths = images_in(&report.images)?;
+    let paths = photographs(&report.images, progress)?;
     if let Some(out) = &report.out {
         output::check_no_image("--out", report.out.as_deref(), &paths)?;
         output::check_alike("--out", out, PNG, "PNG")?;

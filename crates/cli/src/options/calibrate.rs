@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Computing, Json, Rates, Roi, Unreadable};
+use super::shared::{Computing, DataLayout, Json, Rates, Roi, Unreadable};
 
 #[derive(Debug, Args)]
 pub struct Calibrate {
@@ -22,6 +22,8 @@ pub struct Calibrate {
     /// Take the train/good of a data set. Of the images of the training only those are taken that were kept back for validation
     #[arg(long)]
     pub train_good: bool,
+    #[command(flatten)]
+    pub layout: DataLayout,
     #[command(flatten)]
     pub computing: Computing,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Json, Masks};
+use super::shared::{DataLayout, Json, Masks};
 
 #[derive(Debug, Args)]
 #[command(
@@ -12,10 +12,12 @@ use super::shared::{Json, Masks};
     cannot be checked, 2 for wrong usage."
 )]
 pub struct Check {
-    /// A data set in the MVTec AD layout, a folder of several, or a plain folder of good images
+    /// A data set in a known layout, a folder of several, a manifest (.csv, .jsonl), or a plain folder of good images
     pub data: PathBuf,
     #[command(flatten)]
     pub masks: Masks,
+    #[command(flatten)]
+    pub layout: DataLayout,
     #[command(flatten)]
     pub json: Json,
 }

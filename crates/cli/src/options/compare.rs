@@ -8,12 +8,12 @@ use pupilla::{DetectorKind, ReceptiveField};
 use pupilla_core::image::resize::Resize;
 
 use super::belonging::{Belongs, DETECTOR, detectors, students};
-use super::shared::{Json, Measuring, Pretrained, RunLength};
+use super::shared::{DataLayout, Json, Measuring, Pretrained, RunLength};
 use super::values::named;
 
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// A data set in the MVTec AD layout with a test part and masks, or a folder of several, such as all of MVTec AD
+    /// A data set in a known layout or a manifest, with a test part; or a folder of several, such as all of MVTec AD
     pub data: PathBuf,
     /// The folder for models, figures and tables; the same command again continues with what is left
     #[arg(long, value_name = "DIR")]
@@ -43,6 +43,8 @@ pub struct Compare {
     pub network_seeds: NonZeroU32,
     #[command(flatten)]
     pub measuring: Measuring,
+    #[command(flatten)]
+    pub layout: DataLayout,
     #[command(flatten)]
     pub json: Json,
 }

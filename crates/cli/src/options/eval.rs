@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use pupilla::ReceptiveField;
 
-use super::shared::{Computing, Curves, GivenThresholds, Json, Measuring, Unreadable};
+use super::shared::{Computing, Curves, DataLayout, GivenThresholds, Json, Measuring, Unreadable};
 use super::values::named;
 
 #[derive(Debug, Args)]
 pub struct Eval {
     /// A model file, written by `pupilla train`
     pub model: PathBuf,
-    /// A data set in the MVTec AD layout, with a test part and masks
+    /// A data set in a known layout (MVTec AD, VisA, good beside bad images, …) or a manifest, with a test part. Masks may be missing:
+    /// then images alone are measured
     pub data: PathBuf,
     /// Write a report into this folder: one page with figures, curves, histograms and images
     #[arg(long, value_name = "DIR")]
@@ -37,6 +38,8 @@ pub struct Eval {
     pub thresholds: GivenThresholds,
     #[command(flatten)]
     pub measuring: Measuring,
+    #[command(flatten)]
+    pub layout: DataLayout,
     #[command(flatten)]
     pub curves: Curves,
     #[command(flatten)]

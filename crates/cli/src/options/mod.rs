@@ -34,7 +34,7 @@ pub use eval::Eval;
 pub use info::Info;
 pub use inspect::Inspect;
 pub use score::Score;
-pub use shared::{Computing, GivenThresholds, RunLength};
+pub use shared::{Computing, DataLayout, GivenThresholds, RunLength};
 pub use teacher::{Form, Teacher, TeacherCommand, TeacherReport, TeacherTrain};
 pub use train::{Preset, Train};
 pub use values::Memory;

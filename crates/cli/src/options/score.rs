@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Curves, Json, Measuring};
+use super::shared::{Curves, DataLayout, Json, Measuring};
 
 #[derive(Debug, Args)]
 pub struct Score {
-    /// A data set in the MVTec AD layout, with a test part and masks; or a folder of several, which gives each and the mean
+    /// A data set in a known layout or a manifest, with a test part; or a folder of several, which gives each and the mean
     pub data: PathBuf,
     /// The maps: DIR/<category>/test/<defect or good>/<name>.tiff (or DIR/test/… for one category), 32-bit float, of the size of
     /// the original images
@@ -16,6 +16,8 @@ pub struct Score {
     pub maps: PathBuf,
     #[command(flatten)]
     pub measuring: Measuring,
+    #[command(flatten)]
+    pub layout: DataLayout,
     #[command(flatten)]
     pub curves: Curves,
     #[command(flatten)]

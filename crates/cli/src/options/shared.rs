@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use pupilla::DetectorKind;
 use pupilla::backbone::WeightSource;
+use pupilla_core::data::OpenSettings;
 use pupilla_core::evaluate::test_run::TestSettings;
 use pupilla_core::verdict::calibration::{RejectRate, WantedRates};
 
@@ -23,6 +24,42 @@ impl Json {
     /// Where JSON goes, if it is wanted; `-` is standard output.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+}
+
+/// How a folder is read as a data set.
+#[derive(Debug, Args)]
+pub struct DataLayout {
+    /// The name of the folders of good images [default: good, ok, normal or nominal]
+    #[arg(id = "good_name", long = "good", value_name = "NAME")]
+    good: Option<String>,
+    /// Take the images in folders below the folders of images too
+    #[arg(long)]
+    recursive: bool,
+    /// The data set of this name, if the folder or the manifest holds several
+    #[arg(long, value_name = "NAME")]
+    category: Option<String>,
+}
+
+impl DataLayout {
+    pub fn settings(&self) -> OpenSettings {
+        OpenSettings {
+            good: self.good.clone(),
+            recursive: self.recursive,
+            category: self.category.clone(),
+        }
+    }
+
+    /// The options that say the same of one of its data sets.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if let Some(good) = &self.good {
+            words.extend(["--good".to_owned(), good.clone()]);
+        }
+        if self.recursive {
+            words.push("--recursive".to_owned());
+        }
+        words
     }
 }
 

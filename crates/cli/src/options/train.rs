@@ -15,12 +15,12 @@ use super::belonging::{
     Belongs, embedding, heading, of, of_patches, on_backbones, only, reconstruction, setting,
     students,
 };
-use super::shared::{Json, Pretrained, Rates, RunLength, Seed, Unreadable};
+use super::shared::{DataLayout, Json, Pretrained, Rates, RunLength, Seed, Unreadable};
 use super::values::{named, real};
 
 #[derive(Debug, Args)]
 pub struct Train {
-    /// A folder of good images, or a data set in the MVTec AD layout, of which train/good is used
+    /// A folder of good images, a data set in a known layout (MVTec AD, VisA, good beside bad images, …), or a manifest (.csv, .jsonl)
     pub data: PathBuf,
     /// The model file to write
     #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
@@ -36,6 +36,8 @@ pub struct Train {
     /// two from 16 to 512 [default: 256; l2-ae, ssim-ae, vae 128, anogan 64, the sizes that they were published for]
     #[arg(long, value_name = "SIZE")]
     pub resize: Option<Resize>,
+    #[command(flatten)]
+    pub layout: DataLayout,
     #[command(flatten)]
     pub rates: Rates,
     #[command(flatten)]

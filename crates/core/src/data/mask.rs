@@ -2,6 +2,7 @@
 
 use crate::image::Size;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ::image::DynamicImage;
 
@@ -37,6 +38,77 @@ pub enum MaskError {
     },
 }
 
+/// The files that say which pixels of an image are defective.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroundTruth {
+    files: Vec<PathBuf>,
+    /// `None`: the file is a mask, whose connected pixels are regions.
+    saturation: Option<Arc<[Saturation]>>,
+}
+
+/// How much of a region must be found, as MVTec LOCO AD states it for each kind of defect.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Saturation {
+    /// The value of the region's pixels in its file.
+    pub pixel_value: u8,
+    /// The pixels that must be found, or their share of the region's area.
+    pub threshold: f64,
+    /// Whether the threshold is a share.
+    pub relative: bool,
+}
+
+impl GroundTruth {
+    /// One mask, whose connected pixels are regions.
+    pub fn of_mask(file: PathBuf) -> Self {
+        Self {
+            files: vec![file],
+            saturation: None,
+        }
+    }
+
+    /// Files that hold one region each. A region whose pixel value is not in `saturation` must be found as a whole.
+    pub fn of_regions(files: Vec<PathBuf>, saturation: Arc<[Saturation]>) -> Self {
+        Self {
+            files,
+            saturation: Some(saturation),
+        }
+    }
+
+    /// The files.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The mask of a certain image ([`Mask::read`]).
+    ///
+    /// # Errors
+    /// As [`Mask::read`], and [`MaskError::Size`] if a file has another size than the image.
+    pub fn read_for(
+        &self,
+        threshold: u8,
+        image: &Path,
+        image_size: Size,
+    ) -> Result<Mask, MaskError> {
+        let mut whole = Mask::good(image_size.width, image_size.height);
+        for file in &self.files {
+            let (mask, highest) = Mask::read_with_highest(file, threshold)?;
+            if mask.size() != image_size {
+                return Err(MaskError::Size {
+                    mask: file.clone(),
+                    mask_size: mask.size(),
+                    image: image.to_path_buf(),
+                    image_size,
+                });
+            }
+            match &self.saturation {
+                None => whole = mask,
+                Some(saturation) => whole.add_region(&mask, highest, saturation),
+            }
+        }
+        Ok(whole)
+    }
+}
+
 /// For every pixel of an image, whether it is defective: `[height, width]`, row-major.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
@@ -44,6 +116,18 @@ pub struct Mask {
     height: usize,
     defect: Vec<bool>,
     grey: usize,
+    in_alpha: bool,
+    given: Vec<GivenRegion>,
+}
+
+/// A region that the ground truth names, instead of the connected pixels of a mask. Its pixels need not be connected, and it may overlap
+/// others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenRegion {
+    /// The places of its pixels in the image, ascending; at least one.
+    pub pixels: Vec<u32>,
+    /// The number of its pixels that must be found, at least 1 and at most all.
+    pub saturation: u32,
 }
 
 impl Mask {
@@ -59,6 +143,8 @@ impl Mask {
             height,
             defect,
             grey: 0,
+            in_alpha: false,
+            given: Vec::new(),
         }
     }
 
@@ -87,38 +173,50 @@ impl Mask {
     /// [`MaskError`] if the file cannot be read as an image within the default [`Limits`], or has
     /// floating-point pixels.
     pub fn read(path: &Path, threshold: u8) -> Result<Self, MaskError> {
+        Ok(Self::read_with_highest(path, threshold)?.0)
+    }
+
+    /// [`Mask::read`], and the highest value of 0 to 255 in the file.
+    fn read_with_highest(path: &Path, threshold: u8) -> Result<(Self, u8), MaskError> {
         let image = read::decode(path, &Limits::default())?;
-        let (defect, grey) = defect_pixels(&image, threshold).ok_or_else(|| MaskError::Float {
+        let levels = Levels::of(&image, threshold).ok_or_else(|| MaskError::Float {
             path: path.to_path_buf(),
         })?;
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Ok(Self {
-            grey,
-            ..Self::new(width, height, defect)
-        })
+        let mask = Self {
+            grey: levels.grey,
+            in_alpha: levels.in_alpha,
+            ..Self::new(width, height, levels.defect)
+        };
+        Ok((mask, levels.highest))
     }
 
-    /// [`Mask::read`] for the mask of a certain image, which must have its size.
-    ///
-    /// # Errors
-    /// As [`Mask::read`], and [`MaskError::Size`] if `image_size` is another.
-    pub fn read_for(
-        path: &Path,
-        threshold: u8,
-        image: &Path,
-        image_size: Size,
-    ) -> Result<Self, MaskError> {
-        let mask = Self::read(path, threshold)?;
-        if mask.size() == image_size {
-            Ok(mask)
-        } else {
-            Err(MaskError::Size {
-                mask: path.to_path_buf(),
-                mask_size: mask.size(),
-                image: image.to_path_buf(),
-                image_size,
-            })
+    /// Marks the pixels of `region` too, and names them as a region. A blank region is none.
+    pub(crate) fn add_region(&mut self, region: &Self, value: u8, saturation: &[Saturation]) {
+        let pixels = region.defect.iter().enumerate();
+        let pixels = pixels.filter(|(_, defect)| **defect);
+        let pixels: Vec<u32> = pixels.map(|(at, _)| at as u32).collect();
+        if pixels.is_empty() {
+            return;
         }
+        for &at in &pixels {
+            self.defect[at as usize] = true;
+        }
+        self.grey += region.grey;
+        self.in_alpha |= region.in_alpha;
+        let area = pixels.len() as f64;
+        let own = saturation.iter().find(|own| own.pixel_value == value);
+        let needed = own.map_or(area, |own| {
+            if own.relative {
+                own.threshold * area
+            } else {
+                own.threshold
+            }
+        });
+        self.given.push(GivenRegion {
+            saturation: needed.round().clamp(1.0, area) as u32,
+            pixels,
+        });
     }
 
     /// Width and height in pixels, each at least 1.
@@ -141,10 +239,26 @@ impl Mask {
         &self.defect
     }
 
+    /// The regions that the ground truth names; empty if the connected pixels are the regions.
+    pub fn given_regions(&self) -> &[GivenRegion] {
+        &self.given
+    }
+
     /// For a mask from a file: the number of pixels between its darkest and its brightest value. If there are such pixels, the
     /// threshold decides which of them are defective.
     pub fn grey_pixels(&self) -> usize {
         self.grey
+    }
+
+    /// For a mask from a file: whether all its colours are equal, but not its alpha values, which are not read.
+    pub fn lies_in_alpha(&self) -> bool {
+        self.in_alpha
+    }
+
+    /// The share of the pixels that are defective, from 0 to 1.
+    pub fn marked_share(&self) -> f64 {
+        let marked = self.defect.iter().filter(|&&defect| defect).count();
+        marked as f64 / self.defect.len() as f64
     }
 
     /// Whether no pixel is defective.
@@ -197,36 +311,60 @@ pub struct MaskRegions {
     pub areas: Vec<usize>,
 }
 
-/// Whether each pixel's largest colour lies above `threshold` (of 255), and how many lie between black and
-/// the highest; `None` for floats.
-fn defect_pixels(image: &DynamicImage, threshold: u8) -> Option<(Vec<bool>, usize)> {
-    fn above<T: Copy + Ord + Default>(
-        values: &[T],
-        channels: usize,
-        colours: usize,
-        limit: T,
-    ) -> (Vec<bool>, usize) {
-        let largest = |pixel: &[T]| pixel[1..colours].iter().fold(pixel[0], |a, &b| a.max(b));
-        let levels = || values.chunks_exact(channels).map(largest);
-        let Some(highest) = levels().max() else {
-            return (Vec::new(), 0);
-        };
-        // Not the lowest level instead of black: a mask of 1 and 255 is one that marks every pixel.
-        let between = levels().filter(|&level| level != T::default() && level != highest);
-        let grey = between.count();
-        (levels().map(|level| level > limit).collect(), grey)
-    }
-    let deep = u16::from(threshold) * 257;
-    match image {
-        DynamicImage::ImageLuma8(image) => Some(above(image, 1, 1, threshold)),
-        DynamicImage::ImageLumaA8(image) => Some(above(image, 2, 1, threshold)),
-        DynamicImage::ImageRgb8(image) => Some(above(image, 3, 3, threshold)),
-        DynamicImage::ImageRgba8(image) => Some(above(image, 4, 3, threshold)),
-        DynamicImage::ImageLuma16(image) => Some(above(image, 1, 1, deep)),
-        DynamicImage::ImageLumaA16(image) => Some(above(image, 2, 1, deep)),
-        DynamicImage::ImageRgb16(image) => Some(above(image, 3, 3, deep)),
-        DynamicImage::ImageRgba16(image) => Some(above(image, 4, 3, deep)),
-        _ => None,
+/// The values of a mask's file.
+struct Levels {
+    /// Whether each pixel's largest colour lies above the threshold.
+    defect: Vec<bool>,
+    /// The pixels between black and the highest value.
+    grey: usize,
+    /// The highest value, of 255.
+    highest: u8,
+    /// Whether the colours are all equal, and the alpha values are not.
+    in_alpha: bool,
+}
+
+impl Levels {
+    /// `None` for floats.
+    fn of(image: &DynamicImage, threshold: u8) -> Option<Self> {
+        fn above<T: Copy + Ord + Default>(
+            values: &[T],
+            channels: usize,
+            colours: usize,
+            limit: T,
+            of_255: impl Fn(T) -> u8,
+        ) -> Levels {
+            let largest = |pixel: &[T]| pixel[1..colours].iter().fold(pixel[0], |a, &b| a.max(b));
+            let levels = || values.chunks_exact(channels).map(largest);
+            let highest = levels().max().unwrap_or_default();
+            // Not the lowest level instead of black: a mask of 1 and 255 is one that marks every pixel.
+            let between = levels().filter(|&level| level != T::default() && level != highest);
+            let alpha = || {
+                values
+                    .chunks_exact(channels)
+                    .map(|pixel| pixel[channels - 1])
+            };
+            let has_alpha =
+                channels > colours && alpha().any(|value| Some(value) != alpha().next());
+            Levels {
+                in_alpha: has_alpha && levels().all(|level| level == highest),
+                grey: between.count(),
+                defect: levels().map(|level| level > limit).collect(),
+                highest: of_255(highest),
+            }
+        }
+        let deep = u16::from(threshold) * 257;
+        let shallow = |value: u16| (value / 257) as u8;
+        match image {
+            DynamicImage::ImageLuma8(image) => Some(above(image, 1, 1, threshold, |value| value)),
+            DynamicImage::ImageLumaA8(image) => Some(above(image, 2, 1, threshold, |value| value)),
+            DynamicImage::ImageRgb8(image) => Some(above(image, 3, 3, threshold, |value| value)),
+            DynamicImage::ImageRgba8(image) => Some(above(image, 4, 3, threshold, |value| value)),
+            DynamicImage::ImageLuma16(image) => Some(above(image, 1, 1, deep, shallow)),
+            DynamicImage::ImageLumaA16(image) => Some(above(image, 2, 1, deep, shallow)),
+            DynamicImage::ImageRgb16(image) => Some(above(image, 3, 3, deep, shallow)),
+            DynamicImage::ImageRgba16(image) => Some(above(image, 4, 3, deep, shallow)),
+            _ => None,
+        }
     }
 }
 
@@ -307,8 +445,9 @@ mod tests {
         GrayImage::new(30, 20).save(&path).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let image = Path::new("test/crack/000.png");
-        assert!(Mask::read_for(&path, 0, image, Size::new(30, 20)).is_ok());
-        let size = Mask::read_for(&path, 0, image, Size::new(30, 21)).unwrap_err();
+        let truth = GroundTruth::of_mask(path.clone());
+        assert!(truth.read_for(0, image, Size::new(30, 20)).is_ok());
+        let size = truth.read_for(0, image, Size::new(30, 21)).unwrap_err();
         let text = size.to_string();
         assert!(
             text.contains("000_mask.png is 30×20") && text.ends_with("crack/000.png is 30×21"),

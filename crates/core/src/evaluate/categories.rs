@@ -65,6 +65,7 @@ fn mean(categories: &BTreeMap<String, Evaluation>) -> Evaluation {
         per_region_size: Vec::new(),
         images,
         regions: categories.values().map(|category| category.regions).sum(),
+        saturated: categories.values().any(|category| category.saturated),
         seconds_per_image: total_seconds
             .filter(|_| images > 0)
             .map(|seconds| seconds / images as f64),

@@ -65,6 +65,13 @@ pub struct Evaluator {
     /// Masks of defective images, and those of them that have grey levels.
     masks: usize,
     grey_masks: usize,
+    /// Of these masks, those that mark more than half of their image, and those whose marks lie in the alpha channel.
+    mostly_marked: usize,
+    in_alpha: usize,
+    /// Defective images whose defect's place is not known.
+    without_mask: Vec<String>,
+    /// Whether a mask names its regions.
+    saturated: bool,
     warnings: Vec<String>,
     per_image: Vec<ImageEvaluation>,
 }
@@ -76,25 +83,50 @@ pub struct ScoredImage {
     defect: Option<String>,
     score: f32,
     pixels: PixelScores,
+    /// `None` if the place of the defect is not known.
+    mask: Option<MaskNotes>,
+}
+
+/// What a person should know of a mask.
+#[derive(Debug)]
+struct MaskNotes {
     blank: bool,
     grey: bool,
+    mostly_marked: bool,
+    in_alpha: bool,
+    names_regions: bool,
 }
 
 impl ScoredImage {
-    /// Takes in a test image: its name, its defect type (`None` for a good image), its anomaly map at the image's size, and its mask.
+    /// Takes in a test image: its name, its defect type (`None` for a good image), its anomaly map at the image's size, and its mask
+    /// (`None` if the place of the defect is not known: the pixels are not measured then).
     /// This is most of the work of [`Evaluator::add`], and does not depend on the order of the images.
     ///
     /// # Errors
     /// As [`Evaluator::add`].
-    pub fn new(
+    pub fn new<'m>(
         name: &str,
         defect: Option<&str>,
         map: &AnomalyMap,
-        mask: &Mask,
+        mask: impl Into<Option<&'m Mask>>,
     ) -> Result<Self, EvaluationError> {
-        let map_size = map.size();
-        let mask_size = mask.size();
         let image = || name.to_owned();
+        let not_finite = |source| EvaluationError::NotFinite {
+            image: image(),
+            source,
+        };
+        let mut scored = Self {
+            name: image(),
+            defect: defect.map(str::to_owned),
+            score: map.image_score(),
+            pixels: PixelScores::new(),
+            mask: None,
+        };
+        let Some(mask) = mask.into() else {
+            NotFinite::check(map).map_err(not_finite)?;
+            return Ok(scored);
+        };
+        let (map_size, mask_size) = (map.size(), mask.size());
         if map_size != mask_size {
             return Err(EvaluationError::Size {
                 image: image(),
@@ -109,21 +141,15 @@ impl ScoredImage {
                 pixels: mask.defect().iter().filter(|&&defect| defect).count(),
             });
         }
-        let mut pixels = PixelScores::new();
-        pixels
-            .add(map, mask)
-            .map_err(|source| EvaluationError::NotFinite {
-                image: image(),
-                source,
-            })?;
-        Ok(Self {
-            name: image(),
-            defect: defect.map(str::to_owned),
-            score: map.image_score(),
-            pixels,
+        scored.pixels.add(map, mask).map_err(not_finite)?;
+        scored.mask = Some(MaskNotes {
             blank,
             grey: mask.grey_pixels() > 0,
-        })
+            mostly_marked: mask.marked_share() > 0.5,
+            in_alpha: mask.lies_in_alpha(),
+            names_regions: !mask.given_regions().is_empty(),
+        });
+        Ok(scored)
     }
 }
 
@@ -145,6 +171,10 @@ impl Evaluator {
             defects: BTreeMap::new(),
             masks: 0,
             grey_masks: 0,
+            mostly_marked: 0,
+            in_alpha: 0,
+            without_mask: Vec::new(),
+            saturated: false,
             warnings: Vec::new(),
             per_image: Vec::new(),
         })
@@ -159,7 +189,7 @@ impl Evaluator {
     }
 
     /// Adds a test image: its name, its defect type (`None` for a good image), its anomaly map at
-    /// the image's size, and its mask ([`Mask::good`] for a good image).
+    /// the image's size, and its mask ([`Mask::good`] for a good image, `None` if the place of the defect is not known).
     ///
     /// A defective image with a blank mask is taken, with a warning: the image counts as
     /// defective, its pixels as normal, as in MVTec's evaluation.
@@ -167,12 +197,12 @@ impl Evaluator {
     /// # Errors
     /// [`EvaluationError`] if the map is not finite, the sizes differ, or a good image's mask marks
     /// a defect; the image is not added then.
-    pub fn add(
+    pub fn add<'m>(
         &mut self,
         image: &str,
         defect: Option<&str>,
         map: &AnomalyMap,
-        mask: &Mask,
+        mask: impl Into<Option<&'m Mask>>,
     ) -> Result<(), EvaluationError> {
         self.add_scored(ScoredImage::new(image, defect, map, mask)?);
         Ok(())
@@ -187,9 +217,17 @@ impl Evaluator {
         group.pixels.append(image.pixels);
         group.scores.push(image.score);
         if let Some(kind) = &image.defect {
-            self.masks += 1;
-            self.grey_masks += usize::from(image.grey);
-            if image.blank {
+            let notes = image.mask.as_ref();
+            let count = |note: fn(&MaskNotes) -> bool| usize::from(notes.is_some_and(note));
+            self.masks += count(|_| true);
+            self.grey_masks += count(|mask| mask.grey);
+            self.mostly_marked += count(|mask| mask.mostly_marked);
+            self.in_alpha += count(|mask| mask.in_alpha);
+            self.saturated |= notes.is_some_and(|mask| mask.names_regions);
+            if notes.is_none() {
+                self.without_mask.push(image.name.clone());
+            }
+            if notes.is_some_and(|mask| mask.blank) {
                 self.warnings.push(format!(
                     "{}: its mask has no pixel above {}; the image counts as defective ({kind}), \
                      its pixels as normal",
@@ -223,7 +261,11 @@ impl Evaluator {
         let limits = [self.fpr_limit, SMALL_FPR_LIMIT];
 
         let whole = || everything.measures(&limits);
+        let saturated = self.saturated;
         let sizes = || -> Vec<RegionSizeEvaluation> {
+            if saturated {
+                return Vec::new();
+            }
             let classes = RegionSize::ALL.par_iter();
             let measured = classes.map(|&size| {
                 let ranking = everything.of_regions(|area| size.holds(area));
@@ -272,6 +314,7 @@ impl Evaluator {
             per_region_size,
             images: self.per_image.len(),
             regions: everything.regions(),
+            saturated,
             seconds_per_image: None,
             fpr_limit: self.fpr_limit,
             mask_threshold: self.mask_threshold,
@@ -289,6 +332,28 @@ impl Evaluator {
                  another mask threshold gives other figures",
                 self.grey_masks, self.masks, self.mask_threshold
             ));
+        }
+        if self.in_alpha > 0 {
+            self.warnings.push(format!(
+                "the marks of {} of {} masks lie in the alpha channel, which is not read: the measures of pixels are wrong",
+                self.in_alpha, self.masks
+            ));
+        } else if self.mostly_marked > 0 {
+            self.warnings.push(format!(
+                "{} of {} masks mark more than half of their image: if black and white are exchanged, the measures of pixels are wrong",
+                self.mostly_marked, self.masks
+            ));
+        }
+        if let Some(first) = self.without_mask.first() {
+            let (without, first) = (self.without_mask.len(), first.clone());
+            self.warnings.push(if self.masks == 0 {
+                "no defective image has a mask: the measures of pixels are undefined".to_owned()
+            } else {
+                format!(
+                    "{without} of {} defective images have no mask, the first is {first}: their pixels are not measured",
+                    without + self.masks
+                )
+            });
         }
         let lacking = if self.good.scores.is_empty() {
             "good"
@@ -392,7 +457,10 @@ mod tests {
         let mut result = evaluator.finish();
         assert_eq!(
             result.warnings,
-            ["there is no good image among the 1: measures that need one are undefined"]
+            [
+                "1 of 1 masks mark more than half of their image: if black and white are exchanged, the measures of pixels are wrong",
+                "there is no good image among the 1: measures that need one are undefined"
+            ]
         );
         result.warnings.clear();
         result.per_image.clear();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::data::mask::{Mask, MaskError};
+use crate::data::mask::MaskError;
 use crate::data::{Dataset, DatasetError, TestImage};
 use crate::evaluate::{Evaluation, EvaluationError, Evaluator, ScoredImage};
 use crate::image::read::{self, ReadError};
@@ -145,16 +145,13 @@ impl File<'_> {
     fn scored(&self, mask_threshold: u8) -> Result<ScoredImage, MapRunError> {
         let (test, size) = (self.test, self.size);
         let map = map_file::read_for(&self.map, &test.path, size)?;
-        let mask = match &test.mask {
-            None => Mask::good(size.width, size.height),
-            Some(path) => Mask::read_for(path, mask_threshold, &test.path, size)?,
-        };
+        let mask = test.read_mask(mask_threshold, size)?;
         let name = test.display_name();
         Ok(ScoredImage::new(
             &name,
             test.defect.as_deref(),
             &map,
-            &mask,
+            mask.as_ref(),
         )?)
     }
 }
@@ -195,7 +192,7 @@ mod tests {
                 mask.save(path.join(format!("{number}_mask.png"))).unwrap();
             }
         }
-        let dataset = Dataset::open_test(&root).unwrap();
+        let dataset = Dataset::open(&root).unwrap();
         let maps = folder.path().join("maps");
         for (number, test) in dataset.test.iter().enumerate() {
             let path = map_set::path_of(&maps, &dataset, test);
@@ -222,12 +219,9 @@ mod tests {
         let mut twin = Evaluator::new(0.3, 0).unwrap().with_curves(0.0);
         for (number, test) in dataset.test.iter().enumerate() {
             let map = map_of(test, number);
-            let mask = match &test.mask {
-                None => Mask::good(map.width(), map.height()),
-                Some(path) => Mask::read(path, 0).unwrap(),
-            };
+            let mask = test.read_mask(0, map.size()).unwrap();
             let name = test.display_name();
-            twin.add(&name, test.defect.as_deref(), &map, &mask)
+            twin.add(&name, test.defect.as_deref(), &map, mask.as_ref())
                 .unwrap();
         }
         assert_eq!(found, twin.finish());
@@ -258,7 +252,7 @@ mod tests {
             .unwrap();
         error(&["bent/1.tiff holds Gray(8) pixels", "32-bit floats"]);
         fs::write(&path, &good).unwrap();
-        let mask = dataset.test[0].mask.as_ref().unwrap();
+        let mask = &dataset.test[0].mask.as_ref().unwrap().files()[0];
         GrayImage::new(3, 3).save(mask).unwrap();
         error(&["1_mask.png is 3×3"]);
         let truth = dataset.root.join("ground_truth/good");
@@ -267,7 +261,7 @@ mod tests {
         GrayImage::from_pixel(20, 30, Luma([255]))
             .save(truth.join("0_mask.png"))
             .unwrap();
-        let dataset = Dataset::open_test(&dataset.root).unwrap();
+        let dataset = Dataset::open(&dataset.root).unwrap();
         let result = run(&maps, &dataset, &MapSettings::default(), &mut Silent);
         let text = result.unwrap_err().to_string();
         assert!(text.contains("good/0.png is a good image"), "{text}");
@@ -277,6 +271,7 @@ mod tests {
     fn pieces_are_bounded_and_never_empty() {
         let test = TestImage {
             path: PathBuf::new(),
+            name: PathBuf::new(),
             defect: None,
             mask: None,
         };

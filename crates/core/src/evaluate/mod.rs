@@ -72,13 +72,17 @@ pub struct Evaluation {
     /// The same for each defect type against the good images, by name.
     pub per_defect: BTreeMap<String, DefectEvaluation>,
     /// The same for the regions of each size, against the normal pixels of all images: [`RegionSize::ALL`], in that
-    /// order. Empty in a mean over categories.
+    /// order. Empty in a mean over categories, and if regions saturate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub per_region_size: Vec<RegionSizeEvaluation>,
     /// The images tested, good and defective.
     pub images: usize,
     /// The connected regions (8-connected) of all masks.
     pub regions: usize,
+    /// Whether the ground truth names its regions with their saturation thresholds: then AU-PRO is AU-sPRO (Bergmann et al., "Beyond
+    /// Dents and Scratches", IJCV 2022).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub saturated: bool,
     /// Mean time to score an image, in seconds, if the caller measured it.
     pub seconds_per_image: Option<f64>,
     /// The false-positive rate up to which AU-PRO was integrated.

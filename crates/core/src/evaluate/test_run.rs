@@ -90,8 +90,8 @@ pub struct Tested<'a> {
     pub name: &'a str,
     /// The image.
     pub image: &'a Image,
-    /// Its ground truth.
-    pub mask: &'a Mask,
+    /// Its ground truth; `None` if the place of its defect is not known.
+    pub mask: Option<&'a Mask>,
     /// The detector's map.
     pub map: &'a AnomalyMap,
     /// The same with its parts.
@@ -124,18 +124,13 @@ pub fn run<D: Detector>(
             Err(error) if settings.skip_unreadable => return Ok((done, Err(error))),
             Err(error) => return Err(error.into()),
             Ok(image) => {
-                let mask = match &test.mask {
-                    None => Mask::good(image.width(), image.height()),
-                    Some(path) => {
-                        Mask::read_for(path, settings.mask_threshold, &test.path, image.size())?
-                    }
-                };
+                let mask = test.read_mask(settings.mask_threshold, image.size())?;
                 (image, mask)
             }
         };
         Ok((done, Ok((image, mask))))
     };
-    let score = |(done, read): (usize, Result<(Image, Mask), ReadError>)| {
+    let score = |(done, read): (usize, Result<(Image, Option<Mask>), ReadError>)| {
         if observer.stop_requested() {
             return Err(TestError::Stopped);
         }
@@ -153,12 +148,12 @@ pub fn run<D: Detector>(
                     })?;
                 time += start.elapsed();
                 let map = &explained.map;
-                evaluator.add(&name, test.defect.as_deref(), map, &mask)?;
+                evaluator.add(&name, test.defect.as_deref(), map, mask.as_ref())?;
                 each(&Tested {
                     test,
                     name: &name,
                     image: &image,
-                    mask: &mask,
+                    mask: mask.as_ref(),
                     map,
                     explained: &explained,
                 })?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <maps>/<category>/test/<defect or good>/000.tiff     the map of <category>/test/<defect or good>/000.png
+//! <maps>/<category>/test/<defect or good>/a/000.tiff   of an image in a folder below its kind's
 //! ```
 //!
 //! For one category `<maps>/test/…` is found too, and `.tif` beside `.tiff`, in any case. Two images that differ in
@@ -91,7 +92,7 @@ pub struct MapSet {
 /// Where the map of an image is written: `<folder>/<category>/test/<defect or good>/<name>.tiff`.
 pub fn path_of(folder: &Path, dataset: &Dataset, test: &TestImage) -> PathBuf {
     let same = |other: &&TestImage| {
-        other.defect == test.defect && other.path.file_stem() == test.path.file_stem()
+        folder_of(other) == folder_of(test) && other.name.file_stem() == test.name.file_stem()
     };
     let unique = dataset.test.iter().filter(same).count() == 1;
     let mut name = name_of(test, unique).to_os_string();
@@ -99,18 +100,23 @@ pub fn path_of(folder: &Path, dataset: &Dataset, test: &TestImage) -> PathBuf {
     folder
         .join(&dataset.name)
         .join("test")
-        .join(test.folder())
+        .join(folder_of(test))
         .join(name)
+}
+
+/// The folder of an image's map: its kind's, or a folder below.
+fn folder_of(test: &TestImage) -> PathBuf {
+    Path::new(test.folder()).join(test.name.parent().unwrap_or(Path::new("")))
 }
 
 /// A map's name without `.tiff`.
 fn name_of(test: &TestImage, stem_is_unique: bool) -> &OsStr {
     let name = if stem_is_unique {
-        test.path.file_stem()
+        test.name.file_stem()
     } else {
-        test.path.file_name()
+        test.name.file_name()
     };
-    name.unwrap_or(test.path.as_os_str())
+    name.unwrap_or(test.name.as_os_str())
 }
 
 /// Finds the map of every test image; no file is opened.
@@ -119,14 +125,14 @@ fn name_of(test: &TestImage, stem_is_unique: bool) -> &OsStr {
 /// [`MapSetError`] for the first image without a map or with two, or if the folder is missing.
 pub fn find(folder: &Path, dataset: &Dataset) -> Result<MapSet, MapSetError> {
     let root = test_folder(folder, &dataset.name)?;
-    let mut images: BTreeMap<&str, Vec<&TestImage>> = BTreeMap::new();
+    let mut images: BTreeMap<PathBuf, Vec<&TestImage>> = BTreeMap::new();
     for test in &dataset.test {
-        images.entry(test.folder()).or_default().push(test);
+        images.entry(folder_of(test)).or_default().push(test);
     }
     let mut found = BTreeMap::new();
     let mut without_image = Vec::new();
-    for (kind, images) in images {
-        let mut files = Files::of(&root.join(kind))?;
+    for (folder, images) in images {
+        let mut files = Files::of(&root.join(folder))?;
         let mut stems: BTreeMap<&OsStr, usize> = BTreeMap::new();
         for test in &images {
             *stems.entry(name_of(test, true)).or_default() += 1;
@@ -240,25 +246,19 @@ mod tests {
         std::fs::write(path, b"").unwrap();
     }
 
+    /// A test part of empty files.
     fn dataset() -> Dataset {
-        let test = |defect: Option<&str>, name: &str| TestImage {
-            path: Path::new("nut/test")
-                .join(defect.unwrap_or("good"))
-                .join(name),
-            defect: defect.map(str::to_owned),
-            mask: None,
-        };
-        Dataset {
-            name: "nut".to_owned(),
-            root: PathBuf::from("nut"),
-            good: Vec::new(),
-            test: vec![
-                test(Some("bent"), "000.png"),
-                test(Some("bent"), "001.bmp"),
-                test(Some("bent"), "001.png"),
-                test(None, "000.png"),
-            ],
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("nut");
+        for name in [
+            "bent/000.png",
+            "bent/001.bmp",
+            "bent/001.png",
+            "good/000.png",
+        ] {
+            touch(&root.join("test").join(name));
         }
+        Dataset::open(&root).unwrap()
     }
 
     #[test]

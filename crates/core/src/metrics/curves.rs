@@ -71,7 +71,7 @@ impl Ranking<'_> {
             if let Some(key) = step.normal_key_above {
                 keep(rates(key, step.normal_above, found, overlap));
             }
-            found += step.regions.len() as u64;
+            found += step.pixels;
             for &region in step.regions {
                 overlap += 1.0 / f64::from(self.areas[region]);
             }
@@ -107,7 +107,7 @@ impl Ranking<'_> {
         let mut points: Vec<PrecisionRecallPoint> = Vec::new();
         let mut found = 0_u64;
         self.sweep(|step| {
-            found += step.regions.len() as u64;
+            found += step.pixels;
             let called = found + step.normal_above + step.normal_tied;
             let point = PrecisionRecallPoint {
                 threshold: key::to_score(step.key),

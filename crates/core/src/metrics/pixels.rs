@@ -46,10 +46,39 @@ impl NotFinite {
 pub struct PixelScores {
     /// The keys of the pixels in no defect.
     normal: Vec<u32>,
-    /// Key and region (from 0) of each defective pixel: `key << 32 | region`.
+    /// Key and region (from 0) of each defective pixel: `key << 32 | region`, with [`NO_PIXEL`] or [`NO_REGION`].
     defect: Vec<u64>,
-    /// The number of pixels of each region.
+    /// The number of pixels of each region that must be found: usually all.
     areas: Vec<u32>,
+    /// The number of defective pixels.
+    pixels: u64,
+}
+
+/// Marks a record that counts for its region alone: regions of the ground truth may overlap.
+const NO_PIXEL: u64 = 1 << 31;
+
+/// Marks a record that counts as a pixel alone.
+const NO_REGION: u64 = 1 << 30;
+
+/// What a record says of its pixel.
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    pub(super) key: u32,
+    /// The region to which it adds a pixel.
+    pub(super) region: Option<usize>,
+    /// Whether it is a pixel of the image.
+    pub(super) pixel: bool,
+}
+
+impl Record {
+    pub(super) fn of(record: u64) -> Self {
+        let region = (record & (NO_REGION - 1)) as usize;
+        Self {
+            key: (record >> 32) as u32,
+            region: (record & NO_REGION == 0).then_some(region),
+            pixel: record & NO_PIXEL == 0,
+        }
+    }
 }
 
 impl PixelScores {
@@ -58,7 +87,9 @@ impl PixelScores {
         Self::default()
     }
 
-    /// Adds every pixel of an image; a component of `mask` (8-connected) becomes a region.
+    /// Adds every pixel of an image. A component of `mask` (8-connected) becomes a region, unless the mask names its regions. Of such a
+    /// region, the pixels with the highest scores count until it is saturated: its overlap is `min(found / saturation, 1)` (Bergmann et
+    /// al., IJCV 2022, equation 3).
     ///
     /// # Errors
     /// [`NotFinite`] if the map holds NaN or infinity; nothing is added then.
@@ -77,6 +108,10 @@ impl PixelScores {
             self.normal.extend(keys);
             return Ok(());
         }
+        if !mask.given_regions().is_empty() {
+            self.add_given(map, mask);
+            return Ok(());
+        }
         let regions = mask.regions();
         let first = self.areas.len() as u64;
         for (key, &label) in keys.zip(&regions.labels) {
@@ -88,21 +123,46 @@ impl PixelScores {
                 }
             }
         }
+        self.pixels += regions.areas.iter().map(|&area| area as u64).sum::<u64>();
         self.areas
             .extend(regions.areas.iter().map(|&area| area as u32));
         Ok(())
+    }
+
+    /// The pixels of an image whose mask names its regions.
+    fn add_given(&mut self, map: &AnomalyMap, mask: &Mask) {
+        let key = |&score: &f32| key::from_score(score);
+        for (score, &defect) in map.scores().iter().zip(mask.defect()) {
+            if defect {
+                self.defect.push(u64::from(key(score)) << 32 | NO_REGION);
+                self.pixels += 1;
+            } else {
+                self.normal.push(key(score));
+            }
+        }
+        for region in mask.given_regions() {
+            let pixels = region.pixels.iter();
+            let mut keys: Vec<u32> = pixels.map(|&at| key(&map.scores()[at as usize])).collect();
+            keys.sort_unstable_by(|a, b| b.cmp(a));
+            let highest = keys.into_iter().take(region.saturation as usize);
+            let place = self.areas.len() as u64 | NO_PIXEL;
+            self.defect
+                .extend(highest.map(|key| u64::from(key) << 32 | place));
+            self.areas.push(region.saturation);
+        }
     }
 
     /// Adds the pixels of another collection, as if its images had been added here. So several threads can collect pixels.
     pub fn append(&mut self, mut other: Self) {
         let first = self.areas.len() as u64;
         if first > 0 {
-            // A region is the lower half of a record.
+            // A region is the lower half of a record, below the marks.
             other.defect.iter_mut().for_each(|record| *record += first);
         }
         self.normal.append(&mut other.normal);
         self.defect.append(&mut other.defect);
         self.areas.append(&mut other.areas);
+        self.pixels += other.pixels;
     }
 
     /// The number of regions so far.
@@ -119,6 +179,7 @@ impl PixelScores {
             normal: self.normal,
             defect: self.defect,
             areas: self.areas,
+            pixels: self.pixels,
         }
     }
 }
@@ -129,10 +190,12 @@ impl PixelScores {
 pub struct RankedPixels {
     /// Ascending keys of the pixels in no defect.
     pub(super) normal: Vec<u32>,
-    /// Ascending `key << 32 | region`.
+    /// Ascending records of [`PixelScores`].
     pub(super) defect: Vec<u64>,
-    /// The number of pixels of each region.
+    /// The number of pixels of each region that must be found: usually all.
     pub(super) areas: Vec<u32>,
+    /// The number of defective pixels.
+    pub(super) pixels: u64,
 }
 
 impl RankedPixels {
@@ -147,6 +210,7 @@ impl RankedPixels {
                 .map(|(key, region)| u64::from(key) << 32 | region)
                 .collect(),
             areas: vec![1; defective.len()],
+            pixels: defective.len() as u64,
         };
         ranked.normal.sort_unstable();
         ranked.defect.sort_unstable();

@@ -55,7 +55,7 @@ impl Precision {
     }
 
     pub(super) fn visit(&mut self, step: &Step<'_>) {
-        let gained = step.regions.len() as u64;
+        let gained = step.pixels;
         self.found += gained;
         let called = self.found + step.normal_above + step.normal_tied;
 

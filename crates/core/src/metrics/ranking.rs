@@ -6,7 +6,7 @@
 
 use super::auroc::fraction_won;
 use super::overlap::{Overlap, RegionAuPro};
-use super::pixels::RankedPixels;
+use super::pixels::{RankedPixels, Record};
 use super::precision::{BestF1, Precision};
 
 /// The pixels of one or more [`RankedPixels`] taken together, without copying them.
@@ -48,7 +48,9 @@ pub(super) struct Step<'a> {
     pub(super) normal_above: u64,
     /// Normal pixels that score the same.
     pub(super) normal_tied: u64,
-    /// The region of each defective pixel of this score.
+    /// The defective pixels of this score.
+    pub(super) pixels: u64,
+    /// The region of each pixel of a region with this score.
     pub(super) regions: &'a [usize],
 }
 
@@ -67,7 +69,7 @@ impl<'a> Ranking<'a> {
             areas,
             places: Vec::new(),
             normal: parts.iter().map(|part| part.normal.len() as u64).sum(),
-            defect: parts.iter().map(|part| part.defect.len() as u64).sum(),
+            defect: parts.iter().map(|part| part.pixels).sum(),
             parts,
         }
     }
@@ -204,22 +206,27 @@ impl<'a> Ranking<'a> {
         let (mut regions, mut normal_above) = (Vec::new(), 0);
         let top = |defect: &[&[u64]]| defect.iter().filter_map(|part| part.last()).max().copied();
         while let Some(record) = top(&defect) {
-            let key = (record >> 32) as u32;
+            let key = Record::of(record).key;
+            let mut pixels = 0;
             regions.clear();
             for (part, first) in defect.iter_mut().zip(&self.first_region) {
                 while let Some((&record, rest)) = part.split_last()
-                    && (record >> 32) as u32 == key
+                    && Record::of(record).key == key
                 {
-                    let region = first + record as u32 as usize;
-                    match self.places.get(region) {
-                        None => regions.push(region),
-                        Some(&LEFT_OUT) => {}
-                        Some(&place) => regions.push(place as usize),
-                    }
                     *part = rest;
+                    let Record { region, pixel, .. } = Record::of(record);
+                    let place = region.map(|region| {
+                        let region = first + region;
+                        self.places.get(region).copied().unwrap_or(region as u32)
+                    });
+                    if place == Some(LEFT_OUT) {
+                        continue;
+                    }
+                    pixels += u64::from(pixel);
+                    regions.extend(place.map(|place| place as usize));
                 }
             }
-            if regions.is_empty() {
+            if pixels == 0 && regions.is_empty() {
                 continue;
             }
             let mut normal_key_above: Option<u32> = None;
@@ -240,6 +247,7 @@ impl<'a> Ranking<'a> {
                 normal_key_above,
                 normal_above,
                 normal_tied,
+                pixels,
                 regions: &regions,
             };
             if !visit(&step) {
@@ -280,7 +288,7 @@ impl Won {
 
     fn visit(&mut self, step: &Step<'_>) {
         let below = self.normal - step.normal_above - step.normal_tied;
-        self.twice += step.regions.len() as u128 * u128::from(2 * below + step.normal_tied);
+        self.twice += u128::from(step.pixels) * u128::from(2 * below + step.normal_tied);
     }
 
     fn auroc(&self, ranking: &Ranking<'_>) -> Option<f64> {
@@ -291,7 +299,7 @@ impl Won {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::mask::Mask;
+    use crate::data::mask::{Mask, Saturation};
     use crate::map::anomaly_map::AnomalyMap;
     use crate::metrics::{CurvePoint, PixelScores, PrecisionRecallPoint};
     use proptest::prelude::*;
@@ -412,6 +420,94 @@ mod tests {
         match (found, expected) {
             (Some(found), Some(expected)) => (found - expected).abs() < 1e-12,
             (found, expected) => found.is_none() && expected.is_none(),
+        }
+    }
+
+    /// Masks whose regions are named: they overlap, are not connected, and saturate.
+    fn with_given_regions() -> impl Strategy<Value = Images> {
+        let region = (prop::collection::vec(any::<bool>(), 12), 1..=100_u32);
+        let image = (
+            prop::collection::vec(0..6_u8, 12),
+            prop::collection::vec(region, 0..3),
+        );
+        let images = prop::collection::vec(image, 1..4);
+        images.prop_map(|images| {
+            let image = |(scores, regions): (Vec<u8>, Vec<(Vec<bool>, u32)>)| {
+                let scores = scores.into_iter().map(f32::from).collect();
+                let mut mask = Mask::good(4, 3);
+                for (defect, percent) in regions {
+                    let saturation = Saturation {
+                        pixel_value: 7,
+                        threshold: f64::from(percent) / 100.0,
+                        relative: true,
+                    };
+                    mask.add_region(&Mask::new(4, 3, defect), 7, &[saturation]);
+                }
+                (AnomalyMap::new(4, 3, scores), mask)
+            };
+            images.into_iter().map(image).collect()
+        })
+    }
+
+    /// AU-sPRO and the pixels' AUROC by their definitions.
+    fn slow_saturated(images: &Images, limit: f64) -> Option<(f64, f64)> {
+        let pixels = || {
+            images.iter().flat_map(|(map, mask)| {
+                map.scores()
+                    .iter()
+                    .copied()
+                    .zip(mask.defect().iter().copied())
+            })
+        };
+        let (defects, normal): (Vec<_>, Vec<_>) = pixels().partition(|(_, defect)| *defect);
+        let regions = images.iter().map(|(_, mask)| mask.given_regions().len());
+        let regions = regions.sum::<usize>();
+        if regions == 0 || normal.is_empty() {
+            return None;
+        }
+        let mut thresholds: Vec<f32> = pixels().map(|(score, _)| score).collect();
+        thresholds.sort_by(|a, b| b.total_cmp(a));
+        thresholds.dedup();
+        let at = |threshold: f32| {
+            let mut overlap = 0.0;
+            for (map, mask) in images {
+                for region in mask.given_regions() {
+                    let found = region.pixels.iter();
+                    let found = found.filter(|&&at| map.scores()[at as usize] >= threshold);
+                    let share = found.count() as f64 / f64::from(region.saturation);
+                    overlap += share.min(1.0);
+                }
+            }
+            let called = |(score, _): &&(f32, bool)| *score >= threshold;
+            CurvePoint {
+                threshold,
+                fpr: normal.iter().filter(called).count() as f64 / normal.len() as f64,
+                tpr: defects.iter().filter(called).count() as f64 / defects.len() as f64,
+                pro: overlap / regions as f64,
+            }
+        };
+        let mut points = vec![at(f32::INFINITY)];
+        points.extend(thresholds.into_iter().map(at));
+        let pro = area(&points, limit, |point| point.pro);
+        Some((pro, area(&points, 1.0, |point| point.tpr)))
+    }
+
+    proptest! {
+        #[test]
+        fn saturated_regions_are_measured_as_defined(
+            images in with_given_regions(),
+            limit in 0.01..=1.0_f64,
+        ) {
+            let pixels = ranked(&images);
+            let ranking = Ranking::new([&pixels]);
+            let found = ranking.au_pro(limit).zip(ranking.auroc());
+            match (found, slow_saturated(&images, limit)) {
+                (Some((pro, auroc)), Some((slow_pro, slow_auroc))) => {
+                    prop_assert!((pro - slow_pro).abs() < 1e-9, "{pro} {slow_pro}");
+                    prop_assert!((auroc - slow_auroc).abs() < 1e-9, "{auroc} {slow_auroc}");
+                }
+                (found, slow) => prop_assert!(found.is_none() && slow.is_none()),
+            }
         }
     }
 

@@ -1,10 +1,13 @@
 //! The good images of a folder, split for training and validation; and the training of a detector that records where its images came
 //! from.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use pupilla_core::data::image_source::{ImageFiles, ImageFilesError};
-use pupilla_core::data::{Dataset, FingerprintError, SplitError, fingerprint, split};
+use pupilla_core::data::{
+    Dataset, DatasetError, FingerprintError, Split, SplitError, fingerprint, split,
+};
 use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
 use pupilla_files::weight_file::WeightFileError;
@@ -24,6 +27,9 @@ pub enum FitFilesError {
     /// Training itself.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The data set has no good image.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
     /// The image files.
     #[error(transparent)]
     Files(#[from] ImageFilesError),
@@ -55,7 +61,7 @@ pub enum FitFilesError {
 /// ```
 ///
 /// Every file is decoded once. Of copies of a picture, one is taken. A tenth of the files, chosen by the seed, is kept back for
-/// validation.
+/// validation, unless the data set has images for validation of its own.
 #[derive(Clone, Debug)]
 pub struct PreparedFiles {
     training: ImageFiles,
@@ -74,8 +80,10 @@ impl PreparedFiles {
         skip_unreadable: bool,
         observer: &mut dyn Observer,
     ) -> Result<Self, FitFilesError> {
-        let files = ImageFiles::open(&dataset.good, skip_unreadable, observer)?;
-        let split = split(&files.paths(), VALIDATION_SHARE, seed)?;
+        dataset.require_good()?;
+        let all = [&dataset.good[..], &dataset.validation].concat();
+        let files = ImageFiles::open(&all, skip_unreadable, observer)?;
+        let split = split_of(dataset, &files.paths(), seed)?;
         let (training, validation) = (
             files.select(&split.training),
             files.select(&split.validation),
@@ -129,6 +137,20 @@ impl PreparedFiles {
         let detector = config.fit(&self.training, &self.validation, observer)?;
         Ok(detector.with_data(self.data.clone()))
     }
+}
+
+/// The data set's own split, or one by the seed. Of copies in both parts, the one to learn from has been taken.
+fn split_of(dataset: &Dataset, files: &[PathBuf], seed: u64) -> Result<Split, SplitError> {
+    let own: HashSet<&PathBuf> = dataset.validation.iter().collect();
+    let (validation, training): (Vec<_>, Vec<_>) =
+        files.iter().cloned().partition(|path| own.contains(path));
+    if validation.is_empty() || training.is_empty() {
+        return split(files, VALIDATION_SHARE, seed);
+    }
+    Ok(Split {
+        training,
+        validation,
+    })
 }
 
 fn file_name(path: &Path) -> String {

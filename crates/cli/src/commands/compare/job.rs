@@ -19,7 +19,8 @@ use crate::progress::Progress;
 #[derive(Clone, Debug)]
 pub struct Category {
     pub name: String,
-    pub folder: PathBuf,
+    /// The place of the data set and the options of its layout, for `pupilla train` and `pupilla eval`.
+    pub address: Vec<String>,
     /// What tells its files from others; why not, if it cannot be used.
     pub files: Result<Fingerprints, String>,
 }
@@ -167,7 +168,8 @@ impl Job {
         let mut tested = Vec::new();
         for (scales, options) in &self.tests {
             let target = self.record("eval.json");
-            let mut words = vec!["eval".into(), text(&model)?, text(&self.category.folder)?];
+            let mut words = vec!["eval".into(), text(&model)?];
+            words.extend_from_slice(&self.category.address);
             words.extend_from_slice(options);
             words.extend(["--json".into(), text(&target)?]);
             let measured = Child::run(&words, progress)?;
@@ -219,7 +221,8 @@ impl Job {
         {
             return Ok(trained);
         }
-        let mut words = vec!["train".into(), text(&self.category.folder)?];
+        let mut words = vec!["train".into()];
+        words.extend_from_slice(&self.category.address);
         words.extend_from_slice(&self.train);
         if let Some(weights) = &self.backbone {
             let source = match &weights.source {

@@ -8,7 +8,7 @@ mod job;
 mod table;
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use pupilla::backbone::WeightSource;
@@ -16,24 +16,28 @@ use pupilla::device::DeviceChoice;
 use pupilla::{
     DetectorKind, ReceptiveField, ReconstructionConfig, StudentTeacherConfig, reconstruction,
 };
-use pupilla_core::data::{Dataset, categories, fingerprint};
+use pupilla_core::data::{Dataset, Layout, fingerprint};
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use pupilla_core::report::comparison::{self, Comparison, Failure, Tested};
 
+use crate::data_set;
 use crate::options::{Compare, RunLength, on_backbones};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
-use job::{Category, Fingerprints, Job, Weights};
+use job::{Category, Fingerprints, Job, Weights, text};
 
 pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> anyhow::Result<()> {
     let json = compare.json.file();
     output::check_json(json)?;
     let detectors = detectors(compare)?;
-    let folders = categories(&compare.data)?;
-    let scales = scales(compare, folders.len())?;
-    check_apart(&compare.out, &compare.data, &folders)?;
+    let datasets = Dataset::open_all(&compare.data, &compare.layout.settings())?;
+    for dataset in &datasets {
+        data_set::tell(dataset, progress);
+    }
+    let scales = scales(compare, datasets.len())?;
+    check_apart(&compare.out, &compare.data, &datasets)?;
     let source = compare.pretrained.backbone.clone();
     let source = source.unwrap_or(WeightSource::BuiltIn);
     let backbone = Weights {
@@ -44,7 +48,7 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
         },
         source,
     };
-    let categories = checked_folders(&folders, progress)?;
+    let categories = checked(compare, &datasets, progress)?;
     let jobs = jobs(compare, device, &categories, &detectors, &scales, &backbone);
     // Results of another comparison are found before any table is written.
     let mut done = jobs
@@ -146,10 +150,13 @@ fn check_distinct<T: PartialEq>(option: &str, values: &[T]) -> Result<(), Usage>
 }
 
 /// Results among the images would be taken for a part of the data set.
-fn check_apart(out: &Path, data: &Path, folders: &[PathBuf]) -> Result<(), Usage> {
+fn check_apart(out: &Path, data: &Path, datasets: &[Dataset]) -> Result<(), Usage> {
     let out_place = output::place(out);
-    let inside = |folder: &PathBuf| out_place.starts_with(output::place(folder));
-    if out_place == output::place(data) || folders.iter().any(inside) {
+    // The folder of a manifest may hold anything.
+    let inside = |dataset: &Dataset| {
+        dataset.layout != Layout::Manifest && out_place.starts_with(output::place(&dataset.root))
+    };
+    if out_place == output::place(data) || datasets.iter().any(inside) {
         let out = out.display();
         return Err(Usage(format!(
             "--out {out} lies in the data set: give another folder"
@@ -159,30 +166,49 @@ fn check_apart(out: &Path, data: &Path, folders: &[PathBuf]) -> Result<(), Usage
 }
 
 /// What is wrong with a data set's folders and masks is found before anything is trained on it.
-fn checked_folders(folders: &[PathBuf], progress: &mut Progress) -> anyhow::Result<Vec<Category>> {
-    progress.start("reading the files", folders.len() as u64);
+fn checked(
+    compare: &Compare,
+    datasets: &[Dataset],
+    progress: &mut Progress,
+) -> anyhow::Result<Vec<Category>> {
+    progress.start("reading the files", datasets.len() as u64);
     let mut categories = Vec::new();
-    for folder in folders {
+    for dataset in datasets {
         if progress.stop_requested() {
             bail!("stopped on request");
         }
         let files = || -> anyhow::Result<Fingerprints> {
-            let dataset = Dataset::open(folder)?;
+            dataset.require_good()?;
             dataset.require_test()?;
+            let good = [&dataset.good[..], &dataset.validation].concat();
             Ok(Fingerprints {
-                good: fingerprint(&dataset.good, folder)?,
-                test: fingerprint(&dataset.test_files(), folder)?,
+                good: fingerprint(&good, &dataset.root)?,
+                test: fingerprint(&dataset.test_files(), &dataset.root)?,
             })
         };
         categories.push(Category {
-            name: Dataset::name_of(folder),
-            folder: folder.clone(),
+            name: dataset.name.clone(),
+            address: address(compare, dataset)?,
             files: files().map_err(|error| error.to_string()),
         });
         progress.advance(categories.len() as u64, None);
     }
     progress.finish();
     Ok(categories)
+}
+
+/// How a process of its own is told which data set is meant: the place, and options.
+fn address(compare: &Compare, dataset: &Dataset) -> anyhow::Result<Vec<String>> {
+    let place = match dataset.layout {
+        Layout::Manifest if compare.data.is_file() => &compare.data,
+        _ => &dataset.root,
+    };
+    let mut words = vec![text(place)?];
+    if dataset.layout == Layout::Manifest {
+        words.extend(["--category".to_owned(), dataset.name.clone()]);
+    }
+    words.extend(compare.layout.words());
+    Ok(words)
 }
 
 /// Keeps a second comparison from the folder as long as the guard lives.

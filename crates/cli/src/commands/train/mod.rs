@@ -14,12 +14,12 @@ use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, DetectorKind, ExtractorError, Family,
     FileManifest, Model, PreparedFiles, TrainError,
 };
-use pupilla_core::data::Dataset;
 use pupilla_core::verdict::calibration::RejectRate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::data_set;
 use crate::options::Train;
 use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
@@ -36,7 +36,7 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
         )?;
     }
     output::distinct("--json and --out", json, train.out.as_deref())?;
-    let dataset = Dataset::open_good(&train.data)?;
+    let dataset = data_set::open(&train.data, &train.layout, progress)?;
     if let Some(out) = train.out.as_ref().filter(|_| !train.run.dry_run) {
         output::check_weights(out, Weights::Model)?;
     }

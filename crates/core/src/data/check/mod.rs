@@ -7,6 +7,7 @@
 mod duplicates;
 mod masks;
 mod outliers;
+mod places;
 mod summary;
 
 use std::path::Path;
@@ -14,15 +15,18 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{self, DatasetError};
+use crate::data::mask::GroundTruth;
+use crate::data::{Dataset, Layout, PassedOver};
 use crate::observer::Observer;
 use summary::ImageSummary;
 
 /// The findings in a data set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatasetCheck {
     /// The data set's name.
     pub name: String,
+    /// How its files are arranged.
+    pub layout: Layout,
     /// Good images to learn from.
     pub good: usize,
     /// Images to test with.
@@ -35,6 +39,8 @@ pub struct DatasetCheck {
     pub outliers_looked_for: bool,
     /// Mask pixels above this value (of 255) counted as defective.
     pub mask_threshold: u8,
+    /// What lies in the folders and was not looked at.
+    pub passed_over: PassedOver,
     /// Everything, problems first.
     pub findings: Vec<Finding>,
 }
@@ -75,7 +81,11 @@ pub enum FindingKind {
     Leak,
     /// The same picture under two labels: good and defective, or two kinds of defects.
     Contradiction,
-    /// A defective image without a mask.
+    /// There is no image at all, or no good image to learn from.
+    NoImages,
+    /// Images without a label in the test part.
+    NoLabel,
+    /// Some defective images have a mask, others have none.
     MissingMask,
     /// An image with two masks.
     TwoMasks,
@@ -87,12 +97,22 @@ pub enum FindingKind {
     BlankMask,
     /// The mask of a good image marks a defect.
     MaskOfGoodImage,
+    /// A mask marks every pixel.
+    MaskOfEverything,
+    /// The marks lie in the alpha channel, which is not read.
+    MaskInAlpha,
     /// The same picture twice in one part, with one label.
     Duplicate,
     /// Masks with grey levels: the threshold decides.
     GreyMasks,
     /// Masks that belong to no image.
     MaskWithoutImage,
+    /// No defective image has a mask.
+    NoMasks,
+    /// Masks that mark more than half of their image.
+    MostlyMarked,
+    /// Images that are not taken: in folders below, in formats that are not read, or by their names.
+    ImagesPassedOver,
     /// A good image that looks unlike the others.
     Outlier,
 }
@@ -101,9 +121,13 @@ impl FindingKind {
     /// How much it matters.
     pub fn severity(self) -> Severity {
         match self {
-            Self::Duplicate | Self::GreyMasks | Self::MaskWithoutImage | Self::Outlier => {
-                Severity::Notice
-            }
+            Self::Duplicate
+            | Self::GreyMasks
+            | Self::MaskWithoutImage
+            | Self::NoMasks
+            | Self::MostlyMarked
+            | Self::ImagesPassedOver
+            | Self::Outlier => Severity::Notice,
             _ => Severity::Problem,
         }
     }
@@ -125,29 +149,23 @@ impl Finding {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetCheckError {
-    /// It is no data set.
-    #[error(transparent)]
-    Dataset(#[from] DatasetError),
     /// The observer asked to stop.
     #[error("stopped on request")]
     Stopped,
 }
 
-/// Checks the data set (or the plain folder of good images) at `path`. Masks are read with `mask_threshold`
-/// ([`Mask::read`](crate::data::mask::Mask::read)).
+/// Checks a data set. Masks are read with `mask_threshold` ([`Mask::read`](crate::data::mask::Mask::read)).
 ///
 /// # Errors
 /// [`DatasetCheckError`]; a file that cannot be read is a finding, no error.
 pub fn check(
-    path: &Path,
+    dataset: &Dataset,
     mask_threshold: u8,
     observer: &mut dyn Observer,
 ) -> Result<DatasetCheck, DatasetCheckError> {
     /// Files between two calls of the observer.
     const PIECE: usize = 32;
-    let survey = data::survey(path)?;
-    let dataset = &survey.dataset;
-    let mut findings = Vec::new();
+    let mut findings = places::find(dataset);
     let images: Vec<Labelled<'_>> = labelled(dataset).collect();
     observer.start(&format!("checking {}", dataset.name), images.len() as u64);
     let mut read_images: Vec<(&Labelled<'_>, ImageSummary)> = Vec::with_capacity(images.len());
@@ -174,7 +192,7 @@ pub fn check(
     observer.finish();
 
     findings.extend(duplicates::find(&read_images));
-    findings.extend(masks::misplaced(&survey));
+    findings.extend(masks::misplaced(dataset));
     findings.extend(masks::find(&read_images, mask_threshold));
     let good: Vec<_> = read_images
         .iter()
@@ -189,12 +207,14 @@ pub fn check(
     };
     Ok(DatasetCheck {
         name: dataset.name.clone(),
+        layout: dataset.layout,
         good: dataset.good.len(),
         test: dataset.test.len(),
         problems: count(Severity::Problem),
         notices: count(Severity::Notice),
         outliers_looked_for: good.len() >= OUTLIERS_NEED,
         mask_threshold,
+        passed_over: dataset.passed_over.clone(),
         findings,
     })
 }
@@ -205,11 +225,12 @@ struct Labelled<'a> {
     /// To learn from, not to test with.
     training: bool,
     defect: Option<&'a str>,
-    mask: Option<&'a Path>,
+    mask: Option<&'a GroundTruth>,
 }
 
-fn labelled(dataset: &data::Dataset) -> impl Iterator<Item = Labelled<'_>> {
-    let training = dataset.good.iter().map(|path| Labelled {
+fn labelled(dataset: &Dataset) -> impl Iterator<Item = Labelled<'_>> {
+    let good = dataset.good.iter().chain(&dataset.validation);
+    let training = good.map(|path| Labelled {
         path,
         training: true,
         defect: None,
@@ -219,7 +240,7 @@ fn labelled(dataset: &data::Dataset) -> impl Iterator<Item = Labelled<'_>> {
         path: &test.path,
         training: false,
         defect: test.defect.as_deref(),
-        mask: test.mask.as_deref(),
+        mask: test.mask.as_ref(),
     });
     training.chain(test)
 }
@@ -262,7 +283,8 @@ mod tests {
     }
 
     fn found(root: &tempfile::TempDir) -> Vec<(FindingKind, Vec<String>)> {
-        let check = check(root.path(), 0, &mut Silent).unwrap();
+        let dataset = Dataset::open(root.path()).unwrap();
+        let check = check(&dataset, 0, &mut Silent).unwrap();
         assert_eq!(check.problems + check.notices, check.findings.len());
         let short = |path: &String| {
             let path = Path::new(path).strip_prefix(root.path()).unwrap();
@@ -277,7 +299,8 @@ mod tests {
     #[test]
     fn a_good_set_has_nothing_to_tell() {
         let root = data();
-        let check = check(root.path(), 0, &mut Silent).unwrap();
+        let dataset = Dataset::open(root.path()).unwrap();
+        let check = check(&dataset, 0, &mut Silent).unwrap();
         assert_eq!(check.findings, []);
         assert_eq!((check.good, check.test), (12, 6));
         assert!(check.outliers_looked_for);
@@ -330,8 +353,8 @@ mod tests {
                 TwoMasks,
                 vec![
                     "test/dent/005.png",
-                    "ground_truth/dent/005_mask.png",
                     "ground_truth/dent/005.png",
+                    "ground_truth/dent/005_mask.png",
                 ],
             ),
             (UnreadableMask, vec!["ground_truth/dent/004_mask.png"]),
@@ -341,6 +364,7 @@ mod tests {
             (Duplicate, vec!["train/good/001.png", "train/good/020.png"]),
             (GreyMasks, vec!["ground_truth/dent/002_mask.png"]),
             (MaskWithoutImage, vec!["ground_truth/dent/009_mask.png"]),
+            (MostlyMarked, vec!["ground_truth/dent/002_mask.png"]),
             (Outlier, vec!["train/good/022.png"]),
         ];
         let expected: Vec<_> = expected
@@ -355,11 +379,11 @@ mod tests {
     fn a_plain_folder_is_checked_too() {
         let root = data();
         let good = root.path().join("train/good");
-        let result = check(&good, 0, &mut Silent).unwrap();
+        let dataset = Dataset::open(&good).unwrap();
+        let result = check(&dataset, 0, &mut Silent).unwrap();
         assert_eq!(
             (result.good, result.test, result.findings.len()),
             (12, 0, 0)
         );
-        assert!(check(&good.join("nowhere"), 0, &mut Silent).is_err());
     }
 }

@@ -1,0 +1,37 @@
+//! The data set that a command gets: opened, and told what it is.
+
+use std::path::Path;
+
+use pupilla_core::data::{Dataset, Layout, PassedOver};
+
+use crate::options::DataLayout;
+use crate::progress::Progress;
+
+/// Opens the one data set at `path`.
+pub fn open(path: &Path, layout: &DataLayout, progress: &Progress) -> anyhow::Result<Dataset> {
+    let dataset = Dataset::open_with(path, &layout.settings())?;
+    tell(&dataset, progress);
+    Ok(dataset)
+}
+
+/// Says how a data set was read, if that is not plain, and what was passed over.
+pub fn tell(dataset: &Dataset, progress: &Progress) {
+    if ![Layout::GoodImages, Layout::MvtecAd].contains(&dataset.layout) {
+        progress.note(&format!("{}: {}", dataset.name, dataset.summary()));
+    }
+    tell_passed_over(&dataset.passed_over, Some("--recursive"), progress);
+}
+
+/// Says which entries of the folders were passed over. `recursive` is the option that takes folders below, if there is one.
+pub fn tell_passed_over(passed_over: &PassedOver, recursive: Option<&str>, progress: &Progress) {
+    if passed_over.is_empty() {
+        return;
+    }
+    let hint = match recursive {
+        Some(option) if passed_over.images_in_folders() > 0 => {
+            format!(" ({option} takes the folders below too)")
+        }
+        _ => String::new(),
+    };
+    progress.note(&format!("passed over: {passed_over}{hint}"));
+}

@@ -1,0 +1,212 @@
+//! The layouts in which data sets come, one file each, and how a folder's layout is recognised.
+
+mod good_images;
+mod kolektor;
+mod labelled_folders;
+mod manifest;
+mod mvtec;
+mod real_iad;
+mod visa;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::folder::{Folder, PassedOver, photographs_below};
+use super::mask::GroundTruth;
+use super::{Dataset, DatasetError, Layout, OpenSettings, TestImage};
+
+/// The names that folders of good images have, in lower case.
+const GOOD_NAMES: [&str; 4] = ["good", "ok", "normal", "nominal"];
+
+/// The data sets at `path`, at least one.
+///
+/// # Errors
+/// [`DatasetError`] if there is none, or something in its folders cannot be read.
+pub(super) fn open(path: &Path, settings: &OpenSettings) -> Result<Vec<Dataset>, DatasetError> {
+    if path.is_file() && manifest::has_extension(path) {
+        return manifest::open(path);
+    }
+    let here = Folder::photographs(path)?;
+    if let Some(found) = known_layout(&here, settings)? {
+        return Ok(found);
+    }
+    if !here.images.is_empty() {
+        return Ok(vec![good_images::open(path, settings)?]);
+    }
+    let mut categories = Vec::new();
+    for name in &here.folders {
+        let folder = Folder::photographs(&path.join(name))?;
+        categories.extend(known_layout(&folder, settings)?.unwrap_or_default());
+    }
+    if !categories.is_empty() {
+        return Ok(categories);
+    }
+    if settings.recursive {
+        let dataset = good_images::open(path, settings)?;
+        if !dataset.good.is_empty() {
+            return Ok(vec![dataset]);
+        }
+        return Err(no_images(path, dataset.passed_over));
+    }
+    Err(nothing_here(here))
+}
+
+/// The data sets of a folder that has a layout; `None` for a folder of images, and for a folder of anything else.
+fn known_layout(
+    here: &Folder,
+    settings: &OpenSettings,
+) -> Result<Option<Vec<Dataset>>, DatasetError> {
+    if let Some(file) = manifest::in_folder(here) {
+        return manifest::open(&file).map(Some);
+    }
+    if let Some(found) = visa::open(here)? {
+        return Ok(Some(found));
+    }
+    if let Some(found) = real_iad::open(here)? {
+        return Ok(Some(found));
+    }
+    if let Some(found) = kolektor::open(here)? {
+        return Ok(Some(vec![found]));
+    }
+    if let Some(found) = mvtec::open(here, settings)? {
+        return Ok(Some(vec![found]));
+    }
+    let found = labelled_folders::open(here, settings)?;
+    Ok(found.map(|found| vec![found]))
+}
+
+/// Whether a folder of this name holds good images.
+fn is_good(name: &OsStr, settings: &OpenSettings) -> bool {
+    match &settings.good {
+        Some(good) => name == OsStr::new(good),
+        None => GOOD_NAMES
+            .iter()
+            .any(|good| name.eq_ignore_ascii_case(good)),
+    }
+}
+
+/// The images of one kind in a folder, and below it if that is wanted.
+fn images_of(
+    folder: &Path,
+    settings: &OpenSettings,
+    passed_over: &mut PassedOver,
+) -> Result<Vec<PathBuf>, DatasetError> {
+    if settings.recursive {
+        return photographs_below(folder, &[], passed_over);
+    }
+    let mut here = Folder::photographs(folder)?;
+    here.pass_over_folders(&[]);
+    passed_over.append(here.passed_over);
+    Ok(here.images)
+}
+
+/// Why a data set has no good images to learn from.
+///
+/// # Errors
+/// If its folder cannot be listed.
+pub(super) fn no_good(dataset: &Dataset) -> Result<DatasetError, DatasetError> {
+    let path = dataset.root.clone();
+    if dataset.layout == Layout::Manifest {
+        let reason = "no image is good and of the split train".to_owned();
+        return Ok(DatasetError::List { path, reason });
+    }
+    let here = Folder::list(&path)?;
+    let Some(train) = here.find("train") else {
+        return Ok(DatasetError::TestOnly { path });
+    };
+    let here = Folder::list(&train)?;
+    let name = |folder: &OsString| folder.to_string_lossy().into_owned();
+    Ok(match here.find(GOOD_NAMES[0]) {
+        Some(good) => no_images(&good, Folder::list(&good)?.passed_over),
+        None => DatasetError::NoTrainGood {
+            path: train,
+            folders: here.folders.iter().map(name).collect(),
+        },
+    })
+}
+
+fn no_images(path: &Path, passed_over: PassedOver) -> DatasetError {
+    DatasetError::NoImages {
+        path: path.to_path_buf(),
+        passed_over: Box::new(passed_over),
+    }
+}
+
+/// Why a folder without images may have been given, as far as the folders in it tell.
+fn nothing_here(mut here: Folder) -> DatasetError {
+    let with_images = |name: &&OsString| {
+        Folder::list(&here.path.join(name)).is_ok_and(|below| !below.images.is_empty())
+    };
+    let folders: Vec<String> = (here.folders.iter())
+        .filter(with_images)
+        .map(|folder| folder.to_string_lossy().into_owned())
+        .collect();
+    if folders.is_empty() {
+        here.pass_over_folders(&[]);
+        no_images(&here.path, here.passed_over)
+    } else {
+        DatasetError::ImagesBelow {
+            path: here.path,
+            folders,
+        }
+    }
+}
+
+/// A test image as a layout finds it: its kind is a defect's name, or `None`.
+struct Labelled {
+    path: PathBuf,
+    defect: Option<String>,
+    mask: Option<GroundTruth>,
+}
+
+/// The test images in the order of their kinds and paths, each with its path within its kind.
+fn test_images(mut found: Vec<Labelled>) -> Vec<TestImage> {
+    let folder = |image: &Labelled| image.defect.clone().unwrap_or("good".to_owned());
+    found.sort_by_cached_key(|image| (folder(image), image.path.clone()));
+    let mut common: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for image in &found {
+        let parent = image.path.parent().unwrap_or(Path::new(""));
+        common
+            .entry(folder(image))
+            .and_modify(
+                |common| {
+                    while !parent.starts_with(&*common) && common.pop() {}
+                },
+            )
+            .or_insert_with(|| parent.to_path_buf());
+    }
+    found
+        .into_iter()
+        .map(|image| {
+            let name = image.path.strip_prefix(&common[&folder(&image)]);
+            TestImage {
+                name: name.unwrap_or(&image.path).to_path_buf(),
+                path: image.path,
+                defect: image.defect,
+                mask: image.mask,
+            }
+        })
+        .collect()
+}
+
+/// Divides good images without a split of their own: about a fifth of them, chosen by the file names alone, is there to test with. A
+/// new image never changes the part of another. Returns the images to learn from, then the images to test with.
+fn with_test_part(images: Vec<PathBuf>, root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    const SHARE: f64 = 0.2;
+    let place = |image: &PathBuf| {
+        let name = image.strip_prefix(root).unwrap_or(image);
+        let parts: Vec<&[u8]> = name.iter().map(OsStr::as_encoded_bytes).collect();
+        let digest = Sha256::digest(parts.join(b"/".as_slice()));
+        let head: [u8; 8] = digest[..8].try_into().unwrap_or_default();
+        u64::from_be_bytes(head)
+    };
+    let most = (SHARE * u64::MAX as f64) as u64;
+    let lowest = images.iter().map(place).min();
+    let few = images.len() < 2;
+    images
+        .into_iter()
+        .partition(|image| few || (place(image) > most && Some(place(image)) != lowest))
+}
