@@ -1,8 +1,9 @@
 //! The data set that a command gets: opened, and told what it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pupilla_core::data::{Dataset, Layout, PassedOver};
+use pupilla_core::observer::Observer;
 
 use crate::options::DataLayout;
 use crate::progress::Progress;
@@ -34,4 +35,22 @@ pub fn tell_passed_over(passed_over: &PassedOver, recursive: Option<&str>, progr
         _ => String::new(),
     };
     progress.note(&format!("passed over: {passed_over}{hint}"));
+}
+
+/// Warns of images that were taken otherwise than those that a model has learned from; `unlike` says how, for each of all `images`.
+pub fn warn_unlike(
+    unlike: impl Iterator<Item = (Option<Vec<String>>, PathBuf)>,
+    images: usize,
+    progress: &mut Progress,
+) {
+    let unlike = unlike.filter_map(|(reasons, path)| Some((reasons?, path)));
+    let mut unlike = unlike.filter(|(reasons, _)| !reasons.is_empty());
+    if let Some((reasons, path)) = unlike.next() {
+        progress.warn(&format!(
+            "{} of {images} images are unlike those that the model has learned from, as {}: {}",
+            unlike.count() + 1,
+            path.display(),
+            reasons.join("; ")
+        ));
+    }
 }

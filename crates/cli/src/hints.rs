@@ -3,7 +3,12 @@
 use pupilla::backbone::BackboneError;
 use pupilla::device::DeviceError;
 use pupilla::{ExtractorError, FitFilesError, ScoreError, TrainError};
+use std::path::Path;
+
 use pupilla_core::data::DatasetError;
+use pupilla_core::image::read::ReadError;
+use pupilla_core::map::heatmap::SizeMismatch;
+use pupilla_core::verdict::INSPECTED;
 
 /// What to give on the command line, if an error of the library or one of its causes says so.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
@@ -12,8 +17,12 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             return of_training(error);
         } else if let Some(error) = cause.downcast_ref::<ScoreError>() {
             of_scoring(error)
+        } else if let Some(path) = missing(cause) {
+            return of_missing(path);
         } else if let Some(error) = cause.downcast_ref::<DatasetError>() {
             of_data(error)
+        } else if let Some(error) = cause.downcast_ref::<SizeMismatch>() {
+            (error.what == INSPECTED).then_some("--roi takes a picture of the size of the images")
         } else if let Some(error) = cause.downcast_ref::<DeviceError>() {
             Some(of_device(error))
         } else {
@@ -21,6 +30,15 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         };
         text.map(str::to_owned)
     })
+}
+
+/// The path where nothing is, if the error says so.
+fn missing<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e Path> {
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(DatasetError::NotFound { path, .. }), _) => Some(path),
+        (_, Some(ReadError::NotFound { path, .. })) => Some(path),
+        _ => None,
+    }
 }
 
 /// An error of training, bare or in what wraps it without being a link of the chain.
@@ -70,6 +88,31 @@ fn of_scoring(error: &ScoreError) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// What was probably meant by a path where nothing is.
+fn of_missing(path: &Path) -> Option<String> {
+    let text = path.to_string_lossy();
+    if text.contains(['*', '?']) {
+        return Some("the shell has left the pattern as it is: give the folder instead".to_owned());
+    }
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let names = std::fs::read_dir(folder).ok()?.take(MOST_NAMES).flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let likeness = |other: &String| strsim::jaro_winkler(&name, &other.to_lowercase());
+    let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = nearest.filter(|other| likeness(other) > ALIKE)?;
+    Some(format!("is {} meant?", folder.join(nearest).display()))
+}
+
+/// The most entries of a folder among which a similar name is looked for.
+const MOST_NAMES: usize = 10_000;
+
+/// How alike two names are from which on one may be meant by the other, from 0 to 1.
+const ALIKE: f64 = 0.85;
 
 fn of_data(error: &DatasetError) -> Option<&'static str> {
     match error {

@@ -12,6 +12,12 @@ const ABOVE: u8 = 127;
 pub fn read(path: Option<&Path>) -> anyhow::Result<Option<Mask>> {
     let Some(path) = path else { return Ok(None) };
     let mask = Mask::read(path, ABOVE)?;
+    if mask.lies_in_alpha() {
+        bail!(
+            "--roi {}: its marks lie in the alpha channel, which is not read: save it as black and white",
+            path.display()
+        );
+    }
     if mask.is_blank() {
         bail!(
             "--roi {}: no pixel is brighter than half grey, so there is nothing to look at: paint white what is to be inspected",

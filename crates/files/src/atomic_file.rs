@@ -29,7 +29,7 @@ pub fn write(
         path: path.to_path_buf(),
         source,
     };
-    let mut temporary = temporary_beside(path).map_err(place)?;
+    let mut temporary = temporary_beside(path)?;
     let mut writer = BufWriter::new(temporary.as_file_mut());
     fill(&mut writer)
         .and_then(|()| writer.flush())
@@ -61,7 +61,7 @@ pub fn prepare(path: &Path) -> Result<(), WriteError> {
         source,
     };
     // One of our own is made first: it tells whether the folder can be written.
-    temporary_beside(path).map_err(place)?;
+    temporary_beside(path)?;
     for entry in std::fs::read_dir(folder_of(path)).map_err(place)?.flatten() {
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
@@ -89,7 +89,17 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// A locked file in the folder of `path`, which goes when it is dropped.
-fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+fn temporary_beside(path: &Path) -> Result<NamedTempFile, WriteError> {
+    let folder = folder_of(path);
+    if !folder.exists() {
+        return Err(WriteError {
+            path: path.to_path_buf(),
+            source: io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("the folder {} does not exist, make it first", folder.display()),
+            ),
+        });
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
@@ -99,7 +109,11 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     loop {
-        let temporary = builder.tempfile_in(folder_of(path))?;
+        // The message of the crate names the temporary file, of which the user knows nothing.
+        let temporary = builder.tempfile_in(folder).map_err(|error| WriteError {
+            path: path.to_path_buf(),
+            source: error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error),
+        })?;
         // A file system without locks has none to be taken for abandoned either.
         if temporary.as_file().lock().is_err() || temporary.path().exists() {
             return Ok(temporary);

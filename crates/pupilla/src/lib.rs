@@ -80,6 +80,7 @@ pub use trainer::Trainer;
 pub use training::prepared_files::{FitFilesError, PreparedFiles};
 pub use training::{Checked, Checkpoints, Config, Length, TrainedInSteps};
 
+pub use pupilla_core::data::image_source::FileSettings;
 pub use pupilla_core::data::{Dataset, OpenSettings};
 pub use pupilla_core::detector::{Detector, Fit};
 pub use pupilla_core::image::resize::Resize;

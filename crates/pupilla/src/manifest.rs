@@ -1,5 +1,7 @@
 //! The manifest of a model's file: everything about a model but its arrays.
 
+use pupilla_core::data::{Acquisitions, picture_digits};
+use pupilla_core::image::Image;
 use pupilla_core::verdict::calibration::Thresholds;
 use pupilla_files::weight_file::FileHeader;
 use serde::{Deserialize, Serialize};
@@ -70,6 +72,9 @@ impl<M, R> Manifest<M, R> {
     /// What the scores and thresholds of an untrusted file must satisfy.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         self.validation.check()?;
+        if let Some(images) = self.data.as_ref().and_then(|data| data.images.as_ref()) {
+            images.check()?;
+        }
         self.calibration
             .as_ref()
             .map_or(Ok(()), CalibrationManifest::check)
@@ -107,7 +112,7 @@ pub trait Trained: Sized {
 }
 
 /// Where a model's images came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataManifest {
     /// Name of the data set or folder.
     pub name: String,
@@ -120,6 +125,18 @@ pub struct DataManifest {
     /// SHA-256 of each file instead, or nothing.
     #[serde(default)]
     pub learned: Vec<String>,
+    /// How the images were taken; older files do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Acquisitions>,
+}
+
+impl DataManifest {
+    /// Whether the model has learned from this picture, as far as its file tells.
+    pub fn has_learned(&self, image: &Image) -> bool {
+        let digits = picture_digits(image);
+        let known = |learned: &String| learned.as_str().cmp(digits.as_str());
+        self.learned.binary_search_by(known).is_ok()
+    }
 }
 
 /// The scores of the validation images.

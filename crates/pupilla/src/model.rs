@@ -225,6 +225,22 @@ impl Model {
         }
     }
 
+    /// How image files are read for it: as those of its training.
+    pub fn read_settings(&self) -> ReadSettings {
+        let images = self.about().data.and_then(|data| data.images.as_ref());
+        ReadSettings {
+            bits: images.and_then(|images| images.told_bits),
+            ..ReadSettings::default()
+        }
+    }
+
+    /// How an image was taken otherwise than the images that the model learned from, in ways that may make a good part look defective.
+    /// Empty if the image is alike; `None` if the model does not know: it is of an older version, or its images were no files.
+    pub fn unlike_training(&self, image: &Acquisition) -> Option<Vec<String>> {
+        let images = self.about().data?.images.as_ref()?;
+        Some(images.unlike(image))
+    }
+
     /// Its manifest: everything but its arrays.
     pub fn manifest(&self) -> FileManifest {
         match self {

@@ -1,7 +1,9 @@
 //! The short way: a detector of any kind, trained on a folder of good images.
 
 use pupilla_core::data::Dataset;
+use pupilla_core::data::image_source::FileSettings;
 use pupilla_core::detector::Fit;
+use pupilla_core::image::read::ReadSettings;
 use pupilla_core::image::resize::Resize;
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::WantedRates;
@@ -40,7 +42,7 @@ pub struct Trainer {
     length: Option<Length>,
     seed: u64,
     false_reject: WantedRates,
-    skip_unreadable: bool,
+    files: FileSettings,
 }
 
 impl Trainer {
@@ -106,10 +108,22 @@ impl Trainer {
     /// Whether unreadable images are reported and left out, instead of ending the training.
     #[must_use]
     pub fn skip_unreadable(self, skip_unreadable: bool) -> Self {
-        Self {
+        let files = FileSettings {
             skip_unreadable,
-            ..self
-        }
+            ..self.files
+        };
+        Self { files, ..self }
+    }
+
+    /// The bits of a value that the camera uses, if its files have more ([`ReadSettings::bits`]). The model keeps them.
+    #[must_use]
+    pub fn bits(self, bits: u8) -> Self {
+        let read = ReadSettings {
+            bits: Some(bits),
+            ..self.files.read
+        };
+        let files = FileSettings { read, ..self.files };
+        Self { files, ..self }
     }
 
     /// The detector's configuration, in which every other setting can be changed.
@@ -162,7 +176,7 @@ impl Trainer {
         for<'a> Checked<'a, C>: Fit<Detector = D, Error = TrainError>,
     {
         let config = config.check()?;
-        let files = PreparedFiles::open(good, self.seed, self.skip_unreadable, observer)?;
+        let files = PreparedFiles::open(good, self.seed, &self.files, observer)?;
         Ok(files.fit(&config, observer)?)
     }
 

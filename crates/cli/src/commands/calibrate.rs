@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use pupilla::manifest::{CalibrationData, CalibrationManifest, DataManifest};
-use pupilla_core::data::image_source::ImageFiles;
+use pupilla_core::data::image_source::{FileSettings, ImageFiles, ImageSource};
 use pupilla_core::data::{Dataset, content_digits, file_fingerprint, fingerprint};
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::Threshold;
@@ -26,7 +26,13 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let dataset = data_set::open(&options.good, &options.layout, progress)?;
     dataset.require_good()?;
     output::check_weights(out, Weights::Model)?;
-    let files = ImageFiles::open(&dataset.good, options.unreadable.skip, progress)?;
+    let settings = FileSettings {
+        read: model.read_settings(),
+        skip_unreadable: options.unreadable.skip,
+    };
+    let files = ImageFiles::open(&dataset.good, &settings, progress)?;
+    let unlike = files.acquisitions().map(|image| model.unlike_training(image));
+    data_set::warn_unlike(unlike.zip(files.paths()), files.len(), progress);
     let unseen = unseen(model.about().data, &dataset, &files)?;
     let files = match files.paths().len() - unseen.len() {
         0 => files,

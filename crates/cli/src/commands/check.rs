@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use pupilla_core::data::Dataset;
-use pupilla_core::data::check::{DatasetCheck, Severity, check};
+use pupilla_core::data::check::{CheckSettings, DatasetCheck, Severity, check};
 use serde::Serialize;
 
 use crate::options::Check;
@@ -31,9 +31,13 @@ pub fn run(arguments: &Check, progress: &mut Progress) -> anyhow::Result<ExitCod
     output::check_json(json)?;
     let datasets = Dataset::open_all(&arguments.data, &arguments.layout.settings())?;
     let several = datasets.len() > 1;
+    let settings = CheckSettings {
+        read: arguments.decoding.settings(),
+        mask_threshold: arguments.masks.threshold,
+    };
     let mut checks = BTreeMap::new();
     for dataset in &datasets {
-        let found = check(dataset, arguments.masks.threshold, progress)?;
+        let found = check(dataset, &settings, progress)?;
         print(&found, json)?;
         checks.insert(found.name.clone(), found);
     }

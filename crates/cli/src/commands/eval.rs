@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use pupilla_core::data::Dataset;
 use pupilla_core::data::mask::Mask;
-use pupilla_core::detector::Detector;
+use pupilla::{FileSettings, Model};
+use pupilla_core::observer::Observer;
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
 use pupilla_core::map::{map_file, map_set};
@@ -55,7 +56,10 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
             .curves
             .spacing
             .or(eval.report.as_ref().map(|_| CURVE_SPACING)),
-        skip_unreadable: eval.unreadable.skip,
+        files: FileSettings {
+            read: model.read_settings(),
+            skip_unreadable: eval.unreadable.skip,
+        },
     };
     let of_model = model.about().calibration.thresholds.image.value;
     let heatmap = model
@@ -118,7 +122,7 @@ pub struct Pictured<'a> {
 
 /// Tests a model, and shows its images.
 pub fn evaluate(
-    model: &impl Detector,
+    model: &Model,
     dataset: &Dataset,
     settings: &TestSettings,
     to: Pictured<'_>,
@@ -130,7 +134,13 @@ pub fn evaluate(
         sheet,
         mut report,
     } = to;
-    test_run::run(model, dataset, settings, progress, &mut |tested| {
+    let mut unlike = Vec::new();
+    let mut learned = 0;
+    let data = model.about().data;
+    let evaluation = test_run::run(model, dataset, settings, progress, &mut |tested| {
+        let reasons = model.unlike_training(tested.acquisition);
+        unlike.push((reasons, tested.test.path.clone()));
+        learned += usize::from(data.is_some_and(|data| data.has_learned(tested.image)));
         if let Some(folder) = maps {
             let path = map_set::path_of(folder, dataset, tested.test);
             if let Some(parent) = path.parent() {
@@ -167,7 +177,15 @@ pub fn evaluate(
             report.add(tested)?;
         }
         Ok(())
-    })
+    })?;
+    data_set::warn_unlike(unlike.into_iter(), evaluation.images, progress);
+    if learned > 0 {
+        progress.warn(&format!(
+            "the model has learned from {learned} of the {} test images: the measures are too good",
+            evaluation.images
+        ));
+    }
+    Ok(evaluation)
 }
 
 /// The page and the picture of a sheet.

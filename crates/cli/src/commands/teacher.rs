@@ -58,7 +58,7 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     if let Some(log) = &train.log {
         output::check_alike("--log", log, b"step,", "table of losses")?;
     }
-    let files = ImageFiles::open(&paths, train.unreadable.skip, progress)?;
+    let files = ImageFiles::open(&paths, &file_settings(train.unreadable.skip), progress)?;
     if files.len() < paths.len() {
         progress.warn(&format!(
             "{} of {} images are left out",
@@ -109,6 +109,13 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     Ok(())
 }
 
+fn file_settings(skip_unreadable: bool) -> FileSettings {
+    FileSettings {
+        skip_unreadable,
+        ..FileSettings::default()
+    }
+}
+
 /// The photographs in a folder; says what was passed over.
 fn photographs(folder: &Path, progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
     let found = images_in(folder)?;
@@ -137,7 +144,7 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
         output::check_no_image("--out", report.out.as_deref(), &paths)?;
         output::check_alike("--out", out, PNG, "PNG")?;
     }
-    let files = ImageFiles::open(&paths, report.unreadable.skip, progress)?;
+    let files = ImageFiles::open(&paths, &file_settings(report.unreadable.skip), progress)?;
     let manifest = teacher.manifest();
     let same = manifest.fingerprint.is_some()
         && manifest.fingerprint == Some(fingerprint(&files.paths(), &report.images)?);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{DataLayout, Json, Masks};
+use super::shared::{DataLayout, Decoding, Json, Masks};
 
 #[derive(Debug, Args)]
 #[command(
@@ -18,6 +18,8 @@ pub struct Check {
     pub masks: Masks,
     #[command(flatten)]
     pub layout: DataLayout,
+    #[command(flatten)]
+    pub decoding: Decoding,
     #[command(flatten)]
     pub json: Json,
 }

@@ -8,7 +8,7 @@ use pupilla::{DetectorKind, ReceptiveField};
 use pupilla_core::image::resize::Resize;
 
 use super::belonging::{Belongs, DETECTOR, detectors, students};
-use super::shared::{DataLayout, Json, Measuring, Pretrained, RunLength};
+use super::shared::{DataLayout, Decoding, Json, Measuring, Pretrained, RunLength};
 use super::values::named;
 
 #[derive(Debug, Args)]
@@ -45,6 +45,8 @@ pub struct Compare {
     pub measuring: Measuring,
     #[command(flatten)]
     pub layout: DataLayout,
+    #[command(flatten)]
+    pub decoding: Decoding,
     #[command(flatten)]
     pub json: Json,
 }

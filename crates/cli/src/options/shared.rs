@@ -8,6 +8,7 @@ use pupilla::DetectorKind;
 use pupilla::backbone::WeightSource;
 use pupilla_core::data::OpenSettings;
 use pupilla_core::evaluate::test_run::TestSettings;
+use pupilla_core::image::read::ReadSettings;
 use pupilla_core::verdict::calibration::{RejectRate, WantedRates};
 
 use super::belonging::{Belongs, detectors, on_backbones, only};
@@ -24,6 +25,31 @@ impl Json {
     /// Where JSON goes, if it is wanted; `-` is standard output.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+}
+
+/// How image files are decoded.
+#[derive(Debug, Args)]
+pub struct Decoding {
+    /// The bits of a value that the camera uses, as 12, if its files have more: then the largest number of so many bits is white. The
+    /// model keeps them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    bits: Option<u8>,
+}
+
+impl Decoding {
+    pub fn settings(&self) -> ReadSettings {
+        ReadSettings {
+            bits: self.bits,
+            ..ReadSettings::default()
+        }
+    }
+
+    /// The options that say the same.
+    pub fn words(&self) -> Vec<String> {
+        let bits = self.bits.iter();
+        bits.flat_map(|bits| ["--bits".to_owned(), bits.to_string()])
+            .collect()
     }
 }
 

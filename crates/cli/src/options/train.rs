@@ -15,7 +15,7 @@ use super::belonging::{
     Belongs, embedding, heading, of, of_patches, on_backbones, only, reconstruction, setting,
     students,
 };
-use super::shared::{DataLayout, Json, Pretrained, Rates, RunLength, Seed, Unreadable};
+use super::shared::{DataLayout, Decoding, Json, Pretrained, Rates, RunLength, Seed, Unreadable};
 use super::values::{named, real};
 
 #[derive(Debug, Args)]
@@ -38,6 +38,8 @@ pub struct Train {
     pub resize: Option<Resize>,
     #[command(flatten)]
     pub layout: DataLayout,
+    #[command(flatten)]
+    pub decoding: Decoding,
     #[command(flatten)]
     pub rates: Rates,
     #[command(flatten)]

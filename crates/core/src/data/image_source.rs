@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::acquisition::Acquisition;
 use super::fingerprint::picture_digits;
-use crate::image::read::{self, ReadError};
+use crate::image::read::{self, ReadError, ReadSettings};
 use crate::image::{Image, Size};
 use crate::observer::Observer;
 use rayon::prelude::*;
@@ -68,10 +69,20 @@ pub enum ImageFilesError {
     Stopped,
 }
 
+/// How image files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSettings {
+    /// How a file is decoded.
+    pub read: ReadSettings,
+    /// Whether unreadable files are reported and left out, instead of ending the work.
+    pub skip_unreadable: bool,
+}
+
 /// Image files, each of another picture. Each file is decoded once before work begins, and again whenever its image is needed.
 #[derive(Clone, Debug)]
 pub struct ImageFiles {
     files: Vec<ImageFile>,
+    read: ReadSettings,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +91,7 @@ struct ImageFile {
     size: Size,
     /// [`picture_digits`].
     picture: String,
+    acquisition: Acquisition,
 }
 
 impl ImageFiles {
@@ -87,11 +99,11 @@ impl ImageFiles {
     /// whatever encoding, the first is taken, and the observer is told of the others: copies are no further evidence.
     ///
     /// # Errors
-    /// The first unreadable file, unless `skip_unreadable`: then the observer is told of such files, they are left out, and it is an
-    /// error if no file remains. Also if the observer asks to stop.
+    /// The first unreadable file, unless [`FileSettings::skip_unreadable`]: then the observer is told of such files, they are left out,
+    /// and it is an error if no file remains. Also if the observer asks to stop.
     pub fn open(
         paths: &[PathBuf],
-        skip_unreadable: bool,
+        settings: &FileSettings,
         observer: &mut dyn Observer,
     ) -> Result<Self, ImageFilesError> {
         const PIECE: usize = 32;
@@ -101,11 +113,12 @@ impl ImageFiles {
             if observer.stop_requested() {
                 return Err(ImageFilesError::Stopped);
             }
-            let opened: Vec<_> = some.par_iter().map(|path| ImageFile::open(path)).collect();
+            let open = |path: &PathBuf| ImageFile::open(path, &settings.read);
+            let opened: Vec<_> = some.par_iter().map(open).collect();
             for (path, file) in some.iter().zip(opened) {
                 match file {
                     Ok(file) => files.push(file),
-                    Err(error) if skip_unreadable => observer.skipped(path, &error.to_string()),
+                    Err(error) if settings.skip_unreadable => observer.skipped(path, &error.to_string()),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -116,7 +129,8 @@ impl ImageFiles {
             return Err(ImageFilesError::NoneReadable(paths.len()));
         }
         let files = without_copies(files, observer);
-        Ok(Self { files })
+        let read = settings.read;
+        Ok(Self { files, read })
     }
 
     /// The files that are taken.
@@ -129,6 +143,11 @@ impl ImageFiles {
         self.files.iter().map(|file| file.picture.as_str())
     }
 
+    /// How the image of each file was taken.
+    pub fn acquisitions(&self) -> impl Iterator<Item = &Acquisition> {
+        self.files.iter().map(|file| &file.acquisition)
+    }
+
     /// The files whose paths are in `paths`, in the order of `paths`.
     #[must_use]
     pub fn select(&self, paths: &[PathBuf]) -> Self {
@@ -139,14 +158,16 @@ impl ImageFiles {
             .filter_map(|path| known.get(path).copied().cloned());
         Self {
             files: files.collect(),
+            read: self.read,
         }
     }
 }
 
 impl ImageFile {
-    fn open(path: &Path) -> Result<Self, ReadError> {
-        let image = read::read(path)?;
+    fn open(path: &Path, settings: &ReadSettings) -> Result<Self, ReadError> {
+        let (image, stored) = read::read_stored(path, settings)?;
         Ok(Self {
+            acquisition: Acquisition::of(&image, &stored),
             path: path.to_path_buf(),
             size: image.size(),
             picture: picture_digits(&image),
@@ -185,7 +206,7 @@ impl ImageSource for ImageFiles {
     }
 
     fn image(&self, index: usize) -> Result<Image, ReadError> {
-        read::read(&self.files[index].path)
+        read::read_with(&self.files[index].path, &self.read)
     }
 
     fn size(&self, index: usize) -> Result<Size, ReadError> {

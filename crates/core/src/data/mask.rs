@@ -23,8 +23,8 @@ pub enum MaskError {
     },
     /// A mask must have exactly the size of its image: resizing it would change the metrics.
     #[error(
-        "the mask {} is {mask_size} pixels, but its image {} is {image_size}",
-        mask.display(), image.display()
+        "the mask {} is {mask_size} pixels, but its image {} is {image_size}: {}",
+        mask.display(), image.display(), size_remedy(*mask_size, *image_size)
     )]
     Size {
         /// The mask.
@@ -36,6 +36,14 @@ pub enum MaskError {
         /// Width and height of the image.
         image_size: Size,
     },
+}
+
+fn size_remedy(mask: Size, image: Size) -> &'static str {
+    if (mask.width, mask.height) == (image.height, image.width) {
+        "the image is probably turned by its EXIF orientation, turn the mask in the same way"
+    } else {
+        "save the mask in the size of its image"
+    }
 }
 
 /// The files that say which pixels of an image are defective.
@@ -450,7 +458,7 @@ mod tests {
         let size = truth.read_for(0, image, Size::new(30, 21)).unwrap_err();
         let text = size.to_string();
         assert!(
-            text.contains("000_mask.png is 30×20") && text.ends_with("crack/000.png is 30×21"),
+            text.contains("000_mask.png is 30×20") && text.contains("crack/000.png is 30×21: save"),
             "{text}"
         );
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();

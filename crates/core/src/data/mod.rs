@@ -10,6 +10,7 @@ pub mod check;
 pub mod image_source;
 pub mod mask;
 
+mod acquisition;
 mod dataset;
 mod fingerprint;
 mod folder;
@@ -18,6 +19,7 @@ mod split;
 
 use std::path::{Path, PathBuf};
 
+pub use acquisition::{Acquisition, Acquisitions, ImagesOfDepth, Range};
 pub use dataset::{Dataset, DatasetError, Layout, OpenSettings, TestImage, TwoMasks};
 pub use fingerprint::{
     FingerprintError, content_digits, content_fingerprint, file_digest, file_fingerprint,

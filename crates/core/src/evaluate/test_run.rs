@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::data::mask::{Mask, MaskError};
-use crate::data::{Dataset, DatasetError, TestImage};
+use crate::data::image_source::FileSettings;
+use crate::data::{Acquisition, Dataset, DatasetError, TestImage};
 use crate::detector::Detector;
 use crate::evaluate::{Evaluation, EvaluationError, Evaluator};
 use crate::image::Image;
@@ -25,8 +26,8 @@ pub struct TestSettings {
     pub mask_threshold: u8,
     /// Fill the evaluation's curves with points this far apart ([`Evaluator::with_curves`]).
     pub curve_spacing: Option<f64>,
-    /// Leave unreadable images out, and tell the observer, instead of failing.
-    pub skip_unreadable: bool,
+    /// How the files of images are read: unreadable images may be left out.
+    pub files: FileSettings,
 }
 
 impl Default for TestSettings {
@@ -35,7 +36,7 @@ impl Default for TestSettings {
             fpr_limit: 0.3,
             mask_threshold: 0,
             curve_spacing: None,
-            skip_unreadable: false,
+            files: FileSettings::default(),
         }
     }
 }
@@ -90,6 +91,8 @@ pub struct Tested<'a> {
     pub name: &'a str,
     /// The image.
     pub image: &'a Image,
+    /// How the image was taken.
+    pub acquisition: &'a Acquisition,
     /// Its ground truth; `None` if the place of its defect is not known.
     pub mask: Option<&'a Mask>,
     /// The detector's map.
@@ -120,24 +123,25 @@ pub fn run<D: Detector>(
     observer.start(&format!("testing {}", dataset.name), tests.len() as u64);
     // The next image and its mask are read while the detector scores an image.
     let read = |(done, test): (usize, &'_ TestImage)| {
-        let (image, mask) = match read::read(&test.path) {
-            Err(error) if settings.skip_unreadable => return Ok((done, Err(error))),
+        let read = match read::read_stored(&test.path, &settings.files.read) {
+            Err(error) if settings.files.skip_unreadable => return Ok((done, Err(error))),
             Err(error) => return Err(error.into()),
-            Ok(image) => {
+            Ok((image, stored)) => {
                 let mask = test.read_mask(settings.mask_threshold, image.size())?;
-                (image, mask)
+                let acquisition = Acquisition::of(&image, &stored);
+                (image, acquisition, mask)
             }
         };
-        Ok((done, Ok((image, mask))))
+        Ok((done, Ok(read)))
     };
-    let score = |(done, read): (usize, Result<(Image, Option<Mask>), ReadError>)| {
+    let score = |(done, read): (usize, Result<(Image, Acquisition, Option<Mask>), ReadError>)| {
         if observer.stop_requested() {
             return Err(TestError::Stopped);
         }
         let test = &tests[done];
         match read {
             Err(error) => observer.skipped(&test.path, &error.to_string()),
-            Ok((image, mask)) => {
+            Ok((image, acquisition, mask)) => {
                 let name = test.display_name();
                 let start = Instant::now();
                 let explained = detector
@@ -153,6 +157,7 @@ pub fn run<D: Detector>(
                     test,
                     name: &name,
                     image: &image,
+                    acquisition: &acquisition,
                     mask: mask.as_ref(),
                     map,
                     explained: &explained,

@@ -7,6 +7,7 @@ use crate::image::read::ReadError;
 use crate::map::anomaly_map::AnomalyMap;
 use crate::map::heatmap::SizeMismatch;
 use crate::observer::{Observer, Stopped, for_each};
+use crate::verdict::INSPECTED;
 use crate::verdict::calibration::{Calibrator, Thresholds, WantedRates};
 
 /// A detector could not be calibrated.
@@ -74,7 +75,7 @@ pub fn calibrate<D: Detector>(
                     image: place(),
                     source: SizeMismatch {
                         image: image.size(),
-                        what: "mask of the pixels to look at",
+                        what: INSPECTED,
                         other: mask.size(),
                     },
                 });

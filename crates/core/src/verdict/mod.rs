@@ -49,6 +49,9 @@ pub struct ExplainedRegion {
     pub why: Option<Why>,
 }
 
+/// What the mask of a rule is called in a message about its size.
+pub const INSPECTED: &str = "picture of the inspected pixels";
+
 impl Rule {
     /// Judges an image by its map.
     ///
@@ -61,7 +64,7 @@ impl Rule {
         {
             return Err(SizeMismatch {
                 image: map.size(),
-                what: "mask of the pixels to look at",
+                what: INSPECTED,
                 other: mask.size(),
             });
         }

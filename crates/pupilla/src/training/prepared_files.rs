@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use pupilla_core::data::image_source::{ImageFiles, ImageFilesError};
+use pupilla_core::data::image_source::{FileSettings, ImageFiles, ImageFilesError};
 use pupilla_core::data::{
-    Dataset, DatasetError, FingerprintError, Split, SplitError, fingerprint, split,
+    Acquisition, Acquisitions, Dataset, DatasetError, FingerprintError, Split, SplitError, fingerprint, split,
 };
 use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
@@ -50,12 +50,13 @@ pub enum FitFilesError {
 /// The good images of a data set: a detector of any configuration is [fitted](Self::fit) on them.
 ///
 /// ```no_run
-/// use pupilla::{Config, Dataset, PreparedFiles, Silent, StudentTeacherConfig};
+/// use pupilla::{Config, Dataset, FileSettings, PreparedFiles, Silent, StudentTeacherConfig};
 ///
 /// let mut config = StudentTeacherConfig::built_in()?;
 /// config.settings.students = 5;
 /// let config = config.check()?;
-/// let files = PreparedFiles::open(&Dataset::open("good_images")?, 0, false, &mut Silent)?;
+/// let settings = FileSettings::default();
+/// let files = PreparedFiles::open(&Dataset::open("good_images")?, 0, &settings, &mut Silent)?;
 /// let detector = files.fit(&config, &mut Silent)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -70,19 +71,24 @@ pub struct PreparedFiles {
 }
 
 impl PreparedFiles {
-    /// Reads and splits.
+    /// Reads and splits. Tells the observer if the images differ in depth, size or colour, or use a part of their range.
     ///
     /// # Errors
-    /// If a file cannot be read (and `skip_unreadable` is not set), there are fewer than two images, or the observer asks to stop.
+    /// If a file cannot be read (and is not to be skipped), there are fewer than two images, or the observer asks to stop.
     pub fn open(
         dataset: &Dataset,
         seed: u64,
-        skip_unreadable: bool,
+        settings: &FileSettings,
         observer: &mut dyn Observer,
     ) -> Result<Self, FitFilesError> {
         dataset.require_good()?;
         let all = [&dataset.good[..], &dataset.validation].concat();
-        let files = ImageFiles::open(&all, skip_unreadable, observer)?;
+        let files = ImageFiles::open(&all, settings, observer)?;
+        let taken: Vec<Acquisition> = files.acquisitions().copied().collect();
+        let images = Acquisitions::of(&taken, settings.read.bits);
+        for warning in images.iter().flat_map(Acquisitions::warnings) {
+            observer.warn(&warning);
+        }
         let split = split_of(dataset, &files.paths(), seed)?;
         let (training, validation) = (
             files.select(&split.training),
@@ -100,6 +106,7 @@ impl PreparedFiles {
                     .map(|path| file_name(path))
                     .collect(),
                 learned,
+                images,
             },
             training,
             validation,

@@ -323,6 +323,7 @@ fn train_words(
 ) -> Vec<String> {
     let mut words = [option("--detector", detector), option("--seed", seed)].concat();
     words.extend(device_words(device));
+    words.extend(compare.decoding.words());
     if !scales.is_empty() {
         let scales: Vec<_> = scales.iter().map(ToString::to_string).collect();
         words.extend(option("--scales", scales.join(",")));

@@ -12,7 +12,7 @@ use pupilla::Config as _;
 use pupilla::backbone::WeightSource;
 use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, DetectorKind, ExtractorError, Family,
-    FileManifest, Model, PreparedFiles, TrainError,
+    FileManifest, FileSettings, Model, PreparedFiles, TrainError,
 };
 use pupilla_core::verdict::calibration::RejectRate;
 use serde::Serialize;
@@ -40,7 +40,11 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     if let Some(out) = train.out.as_ref().filter(|_| !train.run.dry_run) {
         output::check_weights(out, Weights::Model)?;
     }
-    let files = PreparedFiles::open(&dataset, train.seed.value, train.unreadable.skip, progress)?;
+    let settings = FileSettings {
+        read: train.decoding.settings(),
+        skip_unreadable: train.unreadable.skip,
+    };
+    let files = PreparedFiles::open(&dataset, train.seed.value, &settings, progress)?;
     let Some(model) = fit(&config, &files, train, progress)? else {
         return Ok(());
     };

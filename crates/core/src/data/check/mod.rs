@@ -4,6 +4,7 @@
 //! between the training part and the test part). Finds good images that look unlike the other images (by robust statistics on
 //! thumbnails: `docs/reference/evaluation.md`, the module `outliers`). Changes nothing.
 
+mod acquisition;
 mod duplicates;
 mod masks;
 mod outliers;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::mask::GroundTruth;
 use crate::data::{Dataset, Layout, PassedOver};
+use crate::image::read::ReadSettings;
 use crate::observer::Observer;
 use summary::ImageSummary;
 
@@ -111,6 +113,10 @@ pub enum FindingKind {
     NoMasks,
     /// Masks that mark more than half of their image.
     MostlyMarked,
+    /// The images to learn from differ in depth, size or colour, or use a part of their range.
+    Mixed,
+    /// Test images that were taken otherwise than the images to learn from.
+    UnlikeTraining,
     /// Images that are not taken: in folders below, in formats that are not read, or by their names.
     ImagesPassedOver,
     /// A good image that looks unlike the others.
@@ -127,6 +133,8 @@ impl FindingKind {
             | Self::NoMasks
             | Self::MostlyMarked
             | Self::ImagesPassedOver
+            | Self::Mixed
+            | Self::UnlikeTraining
             | Self::Outlier => Severity::Notice,
             _ => Severity::Problem,
         }
@@ -154,13 +162,22 @@ pub enum DatasetCheckError {
     Stopped,
 }
 
-/// Checks a data set. Masks are read with `mask_threshold` ([`Mask::read`](crate::data::mask::Mask::read)).
+/// How a data set is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// How image files are decoded.
+    pub read: ReadSettings,
+    /// Mask pixels above this value (of 255) are defective ([`Mask::read`](crate::data::mask::Mask::read)).
+    pub mask_threshold: u8,
+}
+
+/// Checks a data set.
 ///
 /// # Errors
 /// [`DatasetCheckError`]; a file that cannot be read is a finding, no error.
 pub fn check(
     dataset: &Dataset,
-    mask_threshold: u8,
+    settings: &CheckSettings,
     observer: &mut dyn Observer,
 ) -> Result<DatasetCheck, DatasetCheckError> {
     /// Files between two calls of the observer.
@@ -175,7 +192,7 @@ pub fn check(
         }
         let read: Vec<_> = some
             .par_iter()
-            .map(|image| ImageSummary::read(image.path))
+            .map(|image| ImageSummary::read(image.path, &settings.read))
             .collect();
         for (image, read) in some.iter().zip(read) {
             match read {
@@ -192,8 +209,9 @@ pub fn check(
     observer.finish();
 
     findings.extend(duplicates::find(&read_images));
+    findings.extend(acquisition::find(&read_images, settings.read.bits));
     findings.extend(masks::misplaced(dataset));
-    findings.extend(masks::find(&read_images, mask_threshold));
+    findings.extend(masks::find(&read_images, settings.mask_threshold));
     let good: Vec<_> = read_images
         .iter()
         .filter(|(image, _)| image.defect.is_none())
@@ -213,7 +231,7 @@ pub fn check(
         problems: count(Severity::Problem),
         notices: count(Severity::Notice),
         outliers_looked_for: good.len() >= OUTLIERS_NEED,
-        mask_threshold,
+        mask_threshold: settings.mask_threshold,
         passed_over: dataset.passed_over.clone(),
         findings,
     })
@@ -284,7 +302,7 @@ mod tests {
 
     fn found(root: &tempfile::TempDir) -> Vec<(FindingKind, Vec<String>)> {
         let dataset = Dataset::open(root.path()).unwrap();
-        let check = check(&dataset, 0, &mut Silent).unwrap();
+        let check = check(&dataset, &CheckSettings::default(), &mut Silent).unwrap();
         assert_eq!(check.problems + check.notices, check.findings.len());
         let short = |path: &String| {
             let path = Path::new(path).strip_prefix(root.path()).unwrap();
@@ -300,7 +318,7 @@ mod tests {
     fn a_good_set_has_nothing_to_tell() {
         let root = data();
         let dataset = Dataset::open(root.path()).unwrap();
-        let check = check(&dataset, 0, &mut Silent).unwrap();
+        let check = check(&dataset, &CheckSettings::default(), &mut Silent).unwrap();
         assert_eq!(check.findings, []);
         assert_eq!((check.good, check.test), (12, 6));
         assert!(check.outliers_looked_for);
@@ -380,7 +398,7 @@ mod tests {
         let root = data();
         let good = root.path().join("train/good");
         let dataset = Dataset::open(&good).unwrap();
-        let result = check(&dataset, 0, &mut Silent).unwrap();
+        let result = check(&dataset, &CheckSettings::default(), &mut Silent).unwrap();
         assert_eq!(
             (result.good, result.test, result.findings.len()),
             (12, 0, 0)

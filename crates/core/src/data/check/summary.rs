@@ -4,8 +4,8 @@ use crate::image::Size;
 use std::path::Path;
 
 use super::outliers::Appearance;
-use crate::data::picture_digits;
-use crate::image::read::{self, ReadError};
+use crate::data::{Acquisition, picture_digits};
+use crate::image::read::{self, ReadError, ReadSettings};
 
 /// The summary of an image that could be read.
 pub(super) struct ImageSummary {
@@ -13,15 +13,17 @@ pub(super) struct ImageSummary {
     pub(super) picture: String,
     pub(super) size: Size,
     pub(super) appearance: Appearance,
+    pub(super) acquisition: Acquisition,
 }
 
 impl ImageSummary {
-    pub(super) fn read(path: &Path) -> Result<Self, ReadError> {
-        let image = read::read(path)?;
+    pub(super) fn read(path: &Path, settings: &ReadSettings) -> Result<Self, ReadError> {
+        let (image, stored) = read::read_stored(path, settings)?;
         Ok(Self {
             picture: picture_digits(&image),
             size: image.size(),
             appearance: Appearance::of(&image),
+            acquisition: Acquisition::of(&image, &stored),
         })
     }
 }
