@@ -10,6 +10,7 @@ mod detectors;
 mod device;
 #[cfg(unix)]
 mod faults;
+mod field;
 #[cfg(unix)]
 mod hostile;
 #[cfg(unix)]

@@ -96,7 +96,10 @@ fn temporary_beside(path: &Path) -> Result<NamedTempFile, WriteError> {
             path: path.to_path_buf(),
             source: io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("the folder {} does not exist, make it first", folder.display()),
+                format!(
+                    "the folder {} does not exist, make it first",
+                    folder.display()
+                ),
             ),
         });
     }
@@ -112,7 +115,9 @@ fn temporary_beside(path: &Path) -> Result<NamedTempFile, WriteError> {
         // The message of the crate names the temporary file, of which the user knows nothing.
         let temporary = builder.tempfile_in(folder).map_err(|error| WriteError {
             path: path.to_path_buf(),
-            source: error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error),
+            source: error
+                .raw_os_error()
+                .map_or(error.kind().into(), io::Error::from_raw_os_error),
         })?;
         // A file system without locks has none to be taken for abandoned either.
         if temporary.as_file().lock().is_err() || temporary.path().exists() {

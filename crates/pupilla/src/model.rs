@@ -4,8 +4,10 @@
 
 use std::path::Path;
 
+use pupilla_core::data::Acquisition;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
+use pupilla_core::image::read::ReadSettings;
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::map::heatmap::Heatmap;
 use pupilla_core::verdict::Rule;

@@ -31,7 +31,9 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
         skip_unreadable: options.unreadable.skip,
     };
     let files = ImageFiles::open(&dataset.good, &settings, progress)?;
-    let unlike = files.acquisitions().map(|image| model.unlike_training(image));
+    let unlike = files
+        .acquisitions()
+        .map(|image| model.unlike_training(image));
     data_set::warn_unlike(unlike.zip(files.paths()), files.len(), progress);
     let unseen = unseen(model.about().data, &dataset, &files)?;
     let files = match files.paths().len() - unseen.len() {

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::Context;
+use pupilla::{FileSettings, Model};
 use pupilla_core::data::Dataset;
 use pupilla_core::data::mask::Mask;
-use pupilla::{FileSettings, Model};
-use pupilla_core::observer::Observer;
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
 use pupilla_core::map::{map_file, map_set};
+use pupilla_core::observer::Observer;
 use pupilla_core::report::sheet::{Sheet, SheetRow};
 
 use crate::commands::inspect::{load, rule};

@@ -9,7 +9,7 @@ use pupilla::teacher::{
     TeacherManifest, TrainedTeacher,
 };
 use pupilla::{Checkpoints, Teacher};
-use pupilla_core::data::image_source::{ImageFiles, ImageSource};
+use pupilla_core::data::image_source::{FileSettings, ImageFiles, ImageSource};
 use pupilla_core::data::{fingerprint, images_in};
 use pupilla_core::map::heatmap::write_png;
 use pupilla_core::observer::Observer;

@@ -181,16 +181,19 @@ impl Acquisitions {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.depths.len() > 1 {
-            let depths: Vec<String> = self.depths.iter().map(|depth| {
-                format!("{} of {}", images(depth.images), depth.name())
-            }).collect();
+            let depths: Vec<String> = self
+                .depths
+                .iter()
+                .map(|depth| format!("{} of {}", images(depth.images), depth.name()))
+                .collect();
             warnings.push(format!(
                 "the images have different depths ({}): save all with the same depth",
                 depths.join(", ")
             ));
         }
         for depth in &self.depths {
-            if let (Some(used), None, Some(bits)) = (depth.used_bits(), self.told_bits, depth.bits) {
+            if let (Some(used), None, Some(bits)) = (depth.used_bits(), self.told_bits, depth.bits)
+            {
                 warnings.push(format!(
                     "values of {bits} bits are at most {}, which takes {used} bits: if the camera has fewer than {bits} bits, say how \
                      many, or the images are nearly black",
@@ -228,7 +231,11 @@ impl Acquisitions {
         let same_depth = self.depths.iter().find(|depth| depth.bits == bits);
         if same_depth.is_none() {
             let learned: Vec<String> = self.depths.iter().map(ImagesOfDepth::name).collect();
-            reasons.push(format!("{}, learned {}", image.depth, learned.join(" and ")));
+            reasons.push(format!(
+                "{}, learned {}",
+                image.depth,
+                learned.join(" and ")
+            ));
         }
         let (width, height) = (image.size.width as f64, image.size.height as f64);
         if !beyond(self.aspect, ASPECT).holds(width / height)
@@ -389,7 +396,10 @@ mod tests {
                 drawn(10, 0.41, Depth::Bits(16), 65_535.0),
                 "values of 16 bits, learned 8 bits a value",
             ),
-            (drawn(20, 0.41, Depth::Bits(8), 255.0), "20×20 pixels, learned 10×10"),
+            (
+                drawn(20, 0.41, Depth::Bits(8), 255.0),
+                "20×20 pixels, learned 10×10",
+            ),
             (colour, "colours, learned grey images"),
         ] {
             let reasons = learned.unlike(&image);
@@ -399,6 +409,9 @@ mod tests {
             contrast: 0.0,
             ..eight(0.41)
         };
-        assert_eq!(learned.unlike(&flat), ["contrast 0.00, learned 0.10 to 0.10"]);
+        assert_eq!(
+            learned.unlike(&flat),
+            ["contrast 0.00, learned 0.10 to 0.10"]
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::DatasetError;
-use crate::image::read::has_image_extension;
+use crate::image::read::{has_image_extension, has_unread_image_extension};
 
 /// What the name of a mask or a label image adds to the name of its image, in lower case.
 pub(super) const MASK_ENDINGS: [&str; 6] = [
@@ -23,12 +23,6 @@ pub(super) const MASK_ENDINGS: [&str; 6] = [
 
 /// What `pupilla inspect --out` adds to the name of an image.
 const RESULT_ENDINGS: [&str; 2] = ["_heatmap", "_map"];
-
-/// Extensions of image formats that are not read, in lower case.
-const UNREAD_EXTENSIONS: [&str; 24] = [
-    "gif", "heic", "heif", "avif", "jp2", "j2k", "jxl", "jxr", "psd", "xcf", "dcm", "raw", "dng",
-    "cr2", "cr3", "nef", "arw", "exr", "hdr", "svg", "ico", "tga", "pcx", "qoi",
-];
 
 /// The most entries that are counted below a folder that is passed over.
 const MOST_COUNTED: usize = 10_000;
@@ -79,7 +73,7 @@ impl Folder {
             } else if has_image_extension(&entry) {
                 // A link to nothing counts as a file, so that reading it says what is wrong.
                 folder.images.push(entry);
-            } else if extension(&entry).is_some_and(|own| UNREAD_EXTENSIONS.contains(&&*own)) {
+            } else if has_unread_image_extension(&entry) {
                 folder.passed_over.unread_images.push(entry);
             } else {
                 folder.passed_over.other_files.push(entry);

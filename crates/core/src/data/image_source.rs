@@ -118,7 +118,9 @@ impl ImageFiles {
             for (path, file) in some.iter().zip(opened) {
                 match file {
                     Ok(file) => files.push(file),
-                    Err(error) if settings.skip_unreadable => observer.skipped(path, &error.to_string()),
+                    Err(error) if settings.skip_unreadable => {
+                        observer.skipped(path, &error.to_string())
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::data::mask::{Mask, MaskError};
 use crate::data::image_source::FileSettings;
+use crate::data::mask::{Mask, MaskError};
 use crate::data::{Acquisition, Dataset, DatasetError, TestImage};
 use crate::detector::Detector;
 use crate::evaluate::{Evaluation, EvaluationError, Evaluator};
@@ -101,6 +101,9 @@ pub struct Tested<'a> {
     pub explained: &'a Explained,
 }
 
+/// A test image that was read: the image, how it was taken, its ground truth.
+type ReadTest = (Image, Acquisition, Option<Mask>);
+
 /// Scores every test image of `dataset`, shows each to `each`, and evaluates.
 ///
 /// `seconds_per_image` of the result is the mean time from decoded image to map.
@@ -134,7 +137,7 @@ pub fn run<D: Detector>(
         };
         Ok((done, Ok(read)))
     };
-    let score = |(done, read): (usize, Result<(Image, Acquisition, Option<Mask>), ReadError>)| {
+    let score = |(done, read): (usize, Result<ReadTest, ReadError>)| {
         if observer.stop_requested() {
             return Err(TestError::Stopped);
         }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use pupilla_core::data::image_source::{FileSettings, ImageFiles, ImageFilesError};
 use pupilla_core::data::{
-    Acquisition, Acquisitions, Dataset, DatasetError, FingerprintError, Split, SplitError, fingerprint, split,
+    Acquisition, Acquisitions, Dataset, DatasetError, FingerprintError, Split, SplitError,
+    fingerprint, split,
 };
 use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
