@@ -1,115 +1,213 @@
-//! `eval --report`: the page, with facts about the model and the data.
+//! `--report`: the page, with facts about the model and the data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pupilla::student_teacher::{ScaleManifest, StudentTeacherTraining};
 use pupilla::{About, FileManifest, Model};
-use pupilla_core::data::mask::Mask;
 use pupilla_core::data::{Dataset, file_fingerprint, fingerprint};
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::Tested;
+use pupilla_core::image::Image;
+use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::map::heatmap::Heatmap;
-use pupilla_core::report::{Facts, PageTexts, Report, ReportError, ReportImage};
-use pupilla_core::verdict::Rule;
+use pupilla_core::report::{Facts, Label, PageTexts, Report, ReportError, ReportImage, Shown};
+use pupilla_core::verdict::{Rule, Verdict};
 use serde_json::Value;
+
+use crate::output;
 
 /// Distance of the points of the curves drawn: finer than a pixel of the plots.
 pub const CURVE_SPACING: f64 = 0.002;
 
-/// A report under construction, and by what its images are judged.
-pub struct ReportRun {
+/// The reports of a test under construction, and by what their images are judged.
+pub struct TestReports {
     rule: Rule,
-    report: Report,
+    heatmap: Heatmap,
+    /// Each with its folder.
+    reports: Vec<(PathBuf, Report)>,
+    warnings: Vec<String>,
 }
 
-impl ReportRun {
-    /// A report of at most `images` images.
-    pub fn new(rule: Rule, heatmap: Heatmap, images: usize) -> Self {
-        let report = Report::new(heatmap, rule.image_threshold, rule.pixel_threshold, images);
-        Self { rule, report }
+impl TestReports {
+    pub fn new(rule: Rule, heatmap: Heatmap) -> Self {
+        Self {
+            rule,
+            heatmap,
+            reports: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Adds a report of some of the images, which goes into a folder.
+    pub fn with(mut self, folder: &Path, shown: Shown) -> Self {
+        let report = Report::new(self.heatmap, &self.rule, shown);
+        self.reports.push((folder.to_path_buf(), report));
+        self
+    }
+
+    /// Adds a warning to the pages.
+    pub fn warn(&mut self, text: String) {
+        self.warnings.push(text);
     }
 
     /// Judges a tested image and adds it.
     pub fn add(&mut self, tested: &Tested<'_>) -> Result<(), ReportError> {
-        let unmarked;
-        let mask = match tested.mask {
-            Some(mask) => mask,
-            None => {
-                unmarked = Mask::good(tested.map.width(), tested.map.height());
-                &unmarked
-            }
-        };
-        self.report.add(&ReportImage {
-            name: tested.name,
-            defect: tested.test.defect.as_deref(),
-            image: tested.image,
-            mask,
-            map: tested.map,
-            verdict: &self.rule.judge(tested.explained)?,
-        })
+        if self.reports.is_empty() {
+            return Ok(());
+        }
+        let verdict = self.rule.judge(tested.explained)?;
+        for (_, report) in &mut self.reports {
+            report.add(&ReportImage {
+                name: tested.name,
+                label: Label::of_test(tested.test.defect.as_deref()),
+                image: tested.image,
+                mask: tested.mask,
+                map: tested.map,
+                verdict: &verdict,
+            })?;
+        }
+        Ok(())
     }
 
-    /// Writes the page into a folder and says where.
+    /// Writes the pages and says where.
     pub fn write(
         &self,
-        folder: &Path,
         model: &Model,
         file: &Path,
         dataset: &Dataset,
         evaluation: &Evaluation,
-    ) -> anyhow::Result<std::path::PathBuf> {
-        let about_model = model.about();
-        let manifest = model.manifest();
-        let thresholds = about_model.calibration.thresholds;
-        let mut warnings = Vec::new();
-        if self.rule.image_threshold == thresholds.image.value {
-            warnings.extend(thresholds.warnings());
-        } else {
-            warnings.push("The threshold was given by hand, not calibrated.".to_owned());
+    ) -> anyhow::Result<Vec<PathBuf>> {
+        if self.reports.is_empty() {
+            return Ok(Vec::new());
         }
-        if let Some(data) = about_model.data.filter(|data| data.name != dataset.name) {
-            warnings.push(format!(
+        let about = model.about();
+        let mut texts = texts(&self.rule, model, file, dataset.name.clone())?;
+        texts.scales = published_scales(&model.manifest());
+        texts.facts.insert(0, data(&about, dataset, evaluation)?);
+        texts.warnings.extend(self.warnings.iter().cloned());
+        if let Some(data) = about.data.filter(|data| data.name != dataset.name) {
+            texts.warnings.push(format!(
                 "The model was trained on {}, and tested here on {}.",
                 data.name, dataset.name
             ));
         }
-        let about = PageTexts {
-            title: dataset.name.clone(),
-            category: dataset.name.clone(),
-            scales: published_scales(&manifest),
-            min_area: self.rule.min_area,
-            thresholds,
-            facts: vec![
-                data(&about_model, dataset, evaluation)?,
-                self.model(&about_model, model, file)?,
-                settings(&manifest)?,
-            ],
-            warnings,
-        };
-        Ok(self.report.write(folder, &about, evaluation)?)
+        let mut pages = Vec::new();
+        for (folder, report) in &self.reports {
+            pages.push(report.write(folder, &texts, Some(evaluation))?);
+        }
+        Ok(pages)
+    }
+}
+
+/// The report of inspected images under construction.
+pub struct InspectionReport {
+    rule: Rule,
+    report: Report,
+    images: usize,
+}
+
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "`inspect --report` comes with the next change")
+)]
+impl InspectionReport {
+    /// A report that shows at most `shown` images, the highest scores first. `rule` judges all images.
+    pub fn new(rule: Rule, heatmap: Heatmap, shown: usize) -> Self {
+        let report = Report::new(heatmap, &rule, Shown::Most(shown));
+        Self {
+            rule,
+            report,
+            images: 0,
+        }
     }
 
-    fn model(&self, about: &About<'_>, model: &Model, file: &Path) -> anyhow::Result<Facts> {
-        let mut facts = vec![
-            ("detector", about.header.kind.clone()),
-            ("file", name_of(file)),
-            ("SHA-256", file_fingerprint(file)?),
-            ("written by", about.header.program.clone()),
-            (
-                "tested by",
-                format!("pupilla {}", env!("CARGO_PKG_VERSION")),
-            ),
-        ];
-        if let FileManifest::StudentTeacher(manifest) = model.manifest() {
-            facts.push(("scales", scales(&manifest.training)));
-        }
-        if let Some(sampling) = model.sampling() {
-            facts.push(("looks at", plain(&serde_json::to_value(sampling)?)));
-        }
-        facts.push(("smallest region", format!("{} px", self.rule.min_area)));
-        facts.push(("threads in training", about.threads.to_string()));
-        Ok(group("Model", facts))
+    /// Adds an inspected image.
+    pub fn add(
+        &mut self,
+        name: &str,
+        image: &Image,
+        map: &AnomalyMap,
+        verdict: &Verdict,
+    ) -> Result<(), ReportError> {
+        self.images += 1;
+        self.report.add(&ReportImage {
+            name,
+            label: Label::Unknown,
+            image,
+            mask: None,
+            map,
+            verdict,
+        })
     }
+
+    /// Writes the page into a folder and says where. `skipped` images could not be read. The folder is made if it does not exist.
+    pub fn write(
+        &self,
+        folder: &Path,
+        title: &str,
+        model: &Model,
+        file: &Path,
+        skipped: usize,
+    ) -> anyhow::Result<PathBuf> {
+        let _folder = output::folder(folder)?;
+        let mut texts = texts(&self.rule, model, file, title.to_owned())?;
+        let mut data = learned(&model.about());
+        data.insert(0, ("images inspected", self.images.to_string()));
+        data.insert(1, ("images unreadable", skipped.to_string()));
+        texts.facts.insert(0, group("Data", data));
+        if skipped > 0 {
+            texts.warnings.push(format!(
+                "{skipped} of {} images could not be read and are not on this page.",
+                skipped + self.images
+            ));
+        }
+        Ok(self.report.write(folder, &texts, None)?)
+    }
+}
+
+/// The texts of every report: title, thresholds, facts about the model, its settings.
+fn texts(rule: &Rule, model: &Model, file: &Path, title: String) -> anyhow::Result<PageTexts> {
+    let about = model.about();
+    let thresholds = about.calibration.thresholds;
+    let warnings = match rule.image_threshold == thresholds.image.value {
+        true => thresholds.warnings(),
+        false => vec!["The threshold was given by hand, not calibrated.".to_owned()],
+    };
+    Ok(PageTexts {
+        category: title.clone(),
+        title,
+        scales: Vec::new(),
+        thresholds,
+        facts: vec![
+            about_model(rule, &about, model, file)?,
+            settings(&model.manifest())?,
+        ],
+        warnings,
+    })
+}
+
+fn about_model(
+    rule: &Rule,
+    about: &About<'_>,
+    model: &Model,
+    file: &Path,
+) -> anyhow::Result<Facts> {
+    let mut facts = vec![
+        ("detector", about.header.kind.clone()),
+        ("file", name_of(file)),
+        ("SHA-256", file_fingerprint(file)?),
+        ("written by", about.header.program.clone()),
+        ("used by", format!("pupilla {}", env!("CARGO_PKG_VERSION"))),
+    ];
+    if let FileManifest::StudentTeacher(manifest) = model.manifest() {
+        facts.push(("scales", scales(&manifest.training)));
+    }
+    if let Some(sampling) = model.sampling() {
+        facts.push(("looks at", plain(&serde_json::to_value(sampling)?)));
+    }
+    facts.push(("smallest region", format!("{} px", rule.min_area)));
+    facts.push(("threads in training", about.threads.to_string()));
+    Ok(group("Model", facts))
 }
 
 fn scales(manifest: &StudentTeacherTraining) -> String {
@@ -141,22 +239,29 @@ fn published_scales(manifest: &FileManifest) -> Vec<usize> {
 
 /// The images that the model learned from, and those of this test.
 fn data(about: &About<'_>, dataset: &Dataset, evaluation: &Evaluation) -> anyhow::Result<Facts> {
-    let (learned, of) = match about.data {
-        Some(data) => (data.name.clone(), data.fingerprint.clone()),
-        None => ("unknown".to_owned(), "unknown".to_owned()),
-    };
-    let facts = [
+    let mut facts = vec![
         (
             "SHA-256 of test",
             fingerprint(&dataset.test_files(), &dataset.root)?,
         ),
         ("mask pixels above", evaluation.mask_threshold.to_string()),
+    ];
+    facts.extend(learned(about));
+    Ok(group("Data", facts))
+}
+
+/// The images that the model learned from.
+fn learned(about: &About<'_>) -> Vec<(&'static str, String)> {
+    let (learned, of) = match about.data {
+        Some(data) => (data.name.clone(), data.fingerprint.clone()),
+        None => ("unknown".to_owned(), "unknown".to_owned()),
+    };
+    vec![
         ("learned from", learned),
         ("images learned", about.training_images.to_string()),
         ("kept back", about.validation.scores.len().to_string()),
         ("their SHA-256", of),
-    ];
-    Ok(group("Data", facts.into()))
+    ]
 }
 
 /// Every setting of the training run, the seed among them.
@@ -217,4 +322,62 @@ fn name_of(path: &Path) -> String {
         .unwrap_or(path.as_os_str())
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pupilla::{DetectorKind, Silent, Trainer};
+    use pupilla_core::detector::Detector;
+    use pupilla_core::image::resize::Resize;
+
+    /// Stripes that begin at another place for each seed.
+    fn part(seed: usize) -> Image {
+        let pixels = (0..40 * 40 * 3).map(|at| ((at / 3 + seed) % 7) as f32 / 6.0);
+        Image::new(40, 40, pixels.collect())
+    }
+
+    #[test]
+    fn inspected_images_become_a_page_without_measures() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = folder.path().join("good");
+        std::fs::create_dir(&good).unwrap();
+        for seed in 0..6 {
+            let picture = pupilla_core::map::heatmap::to_rgb8(&part(seed));
+            let path = good.join(format!("{seed}.png"));
+            pupilla_core::map::heatmap::write_png(path, &picture).unwrap();
+        }
+        let trainer = Trainer::new()
+            .detector(DetectorKind::KMeans)
+            .resize(Resize::Square(40));
+        let dataset = Dataset::open(&good).unwrap();
+        let model = trainer.train(&dataset, &mut Silent).unwrap();
+        let file = folder.path().join("part.pupilla");
+        model.save(&file).unwrap();
+
+        let rule = model.rule();
+        let heatmap = model.kind().heatmap(rule.image_threshold);
+        let mut report = InspectionReport::new(rule.clone(), heatmap, 1);
+        for name in ["<a>.png", "b.png"] {
+            let image = part(3);
+            let explained = model.explain(&image).unwrap();
+            let verdict = rule.judge(&explained).unwrap();
+            report.add(name, &image, &explained.map, &verdict).unwrap();
+        }
+        let out = folder.path().join("report");
+        let page = report.write(&out, "line 3", &model, &file, 1).unwrap();
+        assert_eq!(page, out.join("index.html"));
+        let page = std::fs::read_to_string(page).unwrap();
+        for expected in [
+            "<h1>line 3</h1>",
+            "of 2</b> images are defective",
+            "The page shows 1 of 2 images",
+            "1 of 3 images could not be read",
+            "<dt>detector</dt><dd>k-means</dd>",
+            "&#60;a&#62;.png",
+        ] {
+            assert!(page.contains(expected), "{expected}");
+        }
+        assert!(!page.contains("AUROC"));
+    }
 }

@@ -103,6 +103,24 @@ fn detectors_are_compared_and_a_second_run_does_nothing_again() {
     assert_success(&second);
     assert_eq!(stdout(&second).matches("done before").count(), 5);
     assert_eq!(read("comparison.json"), before);
+    // With reports, what was tested without a report is tested again; nothing is trained again.
+    words.push("--reports");
+    let models = || fs::metadata(&model).unwrap().modified().unwrap();
+    let trained = models();
+    let third = run(&words);
+    assert_success(&third);
+    assert_eq!(stdout(&third).matches("done before").count(), 0);
+    assert_eq!(models(), trained);
+    let page = read("comparison.html");
+    for name in ["k-means-0", "student-teacher-0", "memory-bank-0"] {
+        let report = format!("parts/{name}/report/index.html");
+        assert!(
+            out.join(&report).exists() && page.contains(&report),
+            "{report}"
+        );
+    }
+    let before = read("comparison.json");
+    assert_eq!(stdout(&run(&words)).matches("done before").count(), 5);
     // Other options belong to another comparison, whose table must not replace this one.
     words.extend(["--fpr-limit", "0.1"]);
     assert_failure(&run(&words), 2, &["other options", "--out"]);

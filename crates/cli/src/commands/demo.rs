@@ -7,14 +7,19 @@ use pupilla::{DetectorKind, Trainer};
 use pupilla_core::data::Dataset;
 use pupilla_core::evaluate::CategoryEvaluations;
 use pupilla_core::evaluate::test_run::TestSettings;
-use pupilla_core::report::sheet::Sheet;
+use pupilla_core::report::Shown;
+use pupilla_core::report::contact_sheet::ContactSheet;
 use pupilla_core::synthetic::{self, Kind, SyntheticSettings};
 
-use crate::commands::eval::{Pictured, evaluate, write_pictures};
+use crate::commands::eval::{Pictured, evaluate, write_sheet};
 use crate::commands::measures;
 use crate::options::Demo;
 use crate::output;
 use crate::progress::Progress;
+use crate::report::{CURVE_SPACING, TestReports};
+
+/// The most images of a report: more than the demo has.
+const IMAGES: usize = 300;
 
 pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     let json = demo.json.file();
@@ -33,33 +38,45 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
         let path = demo.out.join(format!("{}.pupilla", kind.name()));
         model.save(&path)?;
         output::line(json, format_args!("wrote {}", path.display()))?;
-        trained.push((dataset, model));
+        trained.push((dataset, model, path));
     }
 
     // One colour scale for both: their scores are normalised alike.
     let threshold = trained
         .iter()
-        .map(|(_, model)| model.about().calibration.thresholds.image.value)
+        .map(|(_, model, _)| model.about().calibration.thresholds.image.value)
         .fold(f32::NEG_INFINITY, f32::max);
-    let mut sheet = Sheet::new(DetectorKind::default().heatmap(threshold));
+    let heatmap = DetectorKind::default().heatmap(threshold);
+    let mut sheet = ContactSheet::new(heatmap);
     let mut categories = BTreeMap::new();
-    for (dataset, model) in &trained {
-        let settings = TestSettings::default();
+    let mut pages = Vec::new();
+    for (dataset, model, path) in &trained {
+        let folder = demo.out.join(format!("{}-report", dataset.name));
+        let _folder = output::folder(&folder)?;
+        let mut reports =
+            TestReports::new(model.rule(), heatmap).with(&folder, Shown::Most(IMAGES));
+        let settings = TestSettings {
+            curve_spacing: Some(CURVE_SPACING),
+            ..TestSettings::default()
+        };
         let to = Pictured {
             maps: None,
             category: Some(&dataset.name),
-            sheet: &mut sheet,
-            report: None,
+            sheet: Some(&mut sheet),
+            reports: &mut reports,
         };
-        let evaluation = evaluate(model, dataset, &settings, to, progress)?;
+        let mut evaluation = evaluate(model, dataset, &settings, to, progress)?;
+        pages.extend(reports.write(model, path, dataset, &evaluation)?);
+        evaluation.curves = None;
         categories.insert(dataset.name.clone(), evaluation);
     }
     let evaluation = CategoryEvaluations::new(categories);
 
     measures::print(&evaluation.mean, json)?;
-    write_pictures(&sheet, &demo.out, "Pupilla's demo", &evaluation.mean)?;
-    let page = demo.out.join("index.html");
-    output::line(json, format_args!("open {} in a browser", page.display()))?;
+    write_sheet(&sheet, &demo.out)?;
+    for page in pages {
+        output::line(json, format_args!("open {} in a browser", page.display()))?;
+    }
     if let Some(target) = json {
         output::json(target, &evaluation).context("cannot write the evaluation")?;
     }

@@ -2,21 +2,21 @@
 
 use std::path::Path;
 
-use anyhow::Context;
 use pupilla::{FileSettings, Model};
 use pupilla_core::data::Dataset;
-use pupilla_core::data::mask::Mask;
 use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
 use pupilla_core::map::{map_file, map_set};
 use pupilla_core::observer::Observer;
-use pupilla_core::report::sheet::{Sheet, SheetRow};
+use pupilla_core::report::contact_sheet::{ContactSheet, SheetRow};
+use pupilla_core::report::{Label, Shown};
+use pupilla_files::atomic_file::WriteError;
 
 use crate::commands::inspect::{load, rule};
 use crate::commands::measures;
 use crate::options::Eval;
 use crate::progress::Progress;
-use crate::report::{CURVE_SPACING, ReportRun};
+use crate::report::{CURVE_SPACING, TestReports};
 use crate::{data_set, output};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
@@ -49,13 +49,11 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
             return Err(output::Usage(text).into());
         }
     }
+    let has_pages = eval.report.is_some() || eval.pictures.is_some();
     let settings = TestSettings {
         fpr_limit: eval.measuring.fpr_limit,
         mask_threshold: eval.measuring.masks.threshold,
-        curve_spacing: eval
-            .curves
-            .spacing
-            .or(eval.report.as_ref().map(|_| CURVE_SPACING)),
+        curve_spacing: eval.curves.spacing.or(has_pages.then_some(CURVE_SPACING)),
         files: FileSettings {
             read: model.read_settings(),
             skip_unreadable: eval.unreadable.skip,
@@ -65,15 +63,24 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
     let heatmap = model
         .kind()
         .heatmap(eval.thresholds.threshold.unwrap_or(of_model));
-    let mut report = eval.report.as_ref().map(|_| {
-        let rule = rule(&model, &eval.thresholds, progress);
-        ReportRun::new(rule, heatmap, eval.report_images)
-    });
-    let mut sheet = Sheet::new(heatmap).rows_per_kind(if eval.pictures.is_some() {
-        eval.pictures_per_kind
-    } else {
-        0
-    });
+    let rule = match has_pages {
+        true => rule(&model, &eval.thresholds, progress),
+        false => model.rule(),
+    };
+    let mut reports = TestReports::new(rule, heatmap);
+    if let Some(folder) = &eval.report {
+        reports = reports.with(folder, Shown::Most(eval.report_images));
+    }
+    if let Some(folder) = &eval.pictures {
+        reports = reports.with(folder, Shown::OfEachKind(eval.pictures_per_kind));
+    }
+    if !eval.scales.is_empty() {
+        reports.warn(
+            "The thresholds are those of all patch sizes of the model, the scores those of some."
+                .to_owned(),
+        );
+    }
+    let mut sheet = eval.pictures.as_ref().map(|_| ContactSheet::new(heatmap));
     let mut evaluation = evaluate(
         &model,
         &dataset,
@@ -81,28 +88,23 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         Pictured {
             maps: eval.maps.as_deref(),
             category: None,
-            sheet: &mut sheet,
-            report: report.as_mut(),
+            sheet: sheet.as_mut(),
+            reports: &mut reports,
         },
         progress,
     )?;
 
     let json = eval.json.file();
     measures::print(&evaluation, json)?;
-    if let Some(folder) = &eval.pictures {
-        write_pictures(&sheet, folder, &dataset.name, &evaluation)?;
-        output::line(
-            json,
-            format_args!("wrote {}", folder.join("index.html").display()),
-        )?;
+    if let (Some(sheet), Some(folder)) = (sheet, &eval.pictures) {
+        write_sheet(&sheet, folder)?;
     }
-    if let (Some(report), Some(folder)) = (report, &eval.report) {
-        let page = report.write(folder, &model, &eval.model, &dataset, &evaluation)?;
+    for page in reports.write(&model, &eval.model, &dataset, &evaluation)? {
         output::line(json, format_args!("wrote {}", page.display()))?;
-        if eval.curves.spacing.is_none() {
-            // They were made for the report.
-            evaluation.curves = None;
-        }
+    }
+    if eval.curves.spacing.is_none() {
+        // They were made for the pages.
+        evaluation.curves = None;
     }
     if let Some(target) = json {
         output::json(target, &evaluation)?;
@@ -116,8 +118,8 @@ pub struct Pictured<'a> {
     pub maps: Option<&'a Path>,
     /// What stands before the names on a sheet that shows several categories.
     pub category: Option<&'a str>,
-    pub sheet: &'a mut Sheet,
-    pub report: Option<&'a mut ReportRun>,
+    pub sheet: Option<&'a mut ContactSheet>,
+    pub reports: &'a mut TestReports,
 }
 
 /// Tests a model, and shows its images.
@@ -131,8 +133,8 @@ pub fn evaluate(
     let Pictured {
         maps,
         category,
-        sheet,
-        mut report,
+        mut sheet,
+        reports,
     } = to;
     let mut unlike = Vec::new();
     let mut learned = 0;
@@ -144,11 +146,9 @@ pub fn evaluate(
         if let Some(folder) = maps {
             let path = map_set::path_of(folder, dataset, tested.test);
             if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(|source| {
-                    pupilla_files::atomic_file::WriteError {
-                        path: parent.to_path_buf(),
-                        source,
-                    }
+                std::fs::create_dir_all(parent).map_err(|source| WriteError {
+                    path: parent.to_path_buf(),
+                    source,
                 })?;
             }
             map_file::write(&path, tested.map)?;
@@ -157,25 +157,18 @@ pub fn evaluate(
             Some(category) => format!("{category}/{name}"),
             None => name.to_string(),
         };
-        let unmarked;
-        let mask = match tested.mask {
-            Some(mask) => mask,
-            None => {
-                unmarked = Mask::good(tested.map.width(), tested.map.height());
-                &unmarked
-            }
-        };
-        sheet.add(&SheetRow {
-            name: &in_category(tested.name),
-            defect: tested.test.defect.as_deref().map(in_category).as_deref(),
-            score: tested.map.image_score(),
-            image: tested.image,
-            mask,
-            map: tested.map,
-        })?;
-        if let Some(report) = &mut report {
-            report.add(tested)?;
+        if let Some(sheet) = &mut sheet {
+            let defect = tested.test.defect.as_deref().map(in_category);
+            sheet.add(&SheetRow {
+                name: &in_category(tested.name),
+                label: Label::of_test(defect.as_deref()),
+                score: tested.map.image_score(),
+                image: tested.image,
+                mask: tested.mask,
+                map: tested.map,
+            })?;
         }
+        reports.add(tested)?;
         Ok(())
     })?;
     data_set::warn_unlike(unlike.into_iter(), evaluation.images, progress);
@@ -188,18 +181,7 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// The page and the picture of a sheet.
-pub fn write_pictures(
-    sheet: &Sheet,
-    folder: &Path,
-    title: &str,
-    evaluation: &Evaluation,
-) -> anyhow::Result<()> {
-    sheet
-        .write_html(&folder.join("index.html"), title, evaluation)
-        .context("cannot write the page")?;
-    sheet
-        .write_contact_sheet(&folder.join("sheet.png"), 2, 160, 2)
-        .context("cannot write the picture")?;
-    Ok(())
+/// The picture of a sheet, for documents.
+pub fn write_sheet(sheet: &ContactSheet, folder: &Path) -> Result<(), WriteError> {
+    sheet.write(&folder.join("sheet.png"), 2, 160)
 }

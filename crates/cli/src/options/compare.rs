@@ -43,6 +43,9 @@ pub struct Compare {
     pub network_seeds: NonZeroU32,
     #[command(flatten)]
     pub measuring: Measuring,
+    /// Write a report of each test, as `eval --report`; the page of the comparison links to the reports
+    #[arg(long)]
+    pub reports: bool,
     #[command(flatten)]
     pub layout: DataLayout,
     #[command(flatten)]

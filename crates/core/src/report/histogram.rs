@@ -1,9 +1,11 @@
 //! Scores counted in bins, good images against those of one defect.
 
+use serde::Serialize;
+
 /// An axis for scores: linear, or logarithmic on both sides of 0 where they spread far.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct ScoreAxis {
-    logarithmic: bool,
+    pub logarithmic: bool,
     /// The ends, as places on the axis.
     pub low: f64,
     pub high: f64,
@@ -42,6 +44,12 @@ impl ScoreAxis {
         } else {
             score
         }
+    }
+
+    /// Where a score lies between the ends: 0 to 1; beyond an end, the end.
+    pub fn share(&self, score: f32) -> f64 {
+        let place = self.place(f64::from(score)).clamp(self.low, self.high);
+        (place - self.low) / (self.high - self.low)
     }
 
     fn score(&self, place: f64) -> f64 {

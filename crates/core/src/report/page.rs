@@ -1,19 +1,28 @@
 //! The page itself: what its template (`templates/report.html`) shows, ready for people.
 
-use askama::Template;
+use std::collections::BTreeMap;
 
-use super::gallery::Card;
+use askama::Template;
+use serde::Serialize;
+
+use super::gallery::{Card, Outline};
 use super::histogram::ScoreAxis;
 use super::plot::{self, FIRST, Line, SECOND};
 use super::published::{METHODS, Published};
-use super::{Outcome, PageTexts, Report, ReportError, Tally};
+use super::{Judged, PageTexts, Report, ReportError, Truth};
 use crate::evaluate::{Curves, Evaluation};
 use crate::map::heatmap::Heatmap;
 use crate::metrics::{CurvePoint, PrecisionRecallPoint};
-use crate::verdict::attribution::Why;
+use crate::verdict::attribution::{Contribution, Why};
 
 /// The false-positive rate up to which figures were published.
 const PUBLISHED_LIMIT: f64 = 0.3;
+
+/// The most rows of the table of all scores.
+const ROWS: usize = 2000;
+
+/// The regions of a picture that have a number.
+const NUMBERS: usize = 20;
 
 /// A number with up to three decimals, and no zeros after them.
 pub(super) fn shortest(number: f64) -> String {
@@ -25,8 +34,11 @@ pub(super) fn shortest(number: f64) -> String {
 #[template(path = "report.html")]
 struct Page<'a> {
     about: &'a PageTexts,
-    evaluation: &'a Evaluation,
-    verdicts: Verdicts,
+    /// The measures of a test.
+    evaluation: Option<&'a Evaluation>,
+    /// Whether it is known which images are good.
+    labelled: bool,
+    counts: Counts,
     headline: Vec<Headline>,
     published: Vec<(&'static str, String)>,
     kinds: Vec<KindRow>,
@@ -36,33 +48,99 @@ struct Page<'a> {
     fpr_limit: String,
     min_area: usize,
     threshold: f32,
+    /// Where the threshold comes from: `calibrated` or `given`.
+    origin: &'static str,
+    /// The place of the threshold on its slider: 0 to 1000. `None` without images.
+    slider: Option<f64>,
     pixel_threshold: f32,
     scale: [f32; 2],
     stops: String,
-    seen: usize,
+    /// All images.
+    all: usize,
     cards: Vec<CardRow<'a>>,
+    /// Whether an image shows a mask's outline.
+    masks: bool,
+    rows: Vec<ImageRow<'a>>,
+    /// [`Scores`] as JSON.
+    scores: String,
 }
 
-/// The verdicts of the threshold on the test set.
-struct Verdicts {
-    defective: Tally,
-    good: Tally,
+/// What the page's script computes with.
+#[derive(Serialize)]
+struct Scores<'a> {
+    threshold: f32,
+    axis: Option<ScoreAxis>,
+    kinds: Vec<ScoresOfKind<'a>>,
 }
 
-impl Verdicts {
-    fn missed(&self) -> usize {
-        self.defective.images - self.defective.called_defective
+#[derive(Serialize)]
+struct ScoresOfKind<'a> {
+    name: &'a str,
+    truth: Truth,
+    /// [`Judged::decisive`] of each image; `null` for minus infinity.
+    decisive: Vec<f32>,
+}
+
+/// Images called defective, of all of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    images: usize,
+    called: usize,
+}
+
+impl Tally {
+    fn accepted(&self) -> usize {
+        self.images - self.called
     }
 
-    /// The share of the good images that are called defective.
-    fn rejected(&self) -> String {
-        match self.good.images {
-            0 => "–".to_owned(),
-            images => format!(
-                "{:.1} %",
-                100.0 * self.good.called_defective as f64 / images as f64
-            ),
+    fn accepted_share(&self) -> String {
+        percent(self.accepted(), self.images)
+    }
+
+    fn rejected_share(&self) -> String {
+        percent(self.called, self.images)
+    }
+
+    fn called_share(&self) -> f64 {
+        self.called as f64 / self.images.max(1) as f64
+    }
+}
+
+fn percent(part: usize, whole: usize) -> String {
+    match whole {
+        0 => "–".to_owned(),
+        _ => format!("{:.1}\u{a0}%", 100.0 * part as f64 / whole as f64),
+    }
+}
+
+/// The verdicts of the threshold.
+#[derive(Default)]
+struct Counts {
+    unknown: Tally,
+    good: Tally,
+    defective: Tally,
+    defects: BTreeMap<String, Tally>,
+}
+
+impl Counts {
+    fn of(report: &Report) -> Self {
+        let mut counts = Self::default();
+        for judged in &report.judged {
+            let called = usize::from(judged.decisive > report.threshold);
+            let count = |tally: &mut Tally| {
+                tally.images += 1;
+                tally.called += called;
+            };
+            match judged.truth {
+                Truth::Unknown => count(&mut counts.unknown),
+                Truth::Good => count(&mut counts.good),
+                Truth::Defective => {
+                    count(&mut counts.defective);
+                    count(counts.defects.entry(judged.kind.clone()).or_default());
+                }
+            }
         }
+        counts
     }
 }
 
@@ -94,40 +172,62 @@ struct Histogram {
 /// A card as the template needs it.
 struct CardRow<'a> {
     card: &'a Card,
-    place: usize,
+    judged: &'a Judged,
 }
 
 impl CardRow<'_> {
-    fn outcome(&self) -> &'static str {
-        match self.card.outcome {
-            Outcome::Missed => "missed",
-            Outcome::FalseAlarm => "false alarm",
-            Outcome::Found => "found",
-            Outcome::Passed => "passed",
-        }
-    }
-
-    fn kind(&self) -> &str {
-        self.card.defect.as_deref().unwrap_or("good")
-    }
-
-    fn mask_caption(&self) -> &'static str {
-        match self.card.defect {
-            Some(_) => "defect mask",
-            None => "no defect",
-        }
-    }
-
-    fn is_mistake(&self) -> bool {
-        self.card.outcome.is_mistake()
-    }
-
     fn why(&self) -> String {
-        why(self.card.verdict.why.as_ref())
+        why(self.card.why.as_ref())
     }
 
     fn more_regions(&self) -> usize {
-        self.card.regions - self.card.verdict.regions.len()
+        self.judged.regions - self.card.regions.len()
+    }
+
+    /// The image's width over its height.
+    fn ratio(&self) -> f64 {
+        let [width, height] = self.card.size;
+        width as f64 / height as f64
+    }
+
+    /// The regions that have a number.
+    fn numbered(&self) -> &[Outline] {
+        &self.card.outlines[..self.card.outlines.len().min(NUMBERS)]
+    }
+
+    /// The size of a number, in the image's pixels.
+    fn font(&self) -> usize {
+        (self.card.size[0].max(self.card.size[1]) / 28).max(1)
+    }
+}
+
+/// A row of the table of all scores.
+struct ImageRow<'a> {
+    index: usize,
+    judged: &'a Judged,
+    has_card: bool,
+}
+
+impl Judged {
+    fn word(&self, threshold: f32) -> &'static str {
+        self.truth.words()[usize::from(self.decisive > threshold)]
+    }
+
+    /// The class of the verdict's badge: `bad` for a mistake; without a label, for a defective image.
+    fn tone(&self, threshold: f32) -> &'static str {
+        let called = self.decisive > threshold;
+        match self.truth == Truth::Unknown && called || self.truth.is_mistake(called) {
+            true => "bad",
+            false => "",
+        }
+    }
+
+    /// The deciding score as JavaScript reads it.
+    fn decisive_text(&self) -> String {
+        match self.decisive {
+            f32::NEG_INFINITY => "-Infinity".to_owned(),
+            score => score.to_string(),
+        }
     }
 }
 
@@ -139,11 +239,7 @@ fn why(why: Option<&Why>) -> String {
     let named = |prefix: &str, name: &str, share: f64| {
         format!("{prefix}{} {:.0} %", name.replace('_', " "), share * 100.0)
     };
-    let of = |prefix: &str,
-              all: &std::collections::BTreeMap<
-        String,
-        crate::verdict::attribution::Contribution,
-    >| {
+    let of = |prefix: &str, all: &BTreeMap<String, Contribution>| {
         let shares = all
             .iter()
             .filter_map(|(name, one)| Some((name, one.share?)));
@@ -167,43 +263,113 @@ pub(super) fn measure(value: Option<f64>) -> String {
 pub(super) fn render(
     report: &Report,
     about: &PageTexts,
-    evaluation: &Evaluation,
+    evaluation: Option<&Evaluation>,
 ) -> Result<String, ReportError> {
-    let published =
-        Published::of(&about.category).filter(|_| evaluation.fpr_limit == PUBLISHED_LIMIT);
-    let Heatmap { low, high } = report.gallery.heatmap();
-    let defective = report
-        .defects
-        .values()
-        .fold(Tally::default(), |all, one| Tally {
-            images: all.images + one.images,
-            called_defective: all.called_defective + one.called_defective,
-        });
+    let Report {
+        gallery,
+        threshold,
+        pixel_threshold,
+        min_area,
+        judged,
+    } = report;
+    let threshold = *threshold;
+    let published = evaluation
+        .filter(|evaluation| evaluation.fpr_limit == PUBLISHED_LIMIT)
+        .and_then(|_| Published::of(&about.category));
+    let Heatmap { low, high } = gallery.heatmap();
+    let counts = Counts::of(report);
+    let all: Vec<f32> = judged.iter().map(|judged| judged.score).collect();
+    let axis = ScoreAxis::new(&all, threshold);
+    let order = by_interest(report);
+    let cards: BTreeMap<usize, &Card> = gallery
+        .cards
+        .iter()
+        .map(|card| (card.index, card))
+        .collect();
+    let scores = Scores {
+        threshold,
+        axis,
+        kinds: scores_of_kinds(report),
+    };
     let page = Page {
         about,
         evaluation,
-        verdicts: Verdicts {
-            defective,
-            good: report.good,
-        },
-        headline: headline(about, evaluation, published),
+        labelled: judged.iter().any(|judged| judged.truth != Truth::Unknown),
+        headline: evaluation.map_or_else(Vec::new, |figures| headline(about, figures, published)),
         published: published.map_or_else(Vec::new, |row| {
             let figures = row.au_pro.iter().map(|figure| format!("{figure:.3}"));
             METHODS.into_iter().zip(figures).collect()
         }),
-        kinds: kinds(report, evaluation),
-        plots: plots(evaluation)?,
-        histograms: histograms(evaluation, report.threshold)?,
-        fpr_limit: shortest(100.0 * evaluation.fpr_limit),
-        min_area: about.min_area,
-        threshold: report.threshold,
-        pixel_threshold: report.pixel_threshold,
+        kinds: evaluation.map_or_else(Vec::new, |figures| kinds(&counts, figures)),
+        plots: evaluation.map_or_else(|| Ok(Vec::new()), plots)?,
+        histograms: axis.map_or_else(|| Ok(Vec::new()), |axis| histograms(report, &axis))?,
+        fpr_limit: evaluation
+            .map_or_else(String::new, |figures| shortest(100.0 * figures.fpr_limit)),
+        counts,
+        min_area: *min_area,
+        threshold,
+        origin: match threshold == about.thresholds.image.value {
+            true => "calibrated",
+            false => "given",
+        },
+        slider: axis.map(|axis| (1000.0 * axis.share(threshold)).round()),
+        pixel_threshold: *pixel_threshold,
         scale: [low, high],
         stops: stops(),
-        seen: report.gallery.seen,
-        cards: cards(&report.gallery.cards, report.threshold),
+        all: judged.len(),
+        masks: gallery.cards.iter().any(|card| !card.truth.is_empty()),
+        rows: order
+            .iter()
+            .take(ROWS)
+            .map(|&index| ImageRow {
+                index,
+                judged: &judged[index],
+                has_card: cards.contains_key(&index),
+            })
+            .collect(),
+        cards: order
+            .iter()
+            .filter_map(|&index| {
+                let card = *cards.get(&index)?;
+                Some(CardRow {
+                    card,
+                    judged: &judged[index],
+                })
+            })
+            .collect(),
+        // In a script, `<` could begin the end of the script.
+        scores: serde_json::to_string(&scores)?.replace('<', "\\u003c"),
     };
     Ok(page.render()?)
+}
+
+/// The images by [`Judged::interest`], the most instructive first.
+fn by_interest(report: &Report) -> Vec<usize> {
+    let interest = |index: &usize| report.judged[*index].interest(report.threshold);
+    let mut order: Vec<usize> = (0..report.judged.len()).collect();
+    order.sort_by(|a, b| {
+        let ((first, near), (second, far)) = (interest(a), interest(b));
+        second.cmp(&first).then(far.total_cmp(&near))
+    });
+    order
+}
+
+/// The good images, then each defect.
+fn scores_of_kinds(report: &Report) -> Vec<ScoresOfKind<'_>> {
+    let mut kinds: Vec<ScoresOfKind<'_>> = Vec::new();
+    for judged in &report.judged {
+        let same =
+            |kind: &&mut ScoresOfKind<'_>| kind.truth == judged.truth && kind.name == judged.kind;
+        match kinds.iter_mut().find(same) {
+            Some(kind) => kind.decisive.push(judged.decisive),
+            None => kinds.push(ScoresOfKind {
+                name: &judged.kind,
+                truth: judged.truth,
+                decisive: vec![judged.decisive],
+            }),
+        }
+    }
+    kinds
 }
 
 fn headline(
@@ -218,13 +384,19 @@ fn headline(
     let plain = |name, value: Option<f64>| Headline {
         name,
         value: measure(value),
-        beside: String::new(),
+        beside: match value {
+            Some(_) => String::new(),
+            None => "undefined".to_owned(),
+        },
     };
     vec![
-        Headline {
-            name: "AU-PRO",
-            value: measure(evaluation.pixel.au_pro),
-            beside,
+        match beside.is_empty() {
+            true => plain("AU-PRO", evaluation.pixel.au_pro),
+            false => Headline {
+                name: "AU-PRO",
+                value: measure(evaluation.pixel.au_pro),
+                beside,
+            },
         },
         plain("AU-PRO to 0.05", evaluation.pixel.au_pro_05),
         plain("pixel AUROC", evaluation.pixel.auroc),
@@ -234,10 +406,10 @@ fn headline(
     ]
 }
 
-fn kinds(report: &Report, evaluation: &Evaluation) -> Vec<KindRow> {
+fn kinds(counts: &Counts, evaluation: &Evaluation) -> Vec<KindRow> {
     let rows = evaluation.per_defect.iter().map(|(name, figures)| KindRow {
         name: name.clone(),
-        tally: report.defects.get(name).copied().unwrap_or_default(),
+        tally: counts.defects.get(name).copied().unwrap_or_default(),
         regions: figures.regions,
         measures: [
             figures.pixel.au_pro,
@@ -338,52 +510,37 @@ fn staircase(points: &[PrecisionRecallPoint]) -> Points {
     line
 }
 
-fn histograms(evaluation: &Evaluation, threshold: f32) -> Result<Vec<Histogram>, ReportError> {
-    let of = |kind: Option<&str>| -> Vec<f32> {
-        let images = evaluation.per_image.iter();
-        let images = images.filter(|image| image.defect.as_deref() == kind);
-        images.map(|image| image.score).collect()
+/// Good images against all defective images, then against each defect if there are several. Without labels, all images.
+fn histograms(report: &Report, axis: &ScoreAxis) -> Result<Vec<Histogram>, ReportError> {
+    let scores = |is_in: &dyn Fn(&Judged) -> bool| -> Vec<f32> {
+        let judged = report.judged.iter().filter(|judged| is_in(judged));
+        judged.map(|judged| judged.score).collect()
     };
-    let all: Vec<f32> = evaluation
-        .per_image
-        .iter()
-        .map(|image| image.score)
-        .collect();
-    let Some(axis) = ScoreAxis::new(&all, threshold) else {
-        return Ok(Vec::new());
+    let draw = |kind: &str, defective: &[f32]| -> Result<Histogram, ReportError> {
+        let others = scores(&|judged| judged.truth != Truth::Defective);
+        let groups = [(&*others, SECOND), (defective, FIRST)];
+        Ok(Histogram {
+            kind: kind.to_owned(),
+            svg: plot::histogram(axis, &groups, report.threshold)?,
+        })
     };
-    let good = of(None);
-    let mut histograms = Vec::new();
-    for kind in evaluation.per_defect.keys() {
-        histograms.push(Histogram {
-            kind: kind.clone(),
-            svg: plot::histogram(&axis, &good, &of(Some(kind)), threshold)?,
-        });
+    let mut histograms = vec![draw(
+        "all images",
+        &scores(&|judged| judged.truth == Truth::Defective),
+    )?];
+    let defects = Counts::of(report).defects;
+    if defects.len() > 1 {
+        for kind in defects.keys() {
+            let of_kind =
+                scores(&|judged| judged.truth == Truth::Defective && judged.kind == *kind);
+            histograms.push(draw(kind, &of_kind)?);
+        }
     }
     Ok(histograms)
 }
 
-/// Mistakes first, the gravest before; then the others, nearest to the threshold first.
-fn cards(cards: &[Card], threshold: f32) -> Vec<CardRow<'_>> {
-    let mut order: Vec<&Card> = cards.iter().collect();
-    order.sort_by(|a, b| {
-        let distance = |card: &Card| (card.verdict.score - threshold).abs();
-        let nearness = match a.outcome.is_mistake() {
-            true => distance(b).total_cmp(&distance(a)),
-            false => distance(a).total_cmp(&distance(b)),
-        };
-        a.outcome
-            .is_mistake()
-            .cmp(&b.outcome.is_mistake())
-            .reverse()
-            .then(nearness)
-    });
-    let rows = order.into_iter().enumerate();
-    rows.map(|(place, card)| CardRow { card, place }).collect()
-}
-
 /// The colour scale as a CSS gradient.
-pub(super) fn stops() -> String {
+fn stops() -> String {
     let colors = (0..=16).map(|n| {
         let [red, green, blue] = Heatmap::color(f64::from(n) / 16.0);
         format!("rgb({red},{green},{blue})")

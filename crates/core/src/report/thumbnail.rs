@@ -1,10 +1,9 @@
 //! Small pictures for pages: shrunk, encoded, and written as data URIs.
 
-use std::io::Cursor;
-
 use ::image::codecs::jpeg::JpegEncoder;
+use ::image::codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder};
 use ::image::imageops::{self, FilterType};
-use ::image::{GrayImage, ImageBuffer, ImageFormat, ImageResult, Luma, Pixel, RgbImage};
+use ::image::{GrayImage, ImageBuffer, ImageResult, Luma, Pixel, RgbImage, RgbaImage};
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::data::mask::Mask;
@@ -42,11 +41,14 @@ pub(super) fn jpeg(picture: &RgbImage, quality: u8) -> ImageResult<String> {
     Ok(uri("image/jpeg", &bytes))
 }
 
-/// A mask as a data URI.
-pub(super) fn png(picture: &GrayImage) -> ImageResult<String> {
-    let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png)?;
-    Ok(uri("image/png", bytes.get_ref()))
+/// A picture of few colours as a data URI.
+pub(super) fn png(picture: &RgbaImage) -> ImageResult<String> {
+    let mut bytes = Vec::new();
+    // Equal pixels beside each other, which a filter would hide from the compression.
+    let encoder =
+        PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, PngFilter::NoFilter);
+    picture.write_with_encoder(encoder)?;
+    Ok(uri("image/png", &bytes))
 }
 
 fn uri(kind: &str, bytes: &[u8]) -> String {

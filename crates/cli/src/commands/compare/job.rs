@@ -15,6 +15,9 @@ use crate::commands::train::checkpoint_of;
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
+/// The folder of a job's report.
+pub const REPORT: &str = "report";
+
 /// A data set of the comparison.
 #[derive(Clone, Debug)]
 pub struct Category {
@@ -53,6 +56,8 @@ pub struct Job {
     pub backbone: Option<Weights>,
     /// The patch sizes of each test, and the options of `pupilla eval` after model and data.
     pub tests: Vec<(Vec<usize>, Vec<String>)>,
+    /// The address of the last test's report, relative to the comparison's page; `None` without reports.
+    pub report: Option<String>,
 }
 
 /// All that a model depends on.
@@ -146,7 +151,10 @@ impl Job {
         } else if *then != training || finished.testing != testing {
             "other options"
         } else {
-            return Ok(Some(finished.tested));
+            // Without its report, the job is tested again.
+            let has_report = |tested: &Tested| tested.report.is_some();
+            let is_whole = self.report.is_none() || finished.tested.last().is_some_and(has_report);
+            return Ok(is_whole.then_some(finished.tested));
         };
         let text = format!(
             "{} is from a comparison with {other}: give another --out, or remove it",
@@ -171,6 +179,12 @@ impl Job {
             let mut words = vec!["eval".into(), text(&model)?];
             words.extend_from_slice(&self.category.address);
             words.extend_from_slice(options);
+            // A report is of all patch sizes, which come last.
+            let is_last = tested.len() + 1 == self.tests.len();
+            let report = self.report.clone().filter(|_| is_last);
+            if report.is_some() {
+                words.extend(["--report".into(), text(&self.record(REPORT))?]);
+            }
             words.extend(["--json".into(), text(&target)?]);
             let measured = Child::run(&words, progress)?;
             let evaluation = std::fs::read(&target)
@@ -188,12 +202,12 @@ impl Job {
                     pixel_auroc: evaluation.pixel.auroc,
                     image_auroc: evaluation.image.auroc,
                     // One of several scales has no training of its own.
-                    training_seconds: (tested.len() + 1 == self.tests.len())
-                        .then_some(trained.seconds),
+                    training_seconds: is_last.then_some(trained.seconds),
                     seconds_per_image: evaluation.seconds_per_image,
                     memory_bytes: memory.map(|(train, eval)| train.max(eval) as f64),
                     model_bytes: Some(bytes as f64),
                 },
+                report,
             });
         }
         let finished = Finished {

@@ -26,7 +26,7 @@ use crate::options::{Compare, RunLength, on_backbones};
 use crate::output::{self, Usage};
 use crate::progress::Progress;
 
-use job::{Category, Fingerprints, Job, Weights, text};
+use job::{Category, Fingerprints, Job, REPORT, Weights, text};
 
 pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> anyhow::Result<()> {
     let json = compare.json.file();
@@ -279,18 +279,33 @@ fn jobs(
             for seed in 0..u64::from(seeds.get()) {
                 let name = format!("{detector}-{seed}");
                 jobs.push(Job {
-                    folder: compare.out.join(&category.name).join(name),
+                    folder: compare.out.join(&category.name).join(&name),
                     train: train_words(compare, device, detector, scales, seed),
                     backbone: on_backbones(detector).then(|| backbone.clone()),
                     tests: test_words(compare, device, scales),
                     category: category.clone(),
                     detector,
                     seed,
+                    report: compare.reports.then(|| {
+                        let [category, name] = [&category.name, &name].map(|name| address(name));
+                        format!("{category}/{name}/{REPORT}/index.html")
+                    }),
                 });
             }
         }
     }
     jobs
+}
+
+/// A name as a part of a relative address.
+fn address(name: &str) -> String {
+    let bytes = name.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    });
+    bytes.collect()
 }
 
 /// The size that a detector sees images at instead of the one asked for, which its networks cannot have; `None` if it can, or none was

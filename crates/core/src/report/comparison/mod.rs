@@ -22,6 +22,9 @@ pub struct Tested {
     pub seed: u64,
     /// What came out.
     pub figures: Figures,
+    /// The address of the report of the test, relative to the comparison's page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
 }
 
 /// The compared figures. Higher is better for the first three, lower for the rest.
@@ -70,6 +73,9 @@ pub struct OfCategory {
     pub seeds: usize,
     /// The published AU-PRO up to 0.3, if this is a category of MVTec AD and the detector one of the paper's.
     pub published_au_pro: Option<f64>,
+    /// The address of the report of its first seed that has one, relative to the comparison's page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
 }
 
 /// One line of the comparison.
@@ -165,7 +171,7 @@ impl Comparison {
                 .filter_map(|&category| {
                     let of_category = |test: &&Tested| test.category == category;
                     let tests = tested.iter().filter(of_line).filter(of_category);
-                    let figures: Vec<Figures> = tests.map(|test| test.figures).collect();
+                    let figures: Vec<Figures> = tests.clone().map(|test| test.figures).collect();
                     (!figures.is_empty()).then(|| OfCategory {
                         category: category.to_owned(),
                         mean: Figures::mean(&figures),
@@ -173,6 +179,7 @@ impl Comparison {
                         seeds: figures.len(),
                         published_au_pro: published(category, detector, scales)
                             .filter(|_| is_published(fpr_limit)),
+                        report: tests.filter_map(|test| test.report.clone()).next(),
                     })
                 })
                 .collect();
@@ -308,6 +315,7 @@ mod tests {
                 seconds_per_image: Some(seed as f64),
                 ..Figures::default()
             },
+            report: (seed > 0).then(|| format!("{category}/{detector}")),
         }
     }
 
@@ -331,6 +339,7 @@ mod tests {
         assert_eq!(students.mean.pixel_auroc, None);
         let screw = students.of("screw").unwrap();
         assert_eq!((screw.seeds, screw.published_au_pro), (2, Some(0.937)));
+        assert_eq!(screw.report.as_deref(), Some("screw/student-teacher"));
         let spread = 0.02f64.sqrt();
         assert!((screw.deviation.unwrap().au_pro.unwrap() - spread).abs() < 1e-12);
         assert!((students.published_au_pro.unwrap() - (0.928 + 0.937) / 2.0).abs() < 1e-12);
