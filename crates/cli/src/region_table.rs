@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use pupilla_core::verdict::Verdict;
 use pupilla_core::verdict::attribution::Why;
-use pupilla_files::atomic_file;
+use pupilla_files::atomic_file::WriteError;
+use pupilla_files::growing_file::GrowingFile;
 
 /// The columns. An image without regions has one line, its region's fields empty; `score` to `variance_share` are
 /// the image's, what begins with `region_` the region's. Pixels count from 0, the centroid from the
@@ -34,21 +35,24 @@ const COLUMNS: [&str; 21] = [
     "region_variance_share",
 ];
 
-/// Lines of regions, image by image.
+/// Lines of regions, in a file that grows image by image.
 pub struct RegionTable {
-    lines: csv::Writer<Vec<u8>>,
+    file: GrowingFile,
 }
 
 impl RegionTable {
     /// A table with its heading.
-    pub fn new() -> anyhow::Result<Self> {
-        let mut lines = csv::Writer::from_writer(Vec::new());
-        lines.write_record(COLUMNS)?;
-        Ok(Self { lines })
+    pub fn begin(path: &Path) -> anyhow::Result<Self> {
+        let mut heading = csv::Writer::from_writer(Vec::new());
+        heading.write_record(COLUMNS)?;
+        let mut file = GrowingFile::begin(path)?;
+        file.append(&heading.into_inner().context("cannot write the heading")?)?;
+        Ok(Self { file })
     }
 
-    /// Adds an image and its regions.
+    /// Adds an image and its regions. They are in the file when this returns.
     pub fn add(&mut self, path: &str, threshold: f32, verdict: &Verdict) -> anyhow::Result<()> {
+        let mut lines = csv::Writer::from_writer(Vec::new());
         let mut image = vec![
             path.to_owned(),
             verdict.score.to_string(),
@@ -59,7 +63,7 @@ impl RegionTable {
         image.push(verdict.regions.len().to_string());
         if verdict.regions.is_empty() {
             image.resize(COLUMNS.len(), String::new());
-            self.lines.write_record(&image)?;
+            lines.write_record(&image)?;
         }
         for (index, explained) in verdict.regions.iter().enumerate() {
             let region = &explained.region;
@@ -79,19 +83,15 @@ impl RegionTable {
             line.extend(region.peak_at.map(|number| number.to_string()));
             line.push(region.mean.to_string());
             line.extend(shares(explained.why.as_ref()));
-            self.lines.write_record(&line)?;
+            lines.write_record(&line)?;
         }
-        Ok(())
+        let lines = lines.into_inner().context("cannot write the regions")?;
+        Ok(self.file.append(&lines)?)
     }
 
-    /// Writes the file, whole or not at all.
-    pub fn write(self, path: &Path) -> anyhow::Result<()> {
-        let bytes = self
-            .lines
-            .into_inner()
-            .context("cannot write the regions")?;
-        atomic_file::write_bytes(path, &bytes)?;
-        Ok(())
+    /// Gives the file its name.
+    pub fn end(self) -> Result<(), WriteError> {
+        self.file.end()
     }
 }
 

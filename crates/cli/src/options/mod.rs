@@ -10,6 +10,7 @@ mod demo;
 mod eval;
 mod info;
 mod inspect;
+mod optional_values;
 mod score;
 mod shared;
 mod teacher;
@@ -141,9 +142,11 @@ fn built(mut command: clap::Command) -> clap::Command {
 /// The options of this process. Ends it if they are wrong, or help is wanted.
 ///
 /// # Errors
-/// If an option does not belong to what else was given.
+/// If an option does not belong to what else was given, or a value stands where it would be something else.
 pub fn parse() -> Result<Arguments, Usage> {
     let mut command = command();
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    optional_values::check(&command, &words)?;
     let mut matches = command.get_matches_mut();
     let choice = belonging::choice_of_students(&command, &matches);
     if choice.is_some() {
