@@ -61,11 +61,11 @@ pub fn list(
     if results > 0 {
         if all.is_empty() {
             bail!(
-                "all {results} files are heatmaps and maps of former inspections: name the images, or their folder"
+                "there are only heatmaps and maps of former inspections: name the images, or their folder"
             );
         }
         progress.note(&format!(
-            "{results} files are heatmaps and maps of former inspections: left out"
+            "heatmaps and maps of former inspections are left out: {results} files"
         ));
     }
     Ok(all)
