@@ -20,25 +20,37 @@ use pupilla::device::{self, DeviceChoice};
 
 use options::{Arguments, Command, TeacherCommand};
 use progress::Progress;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag};
 
 fn main() -> ExitCode {
     pupilla_conv::keep_freed_memory();
+    let stop = StopFlag::default();
     let arguments = options::parse().map_err(anyhow::Error::from);
-    match arguments.and_then(run) {
+    match arguments.and_then(|arguments| run(arguments, &stop)) {
         Ok(status) => status,
         // A reader that has seen enough (`pupilla inspect … | head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let hint = hints::hint(&error).map_or(String::new(), |hint| format!(" ({hint})"));
-            progress::print_line(format_args!("error: {}{hint}", sentence(&error)));
-            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+            progress::print_line(format_args!("error: {}{hint}", output::sentence(&error)));
+            ExitCode::from(status(&error, stop.is_raised()))
         }
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let mut progress = Progress::new(arguments.progress, arguments.stop_with_input)?;
+/// The exit status of an error.
+fn status(error: &anyhow::Error, stop_requested: bool) -> u8 {
+    if stop_requested {
+        progress::STOPPED
+    } else if is_usage(error) {
+        2
+    } else {
+        1
+    }
+}
+
+fn run(arguments: Arguments, stop: &StopFlag) -> anyhow::Result<ExitCode> {
+    let mut progress = Progress::new(arguments.progress, arguments.stop_with_input, stop.clone())?;
     if let Some(threads) = arguments.threads {
         start_threads(threads.into(), &mut progress)?;
     }
@@ -80,7 +92,7 @@ fn command(arguments: Arguments, progress: &mut Progress) -> anyhow::Result<Exit
     match arguments.command {
         Command::Train(train) => commands::train::run(&train, progress),
         Command::Calibrate(calibrate) => commands::calibrate::run(&calibrate, progress),
-        Command::Inspect(inspect) => commands::inspect::run(&inspect, progress),
+        Command::Inspect(inspect) => return commands::inspect::run(&inspect, progress),
         Command::Eval(eval) => commands::eval::run(&eval, progress),
         Command::Score(score) => commands::score::run(&score, progress),
         Command::Compare(compare) => commands::compare::run(&compare, arguments.device, progress),
@@ -96,20 +108,6 @@ fn command(arguments: Arguments, progress: &mut Progress) -> anyhow::Result<Exit
         Command::Man { folder } => commands::shell::manual(&folder),
     }?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// An error and its causes, each printed once: many messages contain their cause already.
-fn sentence(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |mut text, cause| {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&cause);
-        }
-        text
-    })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

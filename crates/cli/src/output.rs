@@ -20,6 +20,20 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// An error and its causes, each once: many messages contain their cause already.
+pub fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+        text
+    })
+}
+
 /// Writes `value` as JSON to a file, or to standard output for `-`.
 pub fn json(target: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
@@ -61,7 +75,7 @@ pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
     };
     if target.is_file() {
         if begins_otherwise(target, b"{")? {
-            let cure = "give another name, or put --json last";
+            let cure = "give another name";
             return Err(would_replace("--json", target, "JSON file", cure));
         }
     } else if target.exists() && !target.is_dir() {

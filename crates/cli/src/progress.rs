@@ -1,17 +1,19 @@
 //! Progress of long work, for a person or a program; and how both stop the work.
 
-use std::io::{IsTerminal, Write, sink, stderr, stdin};
+use std::io::{self, IsTerminal, Write, sink, stderr, stdin, stdout};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag};
 use serde_json::json;
 
 use crate::options::ProgressStyle;
+
+/// The exit status of a command that was asked to stop: what shells give after Ctrl-C.
+pub const STOPPED: u8 = 130;
 
 /// Shows work on standard error, and ends it at Ctrl-C or SIGTERM.
 pub struct Progress {
@@ -19,31 +21,34 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     stage: String,
     total: u64,
-    stopped: Arc<AtomicBool>,
+    stop: StopFlag,
     /// Files that were left out.
     pub skipped: usize,
 }
 
 impl Progress {
     /// Starts listening for Ctrl-C: the first asks for an orderly stop, a second ends at once. With `stop_with_input`, the end of
-    /// standard input asks for it as well.
-    pub fn new(style: Option<ProgressStyle>, stop_with_input: bool) -> anyhow::Result<Self> {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stopped);
+    /// standard input asks for it as well. A request raises `stop`.
+    pub fn new(
+        style: Option<ProgressStyle>,
+        stop_with_input: bool,
+        stop: StopFlag,
+    ) -> anyhow::Result<Self> {
+        let flag = stop.clone();
         let pressed = AtomicBool::new(false);
         ctrlc::set_handler(move || {
             if pressed.swap(true, Ordering::SeqCst) {
-                std::process::exit(1);
+                std::process::exit(STOPPED.into());
             }
-            flag.store(true, Ordering::SeqCst);
+            flag.raise();
         })
         .context("cannot listen for Ctrl-C")?;
         if stop_with_input {
-            let flag = Arc::clone(&stopped);
+            let flag = stop.clone();
             std::thread::spawn(move || {
                 // However it ends: nobody is there any more who could want the results.
                 let _ = std::io::copy(&mut stdin().lock(), &mut sink());
-                flag.store(true, Ordering::SeqCst);
+                flag.raise();
             });
         }
         let default = if stderr().is_terminal() {
@@ -56,9 +61,22 @@ impl Progress {
             bar: None,
             stage: String::new(),
             total: 0,
-            stopped,
+            stop,
             skipped: 0,
         })
+    }
+
+    /// Prints lines of results while a stage is shown.
+    pub fn printer(&self) -> Printer {
+        let bar = self.bar.clone().filter(|_| stdout().is_terminal());
+        Printer { bar }
+    }
+
+    /// Takes the bar away, so that no bar stands between lines of results.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 
     /// Something worth knowing beforehand.
@@ -71,6 +89,21 @@ impl Progress {
             (ProgressStyle::Json, _) => print_line(event),
             (_, Some(bar)) => bar.suspend(|| print_line(text)),
             (_, None) => print_line(text),
+        }
+    }
+}
+
+/// Prints lines on standard output. A bar on the same terminal makes room for them.
+pub struct Printer {
+    bar: Option<ProgressBar>,
+}
+
+impl Printer {
+    pub fn line(&self, line: impl std::fmt::Display) -> io::Result<()> {
+        let print = || writeln!(stdout().lock(), "{line}");
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 }
@@ -158,8 +191,8 @@ impl Observer for Progress {
         );
     }
 
-    fn stop_requested(&mut self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
+    fn stop_flag(&self) -> StopFlag {
+        self.stop.clone()
     }
 }
 

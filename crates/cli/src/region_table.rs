@@ -5,12 +5,13 @@ use std::path::Path;
 use anyhow::Context;
 use pupilla_core::verdict::Verdict;
 use pupilla_core::verdict::attribution::Why;
-use pupilla_files::atomic_file;
+use pupilla_files::atomic_file::WriteError;
+use pupilla_files::growing_file::GrowingFile;
 
 /// The columns. An image without regions has one line, its region's fields empty; `score` to `variance_share` are
-/// the image's, what begins with `region_` the region's. Pixels count from 0, the centroid from the
+/// the image's, what begins with `region_` the region's, and `unlike_training` is the image's. Pixels count from 0, the centroid from the
 /// image's corner.
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "path",
     "score",
     "threshold",
@@ -32,23 +33,34 @@ const COLUMNS: [&str; 21] = [
     "mean",
     "region_error_share",
     "region_variance_share",
+    "unlike_training",
 ];
 
-/// Lines of regions, image by image.
+/// Lines of regions, in a file that grows image by image.
 pub struct RegionTable {
-    lines: csv::Writer<Vec<u8>>,
+    file: GrowingFile,
 }
 
 impl RegionTable {
     /// A table with its heading.
-    pub fn new() -> anyhow::Result<Self> {
-        let mut lines = csv::Writer::from_writer(Vec::new());
-        lines.write_record(COLUMNS)?;
-        Ok(Self { lines })
+    pub fn begin(path: &Path) -> anyhow::Result<Self> {
+        let mut heading = csv::Writer::from_writer(Vec::new());
+        heading.write_record(COLUMNS)?;
+        let mut file = GrowingFile::begin(path)?;
+        file.append(&heading.into_inner().context("cannot write the heading")?)?;
+        Ok(Self { file })
     }
 
-    /// Adds an image and its regions.
-    pub fn add(&mut self, path: &str, threshold: f32, verdict: &Verdict) -> anyhow::Result<()> {
+    /// Adds an image and its regions. They are in the file when this returns.
+    pub fn add(
+        &mut self,
+        path: &str,
+        threshold: f32,
+        verdict: &Verdict,
+        unlike_training: Option<&[String]>,
+    ) -> anyhow::Result<()> {
+        let unlike = unlike_training.map_or_else(String::new, |reasons| reasons.join("; "));
+        let mut lines = csv::Writer::from_writer(Vec::new());
         let mut image = vec![
             path.to_owned(),
             verdict.score.to_string(),
@@ -58,8 +70,9 @@ impl RegionTable {
         image.extend(shares(verdict.why.as_ref()));
         image.push(verdict.regions.len().to_string());
         if verdict.regions.is_empty() {
-            image.resize(COLUMNS.len(), String::new());
-            self.lines.write_record(&image)?;
+            image.resize(COLUMNS.len() - 1, String::new());
+            image.push(unlike.clone());
+            lines.write_record(&image)?;
         }
         for (index, explained) in verdict.regions.iter().enumerate() {
             let region = &explained.region;
@@ -79,19 +92,16 @@ impl RegionTable {
             line.extend(region.peak_at.map(|number| number.to_string()));
             line.push(region.mean.to_string());
             line.extend(shares(explained.why.as_ref()));
-            self.lines.write_record(&line)?;
+            line.push(unlike.clone());
+            lines.write_record(&line)?;
         }
-        Ok(())
+        let lines = lines.into_inner().context("cannot write the regions")?;
+        Ok(self.file.append(&lines)?)
     }
 
-    /// Writes the file, whole or not at all.
-    pub fn write(self, path: &Path) -> anyhow::Result<()> {
-        let bytes = self
-            .lines
-            .into_inner()
-            .context("cannot write the regions")?;
-        atomic_file::write_bytes(path, &bytes)?;
-        Ok(())
+    /// Gives the file its name.
+    pub fn end(self) -> Result<(), WriteError> {
+        self.file.end()
     }
 }
 

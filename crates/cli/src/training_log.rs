@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use pupilla::teacher::{self, StepLosses};
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag};
 use pupilla_files::atomic_file;
 
 use crate::progress::Progress;
@@ -123,7 +123,7 @@ impl Observer for TrainingLog<'_> {
         self.progress.skipped(path, reason);
     }
 
-    fn stop_requested(&mut self) -> bool {
-        self.progress.stop_requested()
+    fn stop_flag(&self) -> StopFlag {
+        self.progress.stop_flag()
     }
 }

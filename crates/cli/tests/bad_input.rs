@@ -316,17 +316,18 @@ fn json_never_replaces_an_image_or_a_model() {
     let image = parts.join("test/good/000.png");
     let before = fs::read(&image).unwrap();
     let other = parts.join("test/good/001.png");
-    let output = run(&[
-        "inspect",
-        text(model()),
-        "--json",
-        text(&image),
-        text(&other),
-    ]);
+    let option = format!("--json={}", text(&image));
+    let output = run(&["inspect", text(model()), &option, text(&other)]);
     assert_failure(&output, 2, &["000.png", "--json"]);
+    // The next word is an image, not the file of the option.
+    let words = ["inspect", text(model()), "--json", text(&image)];
+    let output = run(&[&words[..], &[text(&other)]].concat());
+    assert_success(&output);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["images"].as_array().unwrap().len(), 2);
     assert_eq!(fs::read(&image).unwrap(), before);
     let out = parts.with_file_name("m.pupilla");
-    let (output, _) = train(&parts, &["--json", text(&out)]);
+    let (output, _) = train(&parts, &[&format!("--json={}", text(&out))]);
     assert_failure(&output, 2, &["same file"]);
     let (output, out) = train(&parts, &["--json", "no such folder/x.json"]);
     assert_failure(&output, 1, &["no such folder"]);
@@ -399,7 +400,7 @@ fn ctrl_c_stops_and_the_run_goes_on_later() {
         .unwrap();
     assert!(interrupt.success());
     let last = lines.map(Result::unwrap).last().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(last.contains("stopped on request"), "{last}");
     assert!(last.contains("--resume"), "{last}");
     let folder = parts.parent().unwrap();

@@ -103,13 +103,11 @@ fn results_that_find_no_room_are_named() {
     // A map of 40×40 numbers takes 6.4 KB.
     let output = with_room(5, &words(&["--out", text(&out)]));
     assert_failure(&output, 1, &["cannot write", "000_map.tiff"]);
-    for name in listing(&out) {
-        assert_eq!(name, "000_heatmap.png");
-    }
+    assert!(!out.exists(), "the map is the first file");
     let json = folder.path().join("found.json");
     let output = with_room(0, &words(&["--json", text(&json)]));
     assert_failure(&output, 1, &["found.json"]);
-    assert_eq!(listing(folder.path()), ["parts", "results"]);
+    assert_eq!(listing(folder.path()), ["parts"]);
     // Standard output may be full too.
     if Path::new("/dev/full").exists() {
         for more in [&[][..], &["--json", "-"]] {
@@ -229,7 +227,7 @@ fn interrupted(arguments: &[String], moments: usize, mut check: impl FnMut(&Outp
         let said = stderr(&output);
         match output.status.code() {
             Some(0) => {}
-            Some(1) => assert!(said.contains("stopped on request"), "{said}"),
+            Some(130) => assert!(said.contains("stopped on request"), "{said}"),
             // Before the program has begun to listen, it ends as the system does it.
             None => assert_eq!(said, ""),
             code => panic!("{code:?}: {said}"),
@@ -360,7 +358,14 @@ fn signals_leave_whole_results() {
                 image::open(out.join(name)).unwrap();
             }
         }
-        assert_eq!(json.exists(), output.status.success(), "{}", stdout(output));
+        let success = output.status.success();
+        if success || json.exists() {
+            let found: serde_json::Value =
+                serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+            assert_eq!(found["complete"], success, "{}", stdout(output));
+            let inspected = found["images"].as_array().unwrap().len();
+            assert!(names.len() >= 2 * inspected, "{names:?}");
+        }
         if out.exists() {
             fs::remove_dir_all(&out).unwrap();
         }

@@ -17,6 +17,8 @@ mod hostile;
 mod killed;
 mod library_words;
 mod packages;
+#[cfg(unix)]
+mod results;
 mod same_score;
 mod score;
 mod shell;

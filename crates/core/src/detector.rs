@@ -5,7 +5,7 @@
 use crate::data::image_source::ImageSource;
 use crate::image::Image;
 use crate::map::anomaly_map::AnomalyMap;
-use crate::observer::Observer;
+use crate::observer::{Observer, StopFlag};
 use crate::verdict::attribution::Explained;
 
 /// A configuration that learns from anomaly-free images.
@@ -49,5 +49,13 @@ pub trait Detector {
             map: self.anomaly_map(image)?,
             parts: Vec::new(),
         })
+    }
+    /// [`explain`](Self::explain), given up soon after `stop` is raised. A detector that cannot stop inside of an image finishes it.
+    ///
+    /// # Errors
+    /// As [`anomaly_map`](Self::anomaly_map), and if the work was asked to stop.
+    fn explain_until(&self, image: &Image, stop: &StopFlag) -> Result<Explained, Self::Error> {
+        let _ = stop;
+        self.explain(image)
     }
 }

@@ -1,6 +1,43 @@
-//! What long work tells while it runs. The library never prints: it tells an [`Observer`].
+//! What long work tells while it runs, and how it is stopped. The library never prints: it tells an [`Observer`].
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A request to stop, which any thread can raise, and which long work looks at often. Clones are the same flag. A flag stays raised.
+#[derive(Clone, Debug, Default)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Asks all work that looks at this flag to stop.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the work is asked to stop.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// For `?`: ends the work if it is asked to stop.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the flag is raised.
+    pub fn check(&self) -> Result<(), Stopped> {
+        if self.is_raised() {
+            Err(Stopped)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// An observer that tells nobody, and stops the work when the flag is raised.
+impl Observer for StopFlag {
+    fn stop_flag(&self) -> StopFlag {
+        self.clone()
+    }
+}
 
 /// Listens to long work. Every method has an empty default, so that an observer takes what it needs.
 pub trait Observer {
@@ -25,14 +62,20 @@ pub trait Observer {
     /// A file was left out, with the reason (only where the caller allowed it).
     fn skipped(&mut self, _path: &Path, _reason: &str) {}
 
-    /// Asked often during long work: `true` ends it with a "stopped" error, leaving nothing half-written.
+    /// The flag that stops the work, also inside of an image. Without it, the work looks at [`stop_requested`](Self::stop_requested) alone.
+    fn stop_flag(&self) -> StopFlag {
+        StopFlag::default()
+    }
+
+    /// Asked between the units of long work: `true` ends it with a "stopped" error, leaving nothing half-written.
     fn stop_requested(&mut self) -> bool {
-        false
+        self.stop_flag().is_raised()
     }
 }
 
-/// The observer asked to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The work was asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stopped on request")]
 pub struct Stopped;
 
 /// One stage of long work: calls `work` with the indices from 0 to `count - 1`, and tells the observer.

@@ -135,7 +135,7 @@ impl Gradients {
 /// A device that computes graphs: the processor, or a GPU.
 pub trait Engine: Send + Sync {
     /// The wanted values for an input, in the order asked for. `moments` takes the moments of every batch norm on the way, first node
-    /// first.
+    /// first. Before each step, `proceed` is asked: `false` ends the work, and there are no values.
     ///
     /// # Panics
     /// If the input does not fit the graph: callers check sizes first, where they can name the image.
@@ -146,7 +146,8 @@ pub trait Engine: Send + Sync {
         input: &Tensor,
         wanted: &[Value],
         moments: Option<&mut Vec<Moments>>,
-    ) -> Vec<Tensor>;
+        proceed: &dyn Fn() -> bool,
+    ) -> Option<Vec<Tensor>>;
 
     /// Runs a graph and keeps what its gradients need.
     ///
@@ -172,6 +173,11 @@ pub trait Tape {
     fn backward(self: Box<Self>, gradient: Tensor, wanted: Wanted) -> Gradients;
 }
 
+/// Work that nothing stops.
+fn always() -> bool {
+    true
+}
+
 /// On the [chosen](device::choose) device.
 impl Graph {
     /// The graph's output for an input.
@@ -193,7 +199,22 @@ impl Graph {
         input: &Tensor,
         wanted: &[Value],
     ) -> Vec<Tensor> {
-        device::engine().outputs(self, parameters, input, wanted, None)
+        let outputs = self.outputs_while(parameters, input, wanted, &always);
+        outputs.unwrap_or_default()
+    }
+
+    /// [`outputs`](Self::outputs), as long as `proceed` says `true` between the steps; else `None`.
+    ///
+    /// # Panics
+    /// As [`Engine::outputs`].
+    pub fn outputs_while(
+        &self,
+        parameters: &Parameters,
+        input: &Tensor,
+        wanted: &[Value],
+        proceed: &dyn Fn() -> bool,
+    ) -> Option<Vec<Tensor>> {
+        device::engine().outputs(self, parameters, input, wanted, None, proceed)
     }
 
     /// The graph's output, and the moments of the input of every batch norm.
@@ -203,8 +224,16 @@ impl Graph {
     pub fn observe(&self, parameters: &Parameters, input: &Tensor) -> (Tensor, Vec<Moments>) {
         let mut moments = Vec::new();
         let wanted = [self.output()];
-        let mut outputs =
-            device::engine().outputs(self, parameters, input, &wanted, Some(&mut moments));
+        let engine = device::engine();
+        let outputs = engine.outputs(
+            self,
+            parameters,
+            input,
+            &wanted,
+            Some(&mut moments),
+            &always,
+        );
+        let mut outputs = outputs.unwrap_or_default();
         (outputs.swap_remove(0), moments)
     }
 

@@ -224,6 +224,9 @@ pub enum ScoreError {
         /// Those of the model.
         there: Vec<ReceptiveField>,
     },
+    /// The work was asked to stop.
+    #[error("stopped on request")]
+    Stopped,
     /// A score is NaN or infinite: the model's numbers have run over.
     #[error(
         "the score at row {row}, column {column} is not a number: the model is damaged or the image extreme"
@@ -234,6 +237,25 @@ pub enum ScoreError {
         /// Column in the resized image.
         column: usize,
     },
+}
+
+impl From<Stopped> for ScoreError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl TrainError {
+    /// The error of an image of the training. A request to stop is nobody's fault.
+    pub(crate) fn of_image(name: impl FnOnce() -> String, source: ScoreError) -> Self {
+        match source {
+            ScoreError::Stopped => Self::Stopped,
+            source => Self::Image {
+                name: name(),
+                source,
+            },
+        }
+    }
 }
 
 fn join(fields: &[ReceptiveField]) -> String {

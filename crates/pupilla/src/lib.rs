@@ -87,7 +87,7 @@ pub use pupilla_core::image::resize::Resize;
 pub use pupilla_core::image::{Image, Size};
 pub use pupilla_core::map::anomaly_map::AnomalyMap;
 pub use pupilla_core::map::heatmap::{Heatmap, write_png};
-pub use pupilla_core::observer::{Observer, Silent};
+pub use pupilla_core::observer::{Observer, Silent, StopFlag};
 pub use pupilla_core::verdict::{Rule, Verdict};
 
 /// Settings of the student–teacher detector, the plan of its training, and its manifest.

@@ -10,6 +10,7 @@ use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadSettings;
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::map::heatmap::Heatmap;
+use pupilla_core::observer::StopFlag;
 use pupilla_core::verdict::Rule;
 use pupilla_core::verdict::attribution::Explained;
 use pupilla_files::atomic_file::WriteError;
@@ -323,6 +324,14 @@ impl Detector for Model {
             Self::StudentTeacher(detector) => detector.explain(image),
             Self::Embedding(detector) => detector.explain(image),
             Self::Reconstruction(detector) => detector.explain(image),
+        }
+    }
+
+    fn explain_until(&self, image: &Image, stop: &StopFlag) -> Result<Explained, ScoreError> {
+        match self {
+            Self::StudentTeacher(detector) => detector.explain_until(image, stop),
+            Self::Embedding(detector) => detector.explain_until(image, stop),
+            Self::Reconstruction(detector) => detector.explain_until(image, stop),
         }
     }
 }

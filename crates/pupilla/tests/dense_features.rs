@@ -7,6 +7,7 @@ use pupilla::backbone::{
 };
 use pupilla::nn::Tensor;
 use pupilla_core::image::{Image, Size};
+use pupilla_core::observer::StopFlag;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -199,7 +200,9 @@ fn many_positions_are_each_position_alone() {
             zoom,
             smooth,
         };
-        let maps = features.maps(&*backbone, &image).unwrap();
+        let maps = features
+            .maps(&*backbone, &image, &StopFlag::default())
+            .unwrap();
         // From before the image to behind it.
         let positions = Positions {
             first: [-3.0, 2.5],
@@ -251,7 +254,11 @@ fn features_that_a_network_does_not_give_are_named() {
         for word in words {
             assert!(message.contains(word), "{word:?} is not in: {message}");
         }
-        assert!(features.maps(&*backbone, &image).is_err());
+        assert!(
+            features
+                .maps(&*backbone, &image, &StopFlag::default())
+                .is_err()
+        );
     }
     // An output of numbers, not of a map.
     assert!(features(&["features"], 1).check(&squeezenet).is_err());

@@ -5,6 +5,7 @@ use pupilla::internals::{
     PrincipalComponents, greedy, nearest, scale_gamma, settle, smooth,
 };
 use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::observer::StopFlag;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -118,7 +119,9 @@ fn principal_components_agree_with_scikit_learn() {
         let what = format!("{} of the variance", expected.variance);
         all_close(&found.mean, &expected.mean, 1e-6, &what);
         all_close(found.directions.values(), &expected.directions, 1e-5, &what);
-        let applied = found.apply(&oracle.queries());
+        let applied = found
+            .apply(&oracle.queries(), &StopFlag::default())
+            .unwrap();
         all_close(applied.values(), &expected.components, 2e-5, &what);
     }
 }
@@ -127,7 +130,13 @@ fn principal_components_agree_with_scikit_learn() {
 fn nearest_neighbours_agree_with_scikit_learn() {
     let oracle = oracle();
     for (count, expected) in [(1, &oracle.nearest.one), (3, &oracle.nearest.mean_of_three)] {
-        let found = nearest(&oracle.queries(), &oracle.rows(), count);
+        let found = nearest(
+            &oracle.queries(),
+            &oracle.rows(),
+            count,
+            &StopFlag::default(),
+        );
+        let found = found.unwrap();
         let means: Vec<f32> = found
             .chunks(count)
             .map(|found| found.iter().map(|one| one.distance).sum::<f32>() / count as f32)
@@ -142,7 +151,7 @@ fn k_means_settles_where_scikit_learn_settles() {
     let rows = oracle.rows();
     for expected in &oracle.k_means {
         let first = rows.select(&expected.first);
-        let found = settle(&rows, first, MOST_PASSES, |_| true).unwrap();
+        let found = settle(&rows, first, MOST_PASSES, &StopFlag::default(), |_| true).unwrap();
         let what = format!("{} centres", expected.first.len());
         all_close(found.centres.values(), &expected.centres, 1e-5, &what);
         assert!(
@@ -170,7 +179,7 @@ fn the_one_class_svm_decides_as_scikit_learn_decides() {
             gamma: expected.gamma,
             tolerance: 1e-7,
         };
-        let machine = Machine::fit(&rows, training, |_| true).unwrap();
+        let machine = Machine::fit(&rows, training, &StopFlag::default(), |_| true).unwrap();
         let error = (machine.offset - expected.offset).abs();
         assert!(
             error < 2e-5 * expected.offset,
@@ -179,7 +188,8 @@ fn the_one_class_svm_decides_as_scikit_learn_decides() {
         );
         for (points, decisions) in [(&rows, &expected.rows), (&queries, &expected.queries)] {
             let expected: Vec<f64> = decisions.iter().map(|decision| -decision).collect();
-            all_close(&machine.scores(points), &expected, 5e-5, &what);
+            let scores = machine.scores(points, &StopFlag::default()).unwrap();
+            all_close(&scores, &expected, 5e-5, &what);
         }
     }
 }
@@ -205,8 +215,15 @@ fn gaussians_measure_as_numpy_and_scipy_do() {
         for features in images {
             learning.add(&Matrix::new(oracle.columns, features.to_vec()));
         }
-        let gaussians = learning.finish(0.01).unwrap();
-        let found = gaussians.distances(&Matrix::new(oracle.columns, expected.query.clone()));
+        let gaussians = learning
+            .finish(0.01, &StopFlag::default())
+            .unwrap()
+            .unwrap();
+        let found = gaussians.distances(
+            &Matrix::new(oracle.columns, expected.query.clone()),
+            &StopFlag::default(),
+        );
+        let found = found.unwrap();
         all_close(&found, &expected.distances, 1e-4, "Mahalanobis distance");
     }
 }
@@ -216,7 +233,9 @@ fn the_global_gaussian_measures_as_numpy_and_scipy_do() {
     let oracle = oracle();
     for expected in &oracle.mahalanobis {
         let gaussian = GlobalGaussian::fit(&oracle.rows(), expected.regularisation).unwrap();
-        let found = gaussian.distances(&oracle.queries());
+        let found = gaussian
+            .distances(&oracle.queries(), &StopFlag::default())
+            .unwrap();
         let what = format!("regularisation {}", expected.regularisation);
         all_close(&found, &expected.distances, 1e-4, &what);
     }

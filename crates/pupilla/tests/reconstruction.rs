@@ -292,7 +292,7 @@ fn a_plan_says_what_training_will_take() {
     let plan = config
         .check()
         .unwrap()
-        .plan(&all, &all[..1].to_vec())
+        .plan(&all, &all[..1].to_vec(), &mut Silent)
         .unwrap();
     assert_eq!(
         (plan.steps, plan.training_images, plan.validation_images),

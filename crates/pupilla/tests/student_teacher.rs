@@ -421,7 +421,7 @@ fn a_plan_says_what_will_be_done_and_changes_nothing() {
     let plan = config
         .check()
         .unwrap()
-        .plan(&training, &validation)
+        .plan(&training, &validation, &mut Silent)
         .unwrap();
     assert_eq!((plan.training_images, plan.watched_images), (4, 0));
     assert_eq!(plan.validation_images, 2);
@@ -438,7 +438,10 @@ fn a_plan_says_what_will_be_done_and_changes_nothing() {
     };
     quick.length = Length::Budget(0);
     assert!(matches!(
-        short.check().unwrap().plan(&training, &validation),
+        short
+            .check()
+            .unwrap()
+            .plan(&training, &validation, &mut Silent),
         Err(TrainError::BudgetBelowSmallest { .. })
     ));
     let mut paper = config;
@@ -450,7 +453,7 @@ fn a_plan_says_what_will_be_done_and_changes_nothing() {
         paper
             .check()
             .unwrap()
-            .plan(&training, &validation)
+            .plan(&training, &validation, &mut Silent)
             .unwrap()
             .scales[0]
             .steps,
@@ -606,7 +609,11 @@ fn of_a_long_budget_only_what_helps_is_spent() {
         };
         quick.length = Length::Budget(1_000_000);
         quick.optimizer = optimizer;
-        let plan = config.check().unwrap().plan(&all, &all).unwrap();
+        let plan = config
+            .check()
+            .unwrap()
+            .plan(&all, &all, &mut Silent)
+            .unwrap();
         (plan.scales[0].steps, plan.budget_suffices)
     };
     assert_eq!(steps(Optimizer::Muon), (QUICK_STEPS, true));

@@ -7,6 +7,13 @@ use clap::Args;
 use super::shared::{Computing, GivenThresholds, Json, Roi, Unreadable};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "With --json=FILE.jsonl, FILE has a line of JSON for each image, as soon as the image is inspected. --json=-.jsonl prints \
+    the lines.\n\n\
+    Exit status: 0 if all images were inspected, 1 if an image cannot be inspected or a file cannot be written, 2 for wrong usage, 4 if \
+    an image is defective and --fail-on-defect is given, 130 if the program was asked to stop. The results of the images before are \
+    written in any case."
+)]
 pub struct Inspect {
     /// A model file, written by `pupilla train`
     pub model: PathBuf,
@@ -21,13 +28,17 @@ pub struct Inspect {
     pub thresholds: GivenThresholds,
     #[command(flatten)]
     pub roi: Roi,
-    /// Write a line for every region, as comma-separated values
+    /// Write a line for every region, as comma-separated values. The lines are in FILE.part as soon as an image is inspected, and in
+    /// FILE at the end
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     #[command(flatten)]
     pub computing: Computing,
     #[command(flatten)]
     pub unreadable: Unreadable,
+    /// End with the exit status 4 if an image is defective
+    #[arg(long)]
+    pub fail_on_defect: bool,
     #[command(flatten)]
     pub json: Json,
 }

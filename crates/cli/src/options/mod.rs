@@ -10,6 +10,7 @@ mod demo;
 mod eval;
 mod info;
 mod inspect;
+mod optional_values;
 mod score;
 mod shared;
 mod teacher;
@@ -141,14 +142,19 @@ fn built(mut command: clap::Command) -> clap::Command {
 /// The options of this process. Ends it if they are wrong, or help is wanted.
 ///
 /// # Errors
-/// If an option does not belong to what else was given.
+/// If an option does not belong to what else was given, or a value does not follow its option after `=`.
 pub fn parse() -> Result<Arguments, Usage> {
     let mut command = command();
-    let mut matches = command.get_matches_mut();
+    let words = optional_values::joined(&command, std::env::args_os())?;
+    let mut matches = command
+        .try_get_matches_from_mut(&words)
+        .unwrap_or_else(|error| error.exit());
     let choice = belonging::choice_of_students(&command, &matches);
     if choice.is_some() {
         command = built(belonging::with_students(Arguments::command()));
-        matches = command.get_matches_mut();
+        matches = command
+            .try_get_matches_from_mut(&words)
+            .unwrap_or_else(|error| error.exit());
     }
     let source = matches.value_source("device");
     if source == Some(clap::parser::ValueSource::CommandLine)

@@ -16,8 +16,8 @@ use super::values::{Budget, Memory, finite, rate, spacing};
 
 #[derive(Debug, Args)]
 pub struct Json {
-    /// Print the results as JSON, to FILE or to standard output
-    #[arg(id = "json", long = "json", value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    /// Print the results as JSON: --json to standard output, --json=FILE to a file
+    #[arg(id = "json", long = "json", value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     file: Option<PathBuf>,
 }
 
@@ -217,7 +217,7 @@ pub struct Measuring {
 pub struct Curves {
     /// Put the ROC, PRO and precision-recall curves into the JSON, with points at least this far apart. 0 keeps every point
     /// [default: 0.002]
-    #[arg(id = "curves", long = "curves", value_name = "SPACING", num_args = 0..=1, default_missing_value = "0.002",
+    #[arg(id = "curves", long = "curves", value_name = "SPACING", num_args = 0..=1, require_equals = true, default_missing_value = "0.002",
         value_parser = spacing, requires = "json")]
     pub spacing: Option<f64>,
 }

@@ -153,7 +153,7 @@ pub struct Training {
     #[arg(long, value_name = "DECAY", default_value_t = usual().weight_decay)]
     pub weight_decay: f64,
     /// Train with batch norm, which is folded into the convolutions afterwards [default: true; with --without-backbone false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub batch_norm: Option<bool>,
     /// Largest shift of the positive in pixels [default: (p - 1) / 4 for patch size p]
     #[arg(long, value_name = "PIXELS")]

@@ -42,7 +42,7 @@ fn described(section: &str) -> BTreeMap<String, String> {
         let names: Vec<_> = names.split("`").map(str::to_owned).collect();
         let options = names.into_iter().filter(|name| name.starts_with("--"));
         options.map(move |name| {
-            let name = name.split(' ').next().unwrap_or_default();
+            let name = name.split([' ', '[']).next().unwrap_or_default();
             (name.to_owned(), rest.to_owned())
         })
     })

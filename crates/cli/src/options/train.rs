@@ -144,7 +144,7 @@ pub struct Students {
         belongs = of(students), belongs = only("preset", &["quick"]))]
     pub optimizer: Optimizer,
     /// Train with batch norm, which is folded into the convolutions afterwards
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = Quick::default().batch_norm,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = Quick::default().batch_norm,
         belongs = of(students), belongs = only("preset", &["quick"]))]
     pub batch_norm: bool,
     /// A position counts in the loss by this power of its error; 0 counts all alike, as published
@@ -153,7 +153,7 @@ pub struct Students {
     pub focus: f64,
     /// Stop when the loss no longer falls on a twentieth of the images, which are not learned. This needs 40 images or more
     /// [default: true with --budget, else false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         belongs = of(students), belongs = only("preset", &["quick"]))]
     pub early_stop: Option<bool>,
     /// How the errors of the students are judged: in the metric of the errors on good parts, or as published [default: mahalanobis;
@@ -162,7 +162,7 @@ pub struct Students {
     pub scoring: Option<Scoring>,
     /// The students of every scale learn to predict a pretrained network's features instead of a teacher's: built-in, or weights as
     /// for `pupilla backbone`
-    #[arg(long, value_name = "WEIGHTS", num_args = 0..=1, default_missing_value = WeightSource::BUILT_IN, conflicts_with = "teachers",
+    #[arg(long, value_name = "WEIGHTS", num_args = 0..=1, require_equals = true, default_missing_value = WeightSource::BUILT_IN, conflicts_with = "teachers",
         belongs = of(students))]
     pub teacher_backbone: Option<WeightSource>,
 }
@@ -200,7 +200,7 @@ pub struct Embedding {
     projection: Option<usize>,
     /// Whether the outputs of a pretrained network are compared as one vector, as published. Otherwise each output has its own
     /// coreset, and the score is the mean of the normalised distances
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", belongs = setting("joined"))]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", belongs = setting("joined"))]
     joined: Option<bool>,
     /// Number of features of a position, drawn at random
     #[arg(long, value_name = "N", belongs = setting("channels"))]

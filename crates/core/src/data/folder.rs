@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DatasetError;
 use crate::image::read::{has_image_extension, has_unread_image_extension};
+use crate::map::result_files::is_result;
 
 /// What the name of a mask or a label image adds to the name of its image, in lower case.
 pub(super) const MASK_ENDINGS: [&str; 6] = [
@@ -20,9 +21,6 @@ pub(super) const MASK_ENDINGS: [&str; 6] = [
     "_groundtruth",
     "_ground_truth",
 ];
-
-/// What `pupilla inspect --out` adds to the name of an image.
-const RESULT_ENDINGS: [&str; 2] = ["_heatmap", "_map"];
 
 /// The most entries that are counted below a folder that is passed over.
 const MOST_COUNTED: usize = 10_000;
@@ -90,19 +88,16 @@ impl Folder {
         }
     }
 
-    /// The folder of photographs: label images and results of an inspection that lie beside their photograph are passed over.
+    /// The folder of photographs: label images that lie beside their photograph, and results of an inspection, are passed over.
     pub fn photographs(path: &Path) -> Result<Self, DatasetError> {
         let mut folder = Self::list(path)?;
         let stems: BTreeSet<OsString> = folder.images.iter().map(|path| stem(path)).collect();
-        let belongs = |image: &Path, endings: &[&str]| {
-            let original = without_ending(&stem(image), endings);
-            original.is_some_and(|original| stems.contains(&original))
-        };
         let all = std::mem::take(&mut folder.images);
         for image in all {
-            if belongs(&image, &MASK_ENDINGS) {
+            let original = without_ending(&stem(&image), &MASK_ENDINGS);
+            if original.is_some_and(|original| stems.contains(&original)) {
                 folder.passed_over.label_images.push(image);
-            } else if belongs(&image, &RESULT_ENDINGS) {
+            } else if is_result(&image) {
                 folder.passed_over.results.push(image);
             } else {
                 folder.images.push(image);
@@ -215,7 +210,7 @@ pub struct PassedOver {
     pub unread_images: Vec<PathBuf>,
     /// Images whose name says that they are the mask or the label of the photograph beside them.
     pub label_images: Vec<PathBuf>,
-    /// Results of an inspection that lie beside their photograph.
+    /// Results of an inspection ([`is_result`]).
     pub results: Vec<PathBuf>,
     /// Images that lie where the layout has only folders, so that they have no label.
     pub unlabelled: Vec<PathBuf>,
@@ -366,9 +361,10 @@ mod tests {
             "a.png",
             "a_label.bmp",
             "a_heatmap.png",
+            "a_map.tiff",
+            "c_heatmap.png",
             "b_GT.png",
             "c.jpg",
-            "c_map.tiff",
             "x.gif",
             "notes.txt",
             ".cache",
@@ -379,12 +375,12 @@ mod tests {
         let mut here = Folder::photographs(root.path()).unwrap();
         // There is no photograph `b`: the name alone says nothing.
         let names: Vec<String> = here.images.iter().map(|path| file_name(path)).collect();
-        assert_eq!(names, ["a.png", "b_GT.png", "c.jpg"]);
+        assert_eq!(names, ["a.png", "b_GT.png", "c.jpg", "c_heatmap.png"]);
         here.pass_over_folders(&[]);
         assert_eq!(
             here.passed_over.to_string(),
             "1 folder with 2 images (day2), 1 folder without images (empty), 1 image of a format that is not read (.gif), \
-             1 mask beside its image (a_label.bmp), 2 results of an inspection (a_heatmap.png, c_map.tiff), \
+             1 mask beside its image (a_label.bmp), 2 results of an inspection (a_heatmap.png, a_map.tiff), \
              1 other file (.txt), 1 hidden entry (.cache)"
         );
         assert!(!here.passed_over.is_empty() && PassedOver::default().is_empty());

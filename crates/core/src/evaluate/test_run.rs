@@ -124,6 +124,7 @@ pub fn run<D: Detector>(
     }
     let mut time = Duration::ZERO;
     observer.start(&format!("testing {}", dataset.name), tests.len() as u64);
+    let stop = observer.stop_flag();
     // The next image and its mask are read while the detector scores an image.
     let read = |(done, test): (usize, &'_ TestImage)| {
         let read = match read::read_stored(&test.path, &settings.files.read) {
@@ -147,12 +148,15 @@ pub fn run<D: Detector>(
             Ok((image, acquisition, mask)) => {
                 let name = test.display_name();
                 let start = Instant::now();
-                let explained = detector
-                    .explain(&image)
-                    .map_err(|error| TestError::Detector {
+                let explained = detector.explain_until(&image, &stop).map_err(|error| {
+                    if stop.is_raised() {
+                        return TestError::Stopped;
+                    }
+                    TestError::Detector {
                         image: test.path.display().to_string(),
                         source: Box::new(error),
-                    })?;
+                    }
+                })?;
                 time += start.elapsed();
                 let map = &explained.map;
                 evaluator.add(&name, test.defect.as_deref(), map, mask.as_ref())?;

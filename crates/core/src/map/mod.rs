@@ -4,3 +4,4 @@ pub mod anomaly_map;
 pub mod heatmap;
 pub mod map_file;
 pub mod map_set;
+pub mod result_files;

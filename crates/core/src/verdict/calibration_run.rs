@@ -59,6 +59,7 @@ pub fn calibrate<D: Detector>(
     inspected: Option<&Mask>,
     observer: &mut dyn Observer,
 ) -> Result<Thresholds, CalibrationError> {
+    let stop = observer.stop_flag();
     let calibrated = calibrate_maps(
         "calibrating",
         images.len(),
@@ -80,12 +81,16 @@ pub fn calibrate<D: Detector>(
                     },
                 });
             }
-            detector
-                .anomaly_map(&image)
-                .map_err(|error| CalibrationError::Detector {
-                    image: place(),
-                    source: Box::new(error),
-                })
+            let explained = detector.explain_until(&image, &stop).map_err(|error| {
+                stop.check().err().map_or_else(
+                    || CalibrationError::Detector {
+                        image: place(),
+                        source: Box::new(error),
+                    },
+                    CalibrationError::from,
+                )
+            })?;
+            Ok(explained.map)
         },
     )?;
     calibrated.thresholds.ok_or(CalibrationError::NoImages)

@@ -30,7 +30,8 @@ impl Engine for Cpu {
         input: &Tensor,
         wanted: &[Value],
         mut moments: Option<&mut Vec<Moments>>,
-    ) -> Vec<Tensor> {
+        proceed: &dyn Fn() -> bool,
+    ) -> Option<Vec<Tensor>> {
         let steps = steps(graph, wanted);
         let mut last_use = vec![0; graph.nodes().len() + 1];
         for (index, step) in steps.iter().enumerate() {
@@ -40,6 +41,9 @@ impl Engine for Cpu {
         }
         let mut values = Values::new(graph, input);
         for (index, step) in steps.iter().enumerate() {
+            if !proceed() {
+                return None;
+            }
             let (output, seen) = {
                 let sources = values.of(step.sources());
                 let forward = step.forward(parameters.arrays(), &sources, false);
@@ -64,7 +68,7 @@ impl Engine for Cpu {
                 values.take(*value)
             });
         }
-        wanted_values
+        Some(wanted_values)
     }
 
     fn record<'a>(

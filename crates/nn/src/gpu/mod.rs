@@ -68,7 +68,12 @@ impl Engine for Gpu {
         input: &Tensor,
         wanted: &[Value],
         moments: Option<&mut Vec<Moments>>,
-    ) -> Vec<Tensor> {
+        proceed: &dyn Fn() -> bool,
+    ) -> Option<Vec<Tensor>> {
+        // A GPU takes all steps at once, and runs them by itself.
+        if !proceed() {
+            return None;
+        }
         let numbers = self.numbers(parameters);
         let mut seen = Vec::new();
         let observed = moments.is_some().then_some(&mut seen);
@@ -77,7 +82,7 @@ impl Engine for Gpu {
             let of_maps = seen.into_iter();
             moments.extend(of_maps.map(|[means, variances]| read_moments(means, variances)));
         }
-        maps.into_iter().map(read_map).collect()
+        Some(maps.into_iter().map(read_map).collect())
     }
 
     fn record<'a>(

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_image;
+use pupilla_core::observer::StopFlag;
 use pupilla_nn::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -174,18 +175,20 @@ impl DenseFeatures {
         image: &Image,
         positions: &Positions,
     ) -> Result<Vec<f32>, BackboneError> {
-        Ok(self.maps(backbone, image)?.at(positions))
+        let maps = self.maps(backbone, image, &StopFlag::default())?;
+        Ok(maps.at(positions))
     }
 
     /// The network's maps of an image, to be read at any position. The image is seen as a whole: memory grows with it.
     ///
     /// # Errors
     /// As [`check`](Self::check), and if the image is too small for the network, too large once enlarged,
-    /// or the features are not finite.
+    /// the features are not finite, or `stop` is raised.
     pub fn maps(
         &self,
         backbone: &dyn Backbone,
         image: &Image,
+        stop: &StopFlag,
     ) -> Result<FeatureMaps, BackboneError> {
         let outputs = self.of(backbone)?;
         let seen = self.seen_size(image.size())?;
@@ -196,7 +199,7 @@ impl DenseFeatures {
             backbone.preprocessing().batch(&[&enlarged])?
         };
         let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
-        let maps = backbone.maps(&input, &names)?;
+        let maps = backbone.maps_until(&input, &names, stop)?;
         let maps = outputs.into_iter().zip(maps);
         let maps = maps.map(|(output, map)| Ok((output, finite(output.name, map)?)));
         Ok(FeatureMaps {

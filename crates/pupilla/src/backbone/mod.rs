@@ -35,6 +35,7 @@ mod weight_source;
 mod weights;
 
 use pupilla_core::image::Size;
+use pupilla_core::observer::{StopFlag, Stopped};
 use std::path::{Path, PathBuf};
 
 use pretrained::Pretrained;
@@ -67,7 +68,20 @@ pub trait Backbone: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If an output is unknown or not in the file that was loaded, or the input is too small for it.
-    fn maps(&self, input: &Tensor, wanted: &[&str]) -> Result<Vec<Tensor>, BackboneError>;
+    fn maps(&self, input: &Tensor, wanted: &[&str]) -> Result<Vec<Tensor>, BackboneError> {
+        self.maps_until(input, wanted, &StopFlag::default())
+    }
+
+    /// [`maps`](Self::maps), given up between two layers once `stop` is raised.
+    ///
+    /// # Errors
+    /// As `maps`, and [`BackboneError::Stopped`].
+    fn maps_until(
+        &self,
+        input: &Tensor,
+        wanted: &[&str],
+        stop: &StopFlag,
+    ) -> Result<Vec<Tensor>, BackboneError>;
 
     /// All weights by name, in the order of [`BackboneConfig::layout`].
     fn arrays(&self) -> Vec<NamedArray>;
@@ -180,6 +194,9 @@ pub enum BackboneError {
         /// The right size.
         expected: Size,
     },
+    /// The work was asked to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// An output is NaN or infinite.
     #[error("the output {output} holds NaN or infinity: the weights are damaged")]
     NotFinite {

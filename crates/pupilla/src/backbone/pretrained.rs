@@ -1,6 +1,7 @@
 //! A network with its weights: the only implementation of [`Backbone`].
 
 use pupilla_core::image::Size;
+use pupilla_core::observer::{StopFlag, Stopped};
 use pupilla_nn::{Parameters, Tensor, Value};
 
 use super::architecture::Architecture;
@@ -52,7 +53,12 @@ impl Backbone for Pretrained {
         self.config
     }
 
-    fn maps(&self, input: &Tensor, wanted: &[&str]) -> Result<Vec<Tensor>, BackboneError> {
+    fn maps_until(
+        &self,
+        input: &Tensor,
+        wanted: &[&str],
+        stop: &StopFlag,
+    ) -> Result<Vec<Tensor>, BackboneError> {
         let shape @ [batch, channels, height, width] = input.shape();
         if batch == 0 || channels != 3 {
             return Err(BackboneError::Input { shape });
@@ -62,7 +68,9 @@ impl Backbone for Pretrained {
             .map(|wanted| self.value(wanted, Size::new(width, height)))
             .collect::<Result<Vec<_>, _>>()?;
         let graph = &self.architecture.graph;
-        Ok(graph.outputs(&self.parameters, input, &values))
+        let proceed = || !stop.is_raised();
+        let outputs = graph.outputs_while(&self.parameters, input, &values, &proceed);
+        outputs.ok_or(BackboneError::Stopped(Stopped))
     }
 
     fn arrays(&self) -> Vec<NamedArray> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pupilla_core::data::FingerprintError;
 use pupilla_core::image::Image;
+use pupilla_core::observer::StopFlag;
 use serde::{Deserialize, Serialize};
 
 use super::input::{Border, CHANNEL_MEAN};
@@ -159,11 +160,16 @@ impl BackboneExtractor {
     }
 
     /// Its maps of a whole image, which the border continues beyond the edges.
-    pub(crate) fn maps(&self, image: &Image, border: Border) -> Result<FeatureMaps, ScoreError> {
+    pub(crate) fn maps(
+        &self,
+        image: &Image,
+        border: Border,
+        stop: &StopFlag,
+    ) -> Result<FeatureMaps, ScoreError> {
         let features = &self.manifest.features;
         let continued = continued(image, self.manifest.margin, border);
         features
-            .maps(&*self.network, &continued)
+            .maps(&*self.network, &continued, stop)
             .map_err(|source| self.failed(source))
     }
 
@@ -195,9 +201,12 @@ impl BackboneExtractor {
     }
 
     fn failed(&self, source: BackboneError) -> ScoreError {
-        ScoreError::Backbone {
-            file: self.manifest.file.clone(),
-            source: Box::new(source),
+        match source {
+            BackboneError::Stopped(stopped) => stopped.into(),
+            source => ScoreError::Backbone {
+                file: self.manifest.file.clone(),
+                source: Box::new(source),
+            },
         }
     }
 }

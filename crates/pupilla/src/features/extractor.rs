@@ -4,6 +4,7 @@ use pupilla_core::image::Size;
 use std::borrow::Cow;
 
 use pupilla_core::image::Image;
+use pupilla_core::observer::{StopFlag, Stopped};
 use pupilla_files::weight_file::{NamedTensor, Precision};
 use pupilla_nn::Tensor;
 use serde::{Deserialize, Serialize};
@@ -234,13 +235,18 @@ impl Extractor {
     /// image.
     ///
     /// # Errors
-    /// If a pretrained network cannot describe the image.
-    pub(crate) fn view(&self, image: &Image, border: Border) -> Result<View<'_>, ScoreError> {
+    /// If a pretrained network cannot describe the image, or `stop` is raised.
+    pub(crate) fn view(
+        &self,
+        image: &Image,
+        border: Border,
+        stop: &StopFlag,
+    ) -> Result<View<'_>, ScoreError> {
         Ok(match self {
             Self::PatchNetwork(teacher) => View::PatchNetwork(teacher.network()),
             Self::Backbone(backbone) => View::Features {
                 margin: backbone.manifest().margin,
-                maps: backbone.maps(image, border)?,
+                maps: backbone.maps(image, border, stop)?,
             },
         })
     }
@@ -249,19 +255,21 @@ impl Extractor {
     /// (top, left, rows, columns), and `[channels, rows · columns]`.
     ///
     /// # Errors
-    /// If it cannot describe the image.
+    /// If it cannot describe the image, or `stop` is raised.
     pub(crate) fn describe(
         &self,
         image: &Image,
         border: Border,
         grid: Grid,
+        stop: &StopFlag,
         mut tell: impl FnMut([usize; 4], Vec<f32>),
     ) -> Result<(), ScoreError> {
-        let view = self.view(image, border)?;
+        let view = self.view(image, border, stop)?;
         match self {
             Self::PatchNetwork(teacher) => {
                 let tiling = Tiling::new(teacher.receptive_field(), Sampling::Grid, TILE);
-                view.describe_tiles(image, border, tiling.tiles(grid), grid.stride, tell);
+                let tiles = tiling.tiles(grid);
+                view.describe_tiles(image, border, tiles, grid.stride, stop, tell)?;
             }
             Self::Backbone(_) => {
                 let all = [0, 0, grid.rows, grid.columns];
@@ -304,17 +312,23 @@ impl View<'_> {
     }
 
     /// The features of some tiles of an image, one tile after the other.
+    ///
+    /// # Errors
+    /// If `stop` is raised.
     pub fn describe_tiles(
         &self,
         image: &Image,
         border: Border,
         tiles: impl Iterator<Item = TileOfGrid>,
         stride: usize,
+        stop: &StopFlag,
         mut tell: impl FnMut([usize; 4], Vec<f32>),
-    ) {
+    ) -> Result<(), Stopped> {
         for TileOfGrid { part, window } in tiles {
+            stop.check()?;
             let input = || Cow::Owned(window_tensor(image, &window, border));
             tell(part, self.describe(&Grid::part(part, stride), input));
         }
+        Ok(())
     }
 }

@@ -20,12 +20,12 @@ pub(crate) fn validate<D: Trained + Detector<Error = ScoreError>>(
     wanted: WantedRates,
     observer: &mut dyn Observer,
 ) -> Result<(), TrainError> {
+    let stop = observer.stop_flag();
     let map = |index: usize| {
-        let map = detector.anomaly_map(&images.image(index)?);
-        map.map_err(|source| TrainError::Image {
-            name: images.name(index),
-            source,
-        })
+        let explained = detector.explain_until(&images.image(index)?, &stop);
+        let explained =
+            explained.map_err(|source| TrainError::of_image(|| images.name(index), source));
+        Ok(explained?.map)
     };
     let (scores, thresholds) = thresholds(images.len(), wanted, observer, map)?;
     record(detector.manifest_mut(), scores, thresholds);

@@ -74,7 +74,7 @@ pub(crate) fn train<T: Trainee>(
         let read_ahead = || more.then(|| read(step + 1));
         let losses;
         (losses, next) = work_beside(|| trainee.step(&batch), read_ahead);
-        let losses = losses?;
+        let losses = losses.map_err(|error| stopped(error, trainee))?;
         if let Some(loss) = losses.iter().position(|loss| !loss.is_finite()) {
             let (what, learning_rate) = trainee.blame(loss);
             return Err(TrainError::Diverged {

@@ -188,7 +188,7 @@ fn checked(
         };
         categories.push(Category {
             name: dataset.name.clone(),
-            address: address(compare, dataset)?,
+            address: place_words(compare, dataset)?,
             files: files().map_err(|error| error.to_string()),
         });
         progress.advance(categories.len() as u64, None);
@@ -198,7 +198,7 @@ fn checked(
 }
 
 /// How a process of its own is told which data set is meant: the place, and options.
-fn address(compare: &Compare, dataset: &Dataset) -> anyhow::Result<Vec<String>> {
+fn place_words(compare: &Compare, dataset: &Dataset) -> anyhow::Result<Vec<String>> {
     let place = match dataset.layout {
         Layout::Manifest if compare.data.is_file() => &compare.data,
         _ => &dataset.root,

@@ -90,9 +90,10 @@ fn fit(
             let config = config.check()?;
             in_steps(
                 train,
-                || config.plan(training, validation),
+                progress,
+                |progress| config.plan(training, validation, progress),
                 student_teacher::print_plan,
-                |kept| files.fit(&config.with_checkpoints(kept, data), progress),
+                |kept, progress| files.fit(&config.with_checkpoints(kept, data), progress),
             )
         }
         DetectorConfig::Embedding(config) => {
@@ -102,9 +103,10 @@ fn fit(
             let config = config.check()?;
             in_steps(
                 train,
-                || config.plan(training, validation),
+                progress,
+                |progress| config.plan(training, validation, progress),
                 reconstruction::print_plan,
-                |kept| files.fit(&config.with_checkpoints(kept, data), progress),
+                |kept, progress| files.fit(&config.with_checkpoints(kept, data), progress),
             )
         }
     }
@@ -169,22 +171,23 @@ fn checkpoints(train: &Train, out: &Path) -> Checkpoints {
 /// Prints the plan, unless the run continues from a checkpoint; then trains, except with `--dry-run`.
 fn in_steps<P: Serialize, D: Into<Model>>(
     train: &Train,
-    plan: impl FnOnce() -> Result<P, TrainError>,
+    progress: &mut Progress,
+    plan: impl FnOnce(&mut Progress) -> Result<P, TrainError>,
     print: impl FnOnce(&P, Option<&Path>) -> anyhow::Result<()>,
-    fit: impl FnOnce(Option<&Checkpoints>) -> Result<D, TrainError>,
+    fit: impl FnOnce(Option<&Checkpoints>, &mut Progress) -> Result<D, TrainError>,
 ) -> anyhow::Result<Option<Model>> {
     let json = train.json.file();
     let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
     let goes_on = |kept: &Checkpoints| kept.resume && kept.path.exists();
     if train.run.dry_run || !checkpoints.as_ref().is_some_and(goes_on) {
-        let plan = plan()?;
+        let plan = plan(progress)?;
         print(&plan, json)?;
         if train.run.dry_run {
             json.map_or(Ok(()), |target| output::json(target, &plan))?;
             return Ok(None);
         }
     }
-    Ok(Some(fit(checkpoints.as_ref())?.into()))
+    Ok(Some(fit(checkpoints.as_ref(), progress)?.into()))
 }
 
 /// A pretrained network, with the maps that were asked for.

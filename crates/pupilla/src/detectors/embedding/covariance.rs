@@ -1,6 +1,7 @@
 //! Mean and covariance of features, in 64 bits, and their products with directions.
 
 use nalgebra::DMatrix;
+use pupilla_core::observer::{StopFlag, Stopped};
 use rayon::prelude::*;
 
 use super::matrix::Matrix;
@@ -86,20 +87,30 @@ pub(super) fn covariance(rows: &Matrix, mean: &[f64]) -> DMatrix<f64> {
 
 /// The products of centred rows with each direction, `[rows, directions]`.
 ///
+/// # Errors
+/// If `stop` is raised.
+///
 /// # Panics
 /// If the columns of the rows, the mean and the directions differ in number: a programming error.
-pub(super) fn projected(rows: &Matrix, mean: &[f32], directions: &Matrix) -> Matrix {
+pub(super) fn projected(
+    rows: &Matrix,
+    mean: &[f32],
+    directions: &Matrix,
+    stop: &StopFlag,
+) -> Result<Matrix, Stopped> {
     let (columns, count) = (rows.columns(), directions.rows());
     let mut values = vec![0.0; rows.rows() * count];
     values
         .par_chunks_mut(ROWS * count)
         .zip(rows.values().par_chunks(ROWS * columns))
-        .for_each(|(values, rows)| {
+        .try_for_each(|(values, rows)| {
+            stop.check()?;
             let centred: Vec<f32> = rows
                 .chunks_exact(columns)
                 .flat_map(|row| row.iter().zip(mean).map(|(value, mean)| value - mean))
                 .collect();
             pupilla_conv::inner_products(columns, &centred, directions.values(), values);
-        });
-    Matrix::new(count, values)
+            Ok(())
+        })?;
+    Ok(Matrix::new(count, values))
 }

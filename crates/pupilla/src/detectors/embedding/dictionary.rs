@@ -2,7 +2,7 @@
 //! patches by the pooled features of ResNet-18).
 
 use pupilla_core::image::resize::Resize;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag, Stopped};
 use serde::{Deserialize, Serialize};
 
 use super::features::Features;
@@ -94,16 +94,17 @@ impl Kept for Dictionary {
         }
     }
 
-    fn scores(&self, _: Grid, features: &Matrix) -> Vec<f32> {
+    fn scores(&self, _: Grid, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
         let components = self.components.as_ref();
-        let reduced = components.map(|components| components.apply(features));
+        let reduced = components.map(|components| components.apply(features, stop));
+        let reduced = reduced.transpose()?;
         let queries = reduced.as_ref().unwrap_or(features);
-        let found = nearest(queries, &self.words, self.neighbours);
+        let found = nearest(queries, &self.words, self.neighbours, stop)?;
         let share = 1.0 / self.neighbours as f32;
         let of_query = found.chunks_exact(self.neighbours);
-        of_query
-            .map(|found| found.iter().map(|one| one.distance).sum::<f32>() * share)
-            .collect()
+        let scores =
+            of_query.map(|found| found.iter().map(|one| one.distance).sum::<f32>() * share);
+        Ok(scores.collect())
     }
 }
 

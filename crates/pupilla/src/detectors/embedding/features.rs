@@ -2,7 +2,7 @@
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::image::Image;
-use pupilla_core::observer::{Observer, for_each};
+use pupilla_core::observer::{Observer, StopFlag, Stopped, for_each};
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -20,24 +20,31 @@ use crate::random::derive_seed;
 /// The features of an image (already resized) at the positions of a grid, `[positions, channels]`.
 ///
 /// # Errors
-/// If the extractor cannot describe the image.
+/// If the extractor cannot describe the image, or `stop` is raised.
 pub(super) fn describe(
     extractor: &Extractor,
     image: &Image,
     border: Border,
     grid: Grid,
+    stop: &StopFlag,
 ) -> Result<Matrix, ScoreError> {
     let channels = extractor.channels();
     let mut all = vec![0.0; grid.rows * grid.columns * channels];
-    extractor.describe(image, border, grid, |[top, left, _, columns], planes| {
-        let tile = Matrix::transposed(&planes, channels);
-        all.par_chunks_mut(grid.columns * channels)
-            .skip(top)
-            .zip(tile.values().par_chunks(columns * channels))
-            .for_each(|(line, tile)| {
-                line[left * channels..][..tile.len()].copy_from_slice(tile);
-            });
-    })?;
+    extractor.describe(
+        image,
+        border,
+        grid,
+        stop,
+        |[top, left, _, columns], planes| {
+            let tile = Matrix::transposed(&planes, channels);
+            all.par_chunks_mut(grid.columns * channels)
+                .skip(top)
+                .zip(tile.values().par_chunks(columns * channels))
+                .for_each(|(line, tile)| {
+                    line[left * channels..][..tile.len()].copy_from_slice(tile);
+                });
+        },
+    )?;
     Ok(Matrix::new(channels, all))
 }
 
@@ -86,15 +93,15 @@ impl Features<'_> {
     pub fn for_each(
         &self,
         observer: &mut dyn Observer,
-        mut each: impl FnMut(usize, Grid, Matrix),
+        mut each: impl FnMut(usize, Grid, Matrix) -> Result<(), Stopped>,
     ) -> Result<(), TrainError> {
+        let stop = observer.stop_flag();
         for_each(observer, "features", self.images.len(), |index| {
             let image = self.settings.resize.apply_owned(self.images.image(index)?);
             let grid = self.grid(index)?;
-            let features = describe(self.extractor, &image, self.settings.border, grid);
+            let features = describe(self.extractor, &image, self.settings.border, grid, &stop);
             let features = features.map_err(|source| self.wrong(index, source))?;
-            each(index, grid, features);
-            Ok(())
+            Ok(each(index, grid, features)?)
         })
     }
 
@@ -111,6 +118,7 @@ impl Features<'_> {
             for &position in &chosen[from..to] {
                 values.extend_from_slice(features.row(position - first[index]));
             }
+            Ok(())
         })?;
         Ok(Matrix::new(channels, values))
     }
@@ -124,7 +132,7 @@ impl Features<'_> {
     ) -> Result<(PrincipalComponents, Matrix), TrainError> {
         let rows = self.sample(most, observer)?;
         let components = PrincipalComponents::fit(&rows, variance);
-        let reduced = components.apply(&rows);
+        let reduced = components.apply(&rows, &observer.stop_flag())?;
         Ok((components, reduced))
     }
 
@@ -143,10 +151,7 @@ impl Features<'_> {
     }
 
     fn wrong(&self, index: usize, source: ScoreError) -> TrainError {
-        TrainError::Image {
-            name: self.images.name(index),
-            source,
-        }
+        TrainError::of_image(|| self.images.name(index), source)
     }
 }
 

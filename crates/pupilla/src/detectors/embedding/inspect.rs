@@ -6,6 +6,8 @@ use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
 use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::observer::StopFlag;
+use pupilla_core::verdict::attribution::Explained;
 
 use super::features::describe;
 use super::method::AnyKept;
@@ -41,12 +43,17 @@ impl Detector for EmbeddingDetector {
 
     /// Scores at the positions of the features, interpolated in between, smoothed, and brought to the size of the image.
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
+        Ok(self.explain_until(image, &StopFlag::default())?.map)
+    }
+
+    /// Looks at `stop` before each layer or tile of the features, and while it compares positions. There are no parts.
+    fn explain_until(&self, image: &Image, stop: &StopFlag) -> Result<Explained, ScoreError> {
         let settings = &self.manifest.method.settings;
         let resized = settings.resize.apply(image);
         let size = resized.size();
         let grid = self.extractor.grid(size)?;
-        let features = describe(&self.extractor, &resized, settings.border, grid)?;
-        let scores = self.kept.scores(grid, &features);
+        let features = describe(&self.extractor, &resized, settings.border, grid, stop)?;
+        let scores = self.kept.scores(grid, &features, stop)?;
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
             return Err(ScoreError::NotFinite {
                 row: at / grid.columns * grid.stride,
@@ -55,6 +62,9 @@ impl Detector for EmbeddingDetector {
         }
         let map = AnomalyMap::new(size.width, size.height, grid.spread(&scores, size));
         let map = smooth(map, settings.smoothing);
-        Ok(resize_map(&map, image.size()))
+        Ok(Explained {
+            map: resize_map(&map, image.size()),
+            parts: Vec::new(),
+        })
     }
 }

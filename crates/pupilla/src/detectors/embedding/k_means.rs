@@ -1,7 +1,7 @@
 //! K-means: distance to the nearest of a few centres, after a PCA (a baseline of Bergmann et al., CVPR 2020).
 
 use pupilla_core::image::resize::Resize;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag, Stopped};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -94,13 +94,14 @@ pub(super) fn centres(
     let first = first.ok_or(TrainError::Stopped)?;
     observer.start("k-means", MOST_PASSES as u64);
     let mut passes = 0;
-    let clusters = settle(rows, first, MOST_PASSES, |inertia| {
+    let stop = observer.stop_flag();
+    let clusters = settle(rows, first, MOST_PASSES, &stop, |inertia| {
         passes += 1;
         observer.advance(passes, Some(inertia / rows.rows() as f64));
         !observer.stop_requested()
     });
     observer.finish();
-    Ok(clusters.ok_or(TrainError::Stopped)?.centres)
+    Ok(clusters?.centres)
 }
 
 /// Passes over the vectors after which it ends in any case.
@@ -156,7 +157,10 @@ pub fn spread_out(
 }
 
 /// Lloyd's algorithm (1957) from given centres. A centre without a vector moves to the vector that is farthest from its own centre.
-/// `watch` receives the inertia of each pass, and ends the passes with `false`: then the result is `None`.
+/// `watch` receives the inertia of each pass, and ends the passes with `false`.
+///
+/// # Errors
+/// If `watch` ends the passes, or `stop` is raised.
 ///
 /// # Panics
 /// If there are more centres than vectors: callers check.
@@ -164,13 +168,14 @@ pub fn settle(
     rows: &Matrix,
     mut centres: Matrix,
     passes: usize,
+    stop: &StopFlag,
     mut watch: impl FnMut(f64) -> bool,
-) -> Option<Clusters> {
-    let mut assigned = nearest(rows, &centres, 1);
+) -> Result<Clusters, Stopped> {
+    let mut assigned = nearest(rows, &centres, 1, stop)?;
     let mut inertia = inertia_of(&assigned);
     for _ in 0..passes {
         let moved = means(rows, &assigned, centres.rows());
-        let again = nearest(rows, &moved, 1);
+        let again = nearest(rows, &moved, 1, stop)?;
         let lower = inertia_of(&again);
         let gain = inertia - lower;
         // Rounding may raise it at the end.
@@ -181,10 +186,10 @@ pub fn settle(
             break;
         }
         if !watch(inertia) {
-            return None;
+            return Err(Stopped);
         }
     }
-    Some(Clusters { centres, inertia })
+    Ok(Clusters { centres, inertia })
 }
 
 fn inertia_of(assigned: &[Neighbour]) -> f64 {
@@ -232,7 +237,7 @@ mod tests {
     use super::*;
 
     fn settled(rows: &Matrix, first: Matrix) -> Clusters {
-        settle(rows, first, MOST_PASSES, |_| true).unwrap()
+        settle(rows, first, MOST_PASSES, &StopFlag::default(), |_| true).unwrap()
     }
 
     #[test]

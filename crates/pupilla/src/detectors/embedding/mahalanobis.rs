@@ -3,7 +3,7 @@
 
 use nalgebra::DMatrix;
 use pupilla_core::image::resize::Resize;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag, Stopped};
 use serde::{Deserialize, Serialize};
 
 use super::covariance::{covariance, mean, noise, projected};
@@ -109,10 +109,13 @@ impl GlobalGaussian {
     }
 
     /// The Mahalanobis distance of each row; higher is more anomalous.
-    pub fn distances(&self, rows: &Matrix) -> Vec<f32> {
-        let white = projected(rows, &self.mean, &self.whitening);
+    ///
+    /// # Errors
+    /// If `stop` is raised.
+    pub fn distances(&self, rows: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
+        let white = projected(rows, &self.mean, &self.whitening, stop)?;
         let squares = white.iter().map(|row| row.iter().map(|x| x * x).sum());
-        squares.map(f32::sqrt).collect()
+        Ok(squares.map(f32::sqrt).collect())
     }
 }
 
@@ -159,8 +162,8 @@ impl Kept for GlobalGaussian {
         }
     }
 
-    fn scores(&self, _: Grid, features: &Matrix) -> Vec<f32> {
-        self.distances(features)
+    fn scores(&self, _: Grid, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
+        self.distances(features, stop)
     }
 }
 
@@ -201,7 +204,8 @@ mod tests {
         ) {
             let whole = values.len() / channels * channels;
             let rows = Matrix::new(channels, values[..whole].to_vec());
-            let found = GlobalGaussian::fit(&rows, regularisation).unwrap().distances(&rows);
+            let found = GlobalGaussian::fit(&rows, regularisation).unwrap();
+            let found = found.distances(&rows, &StopFlag::default()).unwrap();
             for (row, found) in rows.iter().zip(found) {
                 let expected = slow(&rows, regularisation, row);
                 prop_assert!((f64::from(found) - expected).abs() < 1e-4 * expected.max(1.0));
@@ -214,7 +218,8 @@ mod tests {
         for value in [0.0, 7.0] {
             let gaussian = GlobalGaussian::fit(&Matrix::new(2, vec![value; 20]), 0.001).unwrap();
             let query = Matrix::new(2, vec![value, value, value + 1.0, value]);
-            let [same, other] = gaussian.distances(&query)[..] else {
+            let [same, other] = gaussian.distances(&query, &StopFlag::default()).unwrap()[..]
+            else {
                 panic!("a distance a row");
             };
             assert_eq!(same, 0.0);

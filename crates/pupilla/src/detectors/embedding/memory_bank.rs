@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use pupilla_core::image::resize::Resize;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag, Stopped};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -96,12 +96,14 @@ impl EmbeddingMethod for MemoryBank {
             let entries = self.coreset(&of_bank, index, features, observer)?;
             banks.push(Bank { channels, entries });
         }
+        let stop = observer.stop_flag();
         let mut good = vec![GoodScores::default(); banks.len()];
         validation.for_each(observer, |_, grid, features| {
             let features = features.weighted(&weights);
             for (good, bank) in good.iter_mut().zip(&banks) {
-                good.add(grid, &bank.distances(&features));
+                good.add(grid, &bank.distances(&features, &stop)?);
             }
+            Ok(())
         })?;
         Ok(MemoryBanks::Normalised {
             weights,
@@ -242,17 +244,18 @@ pub struct Bank {
 
 impl Bank {
     /// The distance to the nearest entry of each row of all features, `[positions, channels of all outputs]`.
-    fn distances(&self, features: &Matrix) -> Vec<f32> {
+    fn distances(&self, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
         let found = if self.channels.len() == features.columns() {
-            nearest(features, &self.entries, 1)
+            nearest(features, &self.entries, 1, stop)?
         } else {
             nearest(
                 &features.columns_in(self.channels.clone()),
                 &self.entries,
                 1,
-            )
+                stop,
+            )?
         };
-        found.iter().map(|found| found.distance).collect()
+        Ok(found.iter().map(|found| found.distance).collect())
     }
 }
 
@@ -405,9 +408,9 @@ impl Kept for MemoryBanks {
         }
     }
 
-    fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32> {
+    fn scores(&self, grid: Grid, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
         let (weights, banks, normalisations) = match self {
-            Self::Joined(dictionary) => return dictionary.scores(grid, features),
+            Self::Joined(dictionary) => return dictionary.scores(grid, features, stop),
             Self::Normalised {
                 weights,
                 banks,
@@ -418,13 +421,13 @@ impl Kept for MemoryBanks {
         let mut scores = vec![0.0; features.rows()];
         let share = 1.0 / banks.len() as f32;
         for (bank, normalisation) in banks.iter().zip(normalisations) {
-            let mut distances = bank.distances(&features);
+            let mut distances = bank.distances(&features, stop)?;
             normalisation.apply(grid, &mut distances);
             for (score, distance) in scores.iter_mut().zip(distances) {
                 *score += share * distance;
             }
         }
-        scores
+        Ok(scores)
     }
 }
 
@@ -490,7 +493,10 @@ mod tests {
             let entries = bank.entries.iter();
             entries.map(distance).fold(f32::INFINITY, f32::min)
         };
-        for (row, found) in features.iter().zip(kept.scores(grid, &features)) {
+        for (row, found) in features
+            .iter()
+            .zip(kept.scores(grid, &features, &StopFlag::default()).unwrap())
+        {
             let first = (nearest(&row[..2], 2.0, &banks[0]) - 0.5) / 0.25;
             let second = (nearest(&row[2..], 0.5, &banks[1]) - 2.0) / 4.0;
             let expected = f32::midpoint(first, second);

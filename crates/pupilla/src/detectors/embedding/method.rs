@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use pupilla_core::image::resize::Resize;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag, Stopped};
 use pupilla_files::weight_file::MAX_FILE_BYTES;
 
 use super::FittedManifest;
@@ -97,7 +97,10 @@ pub(super) trait Kept: Debug + Send + Sync + Sized + 'static {
     }
 
     /// The score of each row of features, `[positions, channels]`, at the positions of a grid; higher is more anomalous.
-    fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32>;
+    ///
+    /// # Errors
+    /// If `stop` is raised.
+    fn scores(&self, grid: Grid, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped>;
 }
 
 /// A method of any kind. `sizes` is what a manifest says. If the manifest is of another method's form, that is an error.
@@ -134,7 +137,7 @@ pub(super) trait AnyKept: Debug + Send + Sync {
     fn layout(&self, channels: usize, positions: usize) -> Layout;
     fn arrays(&self) -> Vec<&[f32]>;
     fn is_valid(&self) -> bool;
-    fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32>;
+    fn scores(&self, grid: Grid, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped>;
 }
 
 /// Names and shapes of arrays.
@@ -224,8 +227,8 @@ impl<K: Kept> AnyKept for K {
         Kept::is_valid(self)
     }
 
-    fn scores(&self, grid: Grid, features: &Matrix) -> Vec<f32> {
-        Kept::scores(self, grid, features)
+    fn scores(&self, grid: Grid, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
+        Kept::scores(self, grid, features, stop)
     }
 }
 

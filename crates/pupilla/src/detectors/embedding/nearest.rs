@@ -3,6 +3,7 @@
 //! This form loses digits where a query is close to its neighbour. So it only finds the neighbours; their distances are then computed
 //! from the differences.
 
+use pupilla_core::observer::{StopFlag, Stopped};
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, squared_distance};
@@ -24,17 +25,26 @@ pub struct Neighbour {
 
 /// The `count` nearest words of each query, `[queries, count]`, nearest first; of equally near ones, the first.
 ///
+/// # Errors
+/// If `stop` is raised.
+///
 /// # Panics
 /// If `count` is not 1 to the number of words, or the columns differ: programming errors.
-pub fn nearest(queries: &Matrix, words: &Matrix, count: usize) -> Vec<Neighbour> {
+pub fn nearest(
+    queries: &Matrix,
+    words: &Matrix,
+    count: usize,
+    stop: &StopFlag,
+) -> Result<Vec<Neighbour>, Stopped> {
     assert!((1..=words.rows()).contains(&count), "1 to all words");
     let columns = words.columns();
     assert_eq!(queries.columns(), columns, "vectors of one length");
     let norms: Vec<f32> = words.iter().map(|word| dot(word, word)).collect();
-    queries
+    let of_blocks = queries
         .values()
         .par_chunks(QUERIES * columns)
-        .flat_map_iter(|queries| {
+        .map(|queries| {
+            stop.check()?;
             let rows = queries.len() / columns;
             let mut found: Vec<Vec<(f32, usize)>> = vec![Vec::with_capacity(count + 1); rows];
             let mut products = Vec::new();
@@ -62,9 +72,10 @@ pub fn nearest(queries: &Matrix, words: &Matrix, count: usize) -> Vec<Neighbour>
                 });
                 exact
             });
-            exact.collect::<Vec<_>>()
+            Ok(exact.collect::<Vec<_>>())
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(of_blocks.concat())
 }
 
 /// Keeps the `count` smallest values with their indices, in order.
@@ -121,7 +132,7 @@ mod tests {
             };
             let (queries, words) = (matrix(rows.min(200)), matrix(words));
             let count = count.min(words.rows());
-            let found = nearest(&queries, &words, count);
+            let found = nearest(&queries, &words, count, &StopFlag::default()).unwrap();
             let expected = slow(&queries, &words, count);
             prop_assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(expected) {
@@ -134,7 +145,7 @@ mod tests {
     #[test]
     fn a_word_is_its_own_neighbour_at_distance_zero_however_far_out() {
         let words = Matrix::new(2, vec![1e4, 1e4, 1e4 + 8.0, 1e4, 1e4, 1e4]);
-        let found = nearest(&words, &words, 1);
+        let found = nearest(&words, &words, 1, &StopFlag::default()).unwrap();
         let words: Vec<usize> = found.iter().map(|found| found.word).collect();
         assert!(found.iter().all(|found| found.distance == 0.0));
         assert_eq!(words, [0, 1, 0]);

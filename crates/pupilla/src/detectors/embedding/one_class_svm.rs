@@ -2,7 +2,7 @@
 //! al., CVPR 2020).
 
 use pupilla_core::image::resize::Resize;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag, Stopped};
 use serde::{Deserialize, Serialize};
 
 use super::features::Features;
@@ -104,11 +104,11 @@ impl EmbeddingMethod for OneClassSvm {
             tolerance: TOLERANCE,
         };
         observer.start("support vectors", 1);
-        let machine = Machine::fit(&rows, training, |violation| {
+        let stop = observer.stop_flag();
+        let machine = Machine::fit(&rows, training, &stop, |violation| {
             observer.advance(0, Some(violation));
             !observer.stop_requested()
-        });
-        let machine = machine.ok_or(TrainError::Stopped)?;
+        })?;
         observer.advance(1, None);
         observer.finish();
         Ok(SupportVectors {
@@ -199,7 +199,8 @@ impl Kept for SupportVectors {
         }
     }
 
-    fn scores(&self, _: Grid, features: &Matrix) -> Vec<f32> {
-        self.machine.scores(&self.components.apply(features))
+    fn scores(&self, _: Grid, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
+        let components = self.components.apply(features, stop)?;
+        self.machine.scores(&components, stop)
     }
 }

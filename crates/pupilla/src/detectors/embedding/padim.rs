@@ -3,7 +3,7 @@
 
 use nalgebra::DMatrix;
 use pupilla_core::image::resize::Resize;
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag, Stopped};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -79,9 +79,13 @@ impl EmbeddingMethod for Padim {
             features.seed("channels"),
         );
         let mut learning = GaussiansInTraining::new(chosen, positions);
-        features.for_each(observer, |_, _, features| learning.add(&features))?;
+        features.for_each(observer, |_, _, features| {
+            learning.add(&features);
+            Ok(())
+        })?;
         let regularisation = self.regularisation;
-        learning.finish(regularisation).ok_or_else(|| TrainError::Setting {
+        let gaussians = learning.finish(regularisation, &observer.stop_flag())?;
+        gaussians.ok_or_else(|| TrainError::Setting {
             setting: "regularisation",
             reason: format!(
                 "{regularisation} is too little for these images: a covariance cannot be inverted, raise it"
@@ -140,26 +144,30 @@ impl Kept for PositionGaussians {
         }
     }
 
-    fn scores(&self, _: Grid, features: &Matrix) -> Vec<f32> {
-        self.distances(features)
+    fn scores(&self, _: Grid, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
+        self.distances(features, stop)
     }
 }
 
 impl PositionGaussians {
     /// The Mahalanobis distance of the features at each position, `[positions, all channels]`.
     ///
+    /// # Errors
+    /// If `stop` is raised.
+    ///
     /// # Panics
     /// If there are other positions than learned, or fewer channels: callers check.
-    pub fn distances(&self, features: &Matrix) -> Vec<f32> {
+    pub fn distances(&self, features: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
         assert_eq!(features.rows(), self.mean.rows(), "the positions learned");
         (0..features.rows())
             .into_par_iter()
             .map(|position| {
+                stop.check()?;
                 let (row, mean) = (features.row(position), self.mean.row(position));
                 let chosen = self.channels.iter().zip(mean);
                 let centred: Vec<f32> =
                     chosen.map(|(&channel, mean)| row[channel] - mean).collect();
-                length_of_product(self.whitening.row(position), &centred)
+                Ok(length_of_product(self.whitening.row(position), &centred))
             })
             .collect()
     }
@@ -261,26 +269,39 @@ impl GaussiansInTraining {
 
     /// The Gaussians, with `regularisation` added to each variance: covariances of few images could not be inverted. `None` if a
     /// covariance still cannot be inverted, or a number overflows.
-    pub fn finish(self, regularisation: f64) -> Option<PositionGaussians> {
+    ///
+    /// # Errors
+    /// If `stop` is raised.
+    pub fn finish(
+        self,
+        regularisation: f64,
+        stop: &StopFlag,
+    ) -> Result<Option<PositionGaussians>, Stopped> {
         let count = self.channels.len();
         let divisor = self.images.saturating_sub(1).max(1) as f64;
         let whitening = self.positions.par_iter().map(|sums| {
+            stop.check()?;
             let covariance = DMatrix::from_fn(count, count, |row, column| {
                 let (row, column) = (row.max(column), row.min(column));
                 let own = if row == column { regularisation } else { 0.0 };
                 sums.products[triangle(row) + column] / divisor + own
             });
-            let inverse = inverse_factor(covariance)?;
+            let Some(inverse) = inverse_factor(covariance) else {
+                return Ok(None);
+            };
             let lines = (0..count).flat_map(|row| (0..=row).map(move |column| (row, column)));
-            Some(lines.map(|at| inverse[at] as f32).collect())
+            Ok(Some(lines.map(|at| inverse[at] as f32).collect()))
         });
-        let whitening: Option<Vec<Vec<f32>>> = whitening.collect();
+        let whitening: Vec<Option<Vec<f32>>> = whitening.collect::<Result<_, _>>()?;
+        let Some(whitening) = whitening.into_iter().collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
         let mean = self.positions.iter().flat_map(|sums| &sums.mean);
-        Some(PositionGaussians {
+        Ok(Some(PositionGaussians {
             mean: Matrix::new(count, mean.map(|&value| value as f32).collect()),
-            whitening: Matrix::new(triangle(count), whitening?.concat()),
+            whitening: Matrix::new(triangle(count), whitening.concat()),
             channels: self.channels,
-        })
+        }))
     }
 }
 
@@ -290,30 +311,34 @@ mod tests {
 
     #[test]
     fn one_channel_is_a_distance_in_deviations() {
+        let never = StopFlag::default();
         let mut learning = GaussiansInTraining::new(vec![1], 2);
         for value in [1.0, 3.0] {
             learning.add(&Matrix::new(2, vec![9.0, value, 9.0, 10.0 * value]));
         }
         // Variances 2 and 200, means 2 and 20.
-        let gaussians = learning.finish(0.0).unwrap();
-        let scores = gaussians.distances(&Matrix::new(2, vec![0.0, 4.0, 0.0, 0.0]));
+        let gaussians = learning.finish(0.0, &never).unwrap().unwrap();
+        let scores = gaussians.distances(&Matrix::new(2, vec![0.0, 4.0, 0.0, 0.0]), &never);
+        let scores = scores.unwrap();
         assert!((scores[0] - 2.0 / 2.0f32.sqrt()).abs() < 1e-6);
         assert!((scores[1] - 20.0 / 200.0f32.sqrt()).abs() < 1e-6);
     }
 
     #[test]
     fn one_image_and_images_that_are_all_alike_have_the_regularisation_alone() {
+        let never = StopFlag::default();
         for images in [1, 4] {
             let mut learning = GaussiansInTraining::new(vec![0, 1], 1);
             for _ in 0..images {
                 learning.add(&Matrix::new(2, vec![5.0, -5.0]));
             }
-            let gaussians = learning.finish(0.01).unwrap();
-            let scores = gaussians.distances(&Matrix::new(2, vec![5.3, -5.4]));
+            let gaussians = learning.finish(0.01, &never).unwrap().unwrap();
+            let scores = gaussians.distances(&Matrix::new(2, vec![5.3, -5.4]), &never);
+            let scores = scores.unwrap();
             assert!((scores[0] - 5.0).abs() < 1e-4, "{}", scores[0]);
         }
         let mut learning = GaussiansInTraining::new(vec![0], 1);
         learning.add(&Matrix::new(1, vec![1.0]));
-        assert_eq!(learning.finish(0.0), None);
+        assert_eq!(learning.finish(0.0, &never), Ok(None));
     }
 }

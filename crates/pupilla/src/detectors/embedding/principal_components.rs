@@ -1,6 +1,7 @@
 //! Principal component analysis: the directions in which descriptors vary, and how many of them are worth keeping.
 
 use nalgebra::SymmetricEigen;
+use pupilla_core::observer::{StopFlag, Stopped};
 
 use super::covariance::{covariance, mean, noise, projected};
 use super::matrix::Matrix;
@@ -94,8 +95,11 @@ impl PrincipalComponents {
     }
 
     /// The rows' components, `[rows, components]`.
-    pub fn apply(&self, rows: &Matrix) -> Matrix {
-        projected(rows, &self.mean, &self.directions)
+    ///
+    /// # Errors
+    /// If `stop` is raised.
+    pub fn apply(&self, rows: &Matrix, stop: &StopFlag) -> Result<Matrix, Stopped> {
+        projected(rows, &self.mean, &self.directions, stop)
     }
 }
 
@@ -112,7 +116,7 @@ mod tests {
         for (found, expected) in found.directions.values().iter().zip([0.6, 0.8, 0.0]) {
             assert!((found - expected).abs() < 1e-6);
         }
-        let along = found.apply(&rows);
+        let along = found.apply(&rows, &StopFlag::default()).unwrap();
         for (at, value) in (-5..6).zip(along.values()) {
             assert!((value - 5.0 * at as f32).abs() < 1e-5);
         }
@@ -129,7 +133,8 @@ mod tests {
             assert_eq!(found.components(), 4);
             assert!(
                 found
-                    .apply(&rows)
+                    .apply(&rows, &StopFlag::default())
+                    .unwrap()
                     .values()
                     .iter()
                     .all(|value| value.abs() < 1e-6)

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use pupilla_core::observer::{StopFlag, Stopped};
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, squared_distance};
@@ -61,49 +62,65 @@ pub fn scale_gamma(rows: &Matrix, noise: f64) -> f64 {
 }
 
 impl Machine {
-    /// Trains on the rows. Now and then, `watch` receives the remaining violation, and ends the training with `false`: then the result
-    /// is `None`.
+    /// Trains on the rows. Now and then, `watch` receives the remaining violation, and ends the training with `false`.
+    ///
+    /// # Errors
+    /// If `watch` ends the training, or `stop` is raised.
     ///
     /// # Panics
     /// If there is no row: a programming error.
     pub fn fit(
         rows: &Matrix,
         training: MachineTraining,
+        stop: &StopFlag,
         mut watch: impl FnMut(f64) -> bool,
-    ) -> Option<Self> {
+    ) -> Result<Self, Stopped> {
         const WATCH: usize = 256;
-        let mut problem = Problem::new(rows, training);
+        let mut problem = Problem::new(rows, training, stop)?;
         let most_steps = (100 * rows.rows()).max(10_000_000);
         for step in 0..most_steps {
             let (pair, violation) = problem.working_set();
             if step % WATCH == 0 && !watch(violation) {
-                return None;
+                return Err(Stopped);
             }
             match pair {
                 Some(pair) if violation > training.tolerance => problem.step(pair),
                 _ => break,
             }
         }
-        Some(problem.solution())
+        Ok(problem.solution())
     }
 
     /// The negative decision value of each query, `ρ − Σ αᵢ k(xᵢ, q)`: above 0 outside of the region, and higher the farther.
-    pub fn scores(&self, queries: &Matrix) -> Vec<f32> {
-        let sums = kernel_sums(queries, &self.vectors, &self.weights, self.gamma);
+    ///
+    /// # Errors
+    /// If `stop` is raised.
+    pub fn scores(&self, queries: &Matrix, stop: &StopFlag) -> Result<Vec<f32>, Stopped> {
+        let sums = kernel_sums(queries, &self.vectors, &self.weights, self.gamma, stop)?;
         let score = |sum: f64| (self.offset - sum) as f32;
-        sums.into_iter().map(score).collect()
+        Ok(sums.into_iter().map(score).collect())
     }
 }
 
 /// `Σᵢ weightᵢ · k(vectorᵢ, q)` for each query.
-fn kernel_sums(queries: &Matrix, vectors: &Matrix, weights: &[f32], gamma: f64) -> Vec<f64> {
+///
+/// # Errors
+/// If `stop` is raised.
+fn kernel_sums(
+    queries: &Matrix,
+    vectors: &Matrix,
+    weights: &[f32],
+    gamma: f64,
+    stop: &StopFlag,
+) -> Result<Vec<f64>, Stopped> {
     let columns = vectors.columns();
     let norms: Vec<f32> = vectors.iter().map(|vector| dot(vector, vector)).collect();
     let gamma = gamma as f32;
-    queries
+    let of_blocks = queries
         .values()
         .par_chunks(BLOCK / 4 * columns)
-        .flat_map_iter(|queries| {
+        .map(|queries| {
+            stop.check()?;
             let mut sums = vec![0.0f64; queries.len() / columns];
             let mut products = Vec::new();
             let blocks = vectors.values().chunks(BLOCK * columns);
@@ -126,9 +143,10 @@ fn kernel_sums(queries: &Matrix, vectors: &Matrix, weights: &[f32], gamma: f64) 
                     *sum += f64::from(of_block);
                 }
             }
-            sums
+            Ok(sums)
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(of_blocks.concat())
 }
 
 /// The problem on its way to the solution.
@@ -155,7 +173,7 @@ struct Pair {
 }
 
 impl<'a> Problem<'a> {
-    fn new(rows: &'a Matrix, training: MachineTraining) -> Self {
+    fn new(rows: &'a Matrix, training: MachineTraining, stop: &StopFlag) -> Result<Self, Stopped> {
         let count = rows.rows();
         let total = training.nu * count as f64;
         // The first ν n vectors, the last of them in part.
@@ -163,8 +181,8 @@ impl<'a> Problem<'a> {
         let alpha: Vec<f64> = (0..count).map(weight).collect();
         let begun: Vec<usize> = (0..count).filter(|&index| alpha[index] > 0.0).collect();
         let weights: Vec<f32> = begun.iter().map(|&index| alpha[index] as f32).collect();
-        let gradient = kernel_sums(rows, &rows.select(&begun), &weights, training.gamma);
-        Self {
+        let gradient = kernel_sums(rows, &rows.select(&begun), &weights, training.gamma, stop)?;
+        Ok(Self {
             rows,
             gamma: training.gamma,
             alpha,
@@ -174,7 +192,7 @@ impl<'a> Problem<'a> {
                 order: VecDeque::new(),
                 room: (CACHE_BYTES / (count * size_of::<f32>())).max(2),
             },
-        }
+        })
     }
 
     /// One row of K.
@@ -307,13 +325,15 @@ mod tests {
 
     #[test]
     fn a_share_lies_outside_and_what_is_far_lies_farther() {
+        let never = StopFlag::default();
         let mut random = ChaCha8Rng::seed_from_u64(5);
         let values = (0..400 * 3).map(|_| crate::random::normal(&mut random));
         let rows = Matrix::new(3, values.collect());
         for nu in [0.05, 0.3, 1.0] {
-            let machine = Machine::fit(&rows, training(nu, 0.3), |_| true).unwrap();
+            let machine = Machine::fit(&rows, training(nu, 0.3), &never, |_| true).unwrap();
             let outside = machine
-                .scores(&rows)
+                .scores(&rows, &never)
+                .unwrap()
                 .iter()
                 .filter(|score| **score > 1e-4)
                 .count();
@@ -326,13 +346,14 @@ mod tests {
                 .sum();
             assert!((sum - nu * 400.0).abs() < 1e-2);
             let along = Matrix::new(3, vec![0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 9.0, 0.0, 0.0]);
-            let scores = machine.scores(&along);
+            let scores = machine.scores(&along, &never).unwrap();
             assert!(scores[0].max(scores[1]) < scores[2]);
         }
     }
 
     #[test]
     fn one_vector_and_copies_of_one_are_a_region() {
+        let never = StopFlag::default();
         for count in [1, 2, 30] {
             let rows = Matrix::new(2, [3.0, -1.0].repeat(count));
             let alike = Matrix::new(2, [3.0, 3.0].repeat(count));
@@ -340,13 +361,15 @@ mod tests {
             let nearly = Matrix::new(1, (0..=count).map(|at| at as f32 * 1e-6).collect());
             assert_eq!(scale_gamma(&nearly, 1e-9), 1.0);
             assert!(scale_gamma(&nearly, 0.0) > 1e9);
-            let machine = Machine::fit(&rows, training(0.5, 1.0), |_| true).unwrap();
-            let scores = machine.scores(&Matrix::new(2, vec![3.0, -1.0, 9.0, 9.0]));
+            let machine = Machine::fit(&rows, training(0.5, 1.0), &never, |_| true).unwrap();
+            let queries = Matrix::new(2, vec![3.0, -1.0, 9.0, 9.0]);
+            let scores = machine.scores(&queries, &never).unwrap();
             assert!(scores.iter().all(|score| score.is_finite()));
             assert!(scores[0] < scores[1]);
         }
         let rows = Matrix::new(1, (0..9).map(|_| random_value()).collect());
-        assert_eq!(Machine::fit(&rows, training(0.5, 1.0), |_| false), None);
+        let machine = Machine::fit(&rows, training(0.5, 1.0), &never, |_| false);
+        assert_eq!(machine, Err(Stopped));
     }
 
     fn random_value() -> f32 {

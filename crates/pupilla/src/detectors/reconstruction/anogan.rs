@@ -1,6 +1,7 @@
 //! AnoGAN (Schlegl et al. 2017): a DCGAN (Radford et al. 2016), and for each image a search for the code whose image is most like it;
 //! its score is the absolute residual.
 
+use pupilla_core::observer::{StopFlag, Stopped};
 use pupilla_nn::{Adam, Optimizer, Parameter, Parameters, Role, Tape, Tensor, Wanted};
 use serde::{Deserialize, Serialize};
 
@@ -168,9 +169,15 @@ impl ReconstructionMethod for AnoGan {
 
     /// The generated image that came nearest, by the sum of absolute differences of pixels and, weighted, of the discriminator's
     /// features. All images on the way count, not only the last image.
-    fn reconstruction(&self, networks: &[Network; 2], image: &Tensor, seed: u64) -> Tensor {
+    fn reconstruction(
+        &self,
+        networks: &[Network; 2],
+        image: &Tensor,
+        seed: u64,
+        stop: &StopFlag,
+    ) -> Result<Tensor, Stopped> {
         let code = normals(self.latent, derive_seed(seed, "first code", 0));
-        self.nearest_from(code, networks, image)
+        self.nearest_from(code, networks, image, stop)
     }
 
     fn residual(&self, image: &Tensor, reconstruction: &Tensor) -> Tensor {
@@ -191,7 +198,8 @@ impl AnoGan {
         code: Vec<f32>,
         [discriminator, generator]: &[Network; 2],
         image: &Tensor,
-    ) -> Tensor {
+        stop: &StopFlag,
+    ) -> Result<Tensor, Stopped> {
         let discriminator = discriminator.features();
         let features = discriminator.run(image);
         let shape = vec![self.latent];
@@ -200,6 +208,7 @@ impl AnoGan {
         let mut code = Parameters::new(vec![code]);
         let mut best: Option<(f64, Tensor)> = None;
         for step in 0..=self.search_steps {
+            stop.check()?;
             let codes = Tensor::new(code.arrays()[0].clone(), [1, self.latent, 1, 1]);
             let made = generator.record(&codes);
             let seen = discriminator.record(made.output());
@@ -218,7 +227,7 @@ impl AnoGan {
             let of_code = through(made, of_made);
             adam.step(self.search_rate, &mut code, &[of_code.into_values()]);
         }
-        best.map_or_else(|| image.clone(), |(_, made)| made)
+        Ok(best.map_or_else(|| image.clone(), |(_, made)| made))
     }
 }
 
@@ -250,7 +259,8 @@ mod tests {
                 search_rate: 1.0,
                 ..AnoGan::default()
             };
-            absolute_error(&search.reconstruction(&networks, &image, 0), &image, 1.0).0
+            let found = search.reconstruction(&networks, &image, 0, &StopFlag::default());
+            absolute_error(&found.unwrap(), &image, 1.0).0
         };
         let [none, some, many] = [0, 5, 60].map(search);
         assert!(
@@ -289,7 +299,8 @@ mod tests {
             feature_weight: 0.3,
         };
         let image = Tensor::new(case.image, [1, 3, 16, 16]);
-        let made = search.nearest_from(case.code, &networks, &image);
+        let made = search.nearest_from(case.code, &networks, &image, &StopFlag::default());
+        let made = made.unwrap();
         assert_eq!(made.values().len(), case.made.len());
         for (found, expected) in made.values().iter().zip(&case.made) {
             assert!((found - expected).abs() < 1e-4, "{found} and {expected}");

@@ -4,6 +4,8 @@ use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
 use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::observer::{StopFlag, Stopped};
+use pupilla_core::verdict::attribution::Explained;
 use pupilla_nn::Tensor;
 
 use super::model_file::ReconstructionManifest;
@@ -31,11 +33,11 @@ impl ReconstructionDetector {
     }
 
     /// The difference between an image and its reconstruction at each pixel.
-    fn residual(&self, image: &Tensor) -> Tensor {
+    fn residual(&self, image: &Tensor, stop: &StopFlag) -> Result<Tensor, Stopped> {
         let settings = &self.manifest.method.settings;
         let method = settings.method.any();
-        let reconstruction = method.reconstruction(&self.networks, image, settings.seed);
-        method.residual(image, &reconstruction)
+        let reconstruction = method.reconstruction(&self.networks, image, settings.seed, stop)?;
+        Ok(method.residual(image, &reconstruction))
     }
 }
 
@@ -57,11 +59,16 @@ impl Detector for ReconstructionDetector {
 
     /// The residual of the resized image, a mean over its channels, brought to the size of the image.
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
+        Ok(self.explain_until(image, &StopFlag::default())?.map)
+    }
+
+    /// Looks at `stop` before each network, and before each step of a search. There are no parts.
+    fn explain_until(&self, image: &Image, stop: &StopFlag) -> Result<Explained, ScoreError> {
         let settings = &self.manifest.method.settings;
         let side = settings.side();
         let resized = settings.resize.apply(image);
         let image_planes = Tensor::new(planes(&resized), [1, 3, side, side]);
-        let scores = self.residual(&image_planes).into_values();
+        let scores = self.residual(&image_planes, stop)?.into_values();
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
             return Err(ScoreError::NotFinite {
                 row: at / side,
@@ -69,6 +76,9 @@ impl Detector for ReconstructionDetector {
             });
         }
         let map = AnomalyMap::new(side, side, scores);
-        Ok(resize_map(&map, image.size()))
+        Ok(Explained {
+            map: resize_map(&map, image.size()),
+            parts: Vec::new(),
+        })
     }
 }

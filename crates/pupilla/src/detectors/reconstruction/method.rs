@@ -1,6 +1,7 @@
 //! The trait of a reconstruction method: two networks, a step of their training, and the difference between an image and its
 //! reconstruction.
 
+use pupilla_core::observer::{StopFlag, Stopped};
 use pupilla_nn::{Adam, OptimizerState, Tensor};
 
 use super::config::Training;
@@ -74,9 +75,20 @@ pub(super) trait ReconstructionMethod: Sync {
     fn step(&self, pair: &mut Pair, images: &Tensor, noise: &Tensor, rate: f64) -> Vec<f64>;
 
     /// The networks' reconstruction of an image, `[1, 3, side, side]` in and out.
-    fn reconstruction(&self, networks: &[Network; 2], image: &Tensor, _seed: u64) -> Tensor {
+    ///
+    /// # Errors
+    /// If `stop` is raised.
+    fn reconstruction(
+        &self,
+        networks: &[Network; 2],
+        image: &Tensor,
+        _seed: u64,
+        stop: &StopFlag,
+    ) -> Result<Tensor, Stopped> {
         let [encoder, decoder] = networks;
-        decoder.run(&encoder.run(image))
+        let code = encoder.run(image);
+        stop.check()?;
+        Ok(decoder.run(&code))
     }
 
     /// The difference between an image and its reconstruction at each pixel, `[1, 1, side, side]`: the squared error.

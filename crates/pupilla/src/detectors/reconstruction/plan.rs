@@ -1,7 +1,7 @@
 //! The time and memory of a training, estimated from a few trial steps on copies.
 
 use pupilla_core::data::image_source::ImageSource;
-use pupilla_core::observer::Silent;
+use pupilla_core::observer::Observer;
 use pupilla_core::process_memory::peak_bytes;
 use serde::Serialize;
 
@@ -35,16 +35,18 @@ impl Checked<'_, ReconstructionConfig> {
     /// later `fit`.
     ///
     /// # Errors
-    /// The errors of `fit` that show at once: settings, a budget that is too small.
+    /// The errors of `fit` that show at once: settings, a budget that is too small. Also if the observer
+    /// asks to stop; it is told nothing.
     pub fn plan(
         &self,
         training: &dyn ImageSource,
         validation: &dyn ImageSource,
+        observer: &mut dyn Observer,
     ) -> Result<ReconstructionPlan, TrainError> {
         check_counts(training, validation)?;
         let pictures = Pictures::new(training, &self.settings);
-        let state = State::begin(self, "", None, &mut Silent)?;
-        let trial = self.trial(&state, &pictures, validation)?;
+        let state = State::begin(self, "", None, &mut observer.stop_flag())?;
+        let trial = self.trial(&state, &pictures, validation, &observer.stop_flag())?;
         let steps = self.steps_of(&trial, state.seconds())?;
         let networks = state.learner.networks().iter();
         let arrays = networks.flat_map(|network| network.parameters.arrays());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::{Detector, Fit};
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag};
 use pupilla_nn::batch_norm::Statistics;
 
 use super::checkpoint::State;
@@ -66,7 +66,10 @@ impl Fit for Checked<'_, ReconstructionConfig> {
         };
         let steps = match run.state.planned {
             Some(planned) => planned,
-            None => config.planned_steps(&run.state, &pictures, validation)?,
+            None => {
+                let stop = observer.stop_flag();
+                config.planned_steps(&run.state, &pictures, validation, &stop)?
+            }
         };
         run.state.planned = Some(steps);
         train(&mut run, &|step| Ok(pictures.batch(step)?), observer)?;
@@ -264,11 +267,12 @@ impl ReconstructionConfig {
         state: &State,
         pictures: &Pictures<'_>,
         validation: &dyn ImageSource,
+        stop: &StopFlag,
     ) -> Result<usize, TrainError> {
         match self.settings.training.length {
             Length::Steps(steps) => Ok(steps),
             Length::Budget(_) => {
-                let trial = self.trial(state, pictures, validation)?;
+                let trial = self.trial(state, pictures, validation, stop)?;
                 self.steps_of(&trial, state.seconds())
             }
         }
@@ -298,10 +302,12 @@ impl ReconstructionConfig {
         state: &State,
         pictures: &Pictures<'_>,
         validation: &dyn ImageSource,
+        stop: &StopFlag,
     ) -> Result<Trial, TrainError> {
         let mut learner = state.learner.clone();
         let mut times = Vec::new();
         for step in 0..4 {
+            stop.check()?;
             let start = Instant::now();
             learner.step(&pictures.batch(step)?, step, self.rate(step, 4));
             times.push(start.elapsed());
@@ -319,11 +325,8 @@ impl ReconstructionConfig {
         }
         let detector = self.detector(state, &statistics, 1);
         let start = Instant::now();
-        let map = detector.anomaly_map(&validation.image(0)?);
-        map.map_err(|source| TrainError::Image {
-            name: validation.name(0),
-            source,
-        })?;
+        let explained = detector.explain_until(&validation.image(0)?, stop);
+        explained.map_err(|source| TrainError::of_image(|| validation.name(0), source))?;
         beside += start.elapsed().mul_f64(validation.len() as f64);
         Ok(Trial { step, beside })
     }

@@ -1,6 +1,7 @@
 //! The variational autoencoder (Kingma and Welling 2014; for anomalies An and Cho 2015) on the autoencoder's network; its score is the
 //! squared error of the image that the code's mean decodes to.
 
+use pupilla_core::observer::{StopFlag, Stopped};
 use pupilla_nn::{Tensor, Wanted};
 use serde::{Deserialize, Serialize};
 
@@ -77,8 +78,16 @@ impl ReconstructionMethod for VariationalAutoencoder {
         vec![error, apart]
     }
 
-    fn reconstruction(&self, networks: &[Network; 2], image: &Tensor, _: u64) -> Tensor {
+    fn reconstruction(
+        &self,
+        networks: &[Network; 2],
+        image: &Tensor,
+        _: u64,
+        stop: &StopFlag,
+    ) -> Result<Tensor, Stopped> {
         let [encoder, decoder] = networks;
-        decoder.run(&code_means(&encoder.run(image)))
+        let said = encoder.run(image);
+        stop.check()?;
+        Ok(decoder.run(&code_means(&said)))
     }
 }

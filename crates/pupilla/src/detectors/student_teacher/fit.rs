@@ -6,7 +6,7 @@ use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Fit;
 use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
-use pupilla_core::observer::{Observer, for_each};
+use pupilla_core::observer::{Observer, StopFlag, for_each};
 use pupilla_core::verdict::calibration::Thresholds;
 
 use super::checkpoint::{FinishedScale, RunState};
@@ -101,15 +101,23 @@ impl StudentTeacherConfig {
                 let most = self.statistics_images(images.learned.len());
                 let whitening = whitening(teacher, &images.learned, most, observer)
                     .map_err(|error| run.stopped_between(error))?;
-                let share = self.share_of_budget(index, network, &whitening, images, run)?;
+                let stop = observer.stop_flag();
+                let share =
+                    self.share_of_budget(index, network, &whitening, images, (run, &stop))?;
                 (whitening, share)
             }
         };
-        let training = ScaleTraining::new(teacher, network, &whitening, &images.learned);
-        let (students, taken) =
-            training
-                .in_run(run)
-                .train(&images.watched, share, resumed, observer)?;
+        let training = ScaleTraining::new(
+            teacher,
+            network,
+            &whitening,
+            &images.learned,
+            observer.stop_flag(),
+        );
+        let trained = training
+            .in_run(run)
+            .train(&images.watched, share, resumed, observer);
+        let (students, taken) = trained.map_err(|error| run.stopped_between(error))?;
         run.finish(FinishedScale {
             students,
             whitening,
@@ -125,7 +133,7 @@ impl StudentTeacherConfig {
         network: PatchNetworkConfig,
         whitening: &Whitening,
         images: &RunImages<'_>,
-        run: &RunState<'_>,
+        (run, stop): (&RunState<'_>, &StopFlag),
     ) -> Result<Option<Share>, TrainError> {
         let Some(budget) = self.settings.training.budget() else {
             return Ok(None);
@@ -136,7 +144,8 @@ impl StudentTeacherConfig {
             self.settings.students,
             whitening.clone(),
         );
-        let reserve = validation_time(&untrained, images)?;
+        let reserve = validation_time(&untrained, images, stop);
+        let reserve = reserve.map_err(|error| run.stopped_between(error))?;
         let scales = self.teachers.len() - index;
         Ok(Some(Share::new(budget, run.seconds(), scales, reserve)))
     }
@@ -272,11 +281,15 @@ pub(super) fn images_after_training(images: &RunImages<'_>) -> usize {
 }
 
 /// About how long the [`images_after_training`] take, from the time of the first validation image.
-fn validation_time(ensemble: &Ensemble, images: &RunImages<'_>) -> Result<Duration, TrainError> {
+fn validation_time(
+    ensemble: &Ensemble,
+    images: &RunImages<'_>,
+    stop: &StopFlag,
+) -> Result<Duration, TrainError> {
     let validation = &images.validation;
     let start = Instant::now();
     let (image, scan) = prepared(ensemble, validation, 0)?;
-    let terms = ensemble.terms(&image, scan);
+    let terms = ensemble.terms(&image, scan, stop);
     terms.map_err(|source| validation.wrong(0, source))?;
     Ok(start
         .elapsed()
@@ -292,10 +305,11 @@ fn residual_products(
     let count = images.len().min(METRIC_IMAGES);
     let mut products = ResidualProducts::new(ensemble.whitening.mean.len());
     let stage = format!("errors p={}", ensemble.field());
+    let stop = observer.stop_flag();
     for_each(observer, &stage, count, |step| {
         let index = step * images.len() / count;
         let (image, scan) = prepared(ensemble, images, index)?;
-        let added = ensemble.add_residuals(&image, scan, &mut products);
+        let added = ensemble.add_residuals(&image, scan, &mut products, &stop);
         added.map_err(|source| images.wrong(index, source))
     })?;
     Ok(products)
@@ -311,9 +325,10 @@ fn validate(
     let mut all = Vec::with_capacity(images.len());
     let (mut loss, mut positions) = (0.0, 0);
     let stage = format!("validation p={}", ensemble.field());
+    let stop = observer.stop_flag();
     for_each(observer, &stage, images.len(), |index| {
         let (image, scan) = prepared(ensemble, images, index)?;
-        let found = ensemble.terms_and_loss(&image, scan);
+        let found = ensemble.terms_and_loss(&image, scan, &stop);
         let (terms, of_image) = found.map_err(|source| images.wrong(index, source))?;
         loss += of_image;
         positions += scan.grid.rows * scan.grid.columns;

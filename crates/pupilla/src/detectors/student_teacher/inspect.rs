@@ -4,6 +4,7 @@ use pupilla_core::detector::Detector;
 use pupilla_core::image::resize::resize_map;
 use pupilla_core::image::{Image, Size};
 use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::observer::StopFlag;
 use pupilla_core::verdict::attribution::{Explained, Part};
 
 use super::memory::{Need, fitting_tiles};
@@ -104,7 +105,7 @@ impl StudentTeacher {
 
 impl StudentTeacher {
     /// The resized image's size, and the terms of each scale.
-    fn terms(&self, image: &Image) -> Result<(Size, Vec<ImageTerms>), ScoreError> {
+    fn terms(&self, image: &Image, stop: &StopFlag) -> Result<(Size, Vec<ImageTerms>), ScoreError> {
         let settings = &self.manifest.method.settings;
         let tiles = self.fitting_tiles(image.size())?;
         let resized = settings.resize.apply(image);
@@ -117,7 +118,7 @@ impl StudentTeacher {
                 grid,
                 tiling,
             };
-            terms.push((grid, scale.ensemble.terms(&resized, scan)?));
+            terms.push((grid, scale.ensemble.terms(&resized, scan, stop)?));
         }
         Ok((resized.size(), terms))
     }
@@ -144,14 +145,19 @@ impl Detector for StudentTeacher {
     type Error = ScoreError;
 
     fn anomaly_map(&self, image: &Image) -> Result<AnomalyMap, ScoreError> {
-        let (resized, terms) = self.terms(image)?;
+        let (resized, terms) = self.terms(image, &StopFlag::default())?;
         self.map(resized, &terms, image.size())
     }
 
     /// Two parts a scale: its share of the mean over scales of the normalised regression error, and of
     /// the normalised predictive variance.
     fn explain(&self, image: &Image) -> Result<Explained, ScoreError> {
-        let (resized, terms) = self.terms(image)?;
+        self.explain_until(image, &StopFlag::default())
+    }
+
+    /// Looks at `stop` before each network of each tile.
+    fn explain_until(&self, image: &Image, stop: &StopFlag) -> Result<Explained, ScoreError> {
+        let (resized, terms) = self.terms(image, stop)?;
         let size = image.size();
         let map = self.map(resized, &terms, size)?;
         let share = 1.0 / self.scales.len() as f32;

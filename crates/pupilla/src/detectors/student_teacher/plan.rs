@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pupilla_core::data::image_source::ImageSource;
-use pupilla_core::observer::Silent;
+use pupilla_core::observer::Observer;
 use pupilla_core::process_memory::peak_bytes;
 use serde::Serialize;
 
@@ -62,12 +62,16 @@ impl Checked<'_, StudentTeacherConfig> {
     /// later `fit`.
     ///
     /// # Errors
-    /// The errors of `fit` that show at once: settings, images that no network can describe, a budget that is too small.
+    /// The errors of `fit` that show at once: settings, images that no network can describe, a budget that is too small. Also
+    /// if the observer asks to stop; it is told nothing.
     pub fn plan(
         &self,
         training: &dyn ImageSource,
         validation: &dyn ImageSource,
+        observer: &mut dyn Observer,
     ) -> Result<Plan, TrainError> {
+        // The trial is short: it has no progress, but it may be asked to stop.
+        let stop = observer.stop_flag();
         let settings = &self.settings;
         let images = RunImages::new(self, training, validation)?;
         let (learned, watched) = (&images.learned, images.watched.len());
@@ -75,16 +79,16 @@ impl Checked<'_, StudentTeacherConfig> {
         let (mut growth, mut trained, mut largest, mut while_training) = (0, 0, 0, 0);
         for (teacher, network) in self.teachers.iter().zip(self.student_networks()?) {
             // The first image of each kind pays for what the next ones find ready.
-            let statistics = || whitening(teacher, learned, 1, &mut Silent);
+            let statistics = || whitening(teacher, learned, 1, &mut stop.clone());
             let whitening = statistics()?;
             let of_images = self.statistics_images(learned.len()) as f64;
             let statistics = timed(statistics)?.mul_f64(of_images);
-            let trial = ScaleTraining::new(teacher, network, &whitening, learned);
+            let trial = ScaleTraining::new(teacher, network, &whitening, learned, stop.clone());
             let step = trial.step_time()?;
             let untrained = Ensemble::untrained(teacher, network, settings.students, whitening);
             let describe = || {
                 let (image, scan) = prepared(&untrained, &images.validation, 0)?;
-                let terms = untrained.terms(&image, scan);
+                let terms = untrained.terms(&image, scan, &stop);
                 terms.map_err(|source| images.validation.wrong(0, source))?;
                 Ok(scan.grid)
             };
@@ -109,7 +113,7 @@ impl Checked<'_, StudentTeacherConfig> {
             // A pretrained network's maps of the training images.
             if let Extractor::Backbone(backbone) = teacher.extractor() {
                 let image = learned.image(0)?;
-                let maps = backbone.maps(&image, settings.border);
+                let maps = backbone.maps(&image, settings.border, &stop);
                 let maps = maps.map_err(|source| learned.wrong(0, source))?;
                 growth += (maps.bytes() * learned.len()).min(seen_images::MOST_BYTES);
             }

@@ -58,10 +58,7 @@ impl<'a> ResizedImages<'a> {
 
     /// The error of an image.
     pub fn wrong(&self, index: usize, source: ScoreError) -> TrainError {
-        TrainError::Image {
-            name: self.source.name(self.indices[index]),
-            source,
-        }
+        TrainError::of_image(|| self.source.name(self.indices[index]), source)
     }
 
     /// Checks that every teacher can describe every image, before any work.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use pupilla_core::image::Image;
+use pupilla_core::observer::{StopFlag, Stopped};
 use rayon::prelude::*;
 
 use super::scale_teacher::ScaleTeacher;
@@ -89,10 +90,11 @@ impl Ensemble {
     /// `[rows · columns]`.
     ///
     /// # Errors
-    /// If a pretrained network cannot describe the image.
-    pub fn terms(&self, image: &Image, scan: Scan) -> Result<Terms, ScoreError> {
+    /// If a pretrained network cannot describe the image, or `stop` is raised.
+    pub fn terms(&self, image: &Image, scan: Scan, stop: &StopFlag) -> Result<Terms, ScoreError> {
         let mut terms = Terms::zeros(scan.grid);
-        for tile in self.describe_tiles(image, scan)? {
+        for tile in self.describe_tiles(image, scan, stop)? {
+            let tile = tile?;
             terms.fill(scan.grid, tile.part, &self.terms_of_tile(&tile));
         }
         Ok(terms)
@@ -102,9 +104,15 @@ impl Ensemble {
     ///
     /// # Errors
     /// As `terms`.
-    pub fn terms_and_loss(&self, image: &Image, scan: Scan) -> Result<(Terms, f64), ScoreError> {
+    pub fn terms_and_loss(
+        &self,
+        image: &Image,
+        scan: Scan,
+        stop: &StopFlag,
+    ) -> Result<(Terms, f64), ScoreError> {
         let (mut terms, mut loss) = (Terms::zeros(scan.grid), 0.0);
-        for tile in self.describe_tiles(image, scan)? {
+        for tile in self.describe_tiles(image, scan, stop)? {
+            let tile = tile?;
             loss += tile.published_terms().sum();
             terms.fill(scan.grid, tile.part, &self.terms_of_tile(&tile));
         }
@@ -120,8 +128,10 @@ impl Ensemble {
         image: &Image,
         scan: Scan,
         products: &mut ResidualProducts,
+        stop: &StopFlag,
     ) -> Result<(), ScoreError> {
-        for tile in self.describe_tiles(image, scan)? {
+        for tile in self.describe_tiles(image, scan, stop)? {
+            let tile = tile?;
             products.add(&tile.teacher, &tile.students());
         }
         Ok(())
@@ -140,10 +150,11 @@ impl Ensemble {
         &'a self,
         image: &'a Image,
         scan: Scan,
-    ) -> Result<impl Iterator<Item = DescribedTile> + 'a, ScoreError> {
-        let view = self.teacher.extractor().view(image, scan.border)?;
+        stop: &'a StopFlag,
+    ) -> Result<impl Iterator<Item = Result<DescribedTile, Stopped>> + 'a, ScoreError> {
+        let view = self.teacher.extractor().view(image, scan.border, stop)?;
         let tiles = scan.tiling.tiles(scan.grid);
-        Ok(tiles.map(move |tile| self.describe_tile(image, &view, scan, tile)))
+        Ok(tiles.map(move |tile| self.describe_tile(image, &view, scan, tile, stop)))
     }
 
     fn describe_tile(
@@ -152,29 +163,32 @@ impl Ensemble {
         view: &View<'_>,
         scan: Scan,
         TileOfGrid { part, window }: TileOfGrid,
-    ) -> DescribedTile {
+        stop: &StopFlag,
+    ) -> Result<DescribedTile, Stopped> {
         let positions = scan.grid.positions(part);
         let input = window_tensor(image, &window, scan.border);
         let teacher = || {
+            stop.check()?;
             let mut descriptors = view.describe(&positions, || Cow::Borrowed(&input));
             self.whitening.apply(&mut descriptors);
-            descriptors
+            Ok(descriptors)
         };
         let student = |student: &PatchNetwork| {
+            stop.check()?;
             let map = student.grid(&input, scan.grid.stride);
-            map.resized(positions.size).into_values()
+            Ok(map.resized(positions.size).into_values())
         };
         let in_turn = device::is_gpu() || !side_by_side(self.field(), scan.grid.stride);
-        let (teacher, students) = if in_turn {
+        let (teacher, students): (_, Result<_, Stopped>) = if in_turn {
             (teacher(), self.students.iter().map(student).collect())
         } else {
             rayon::join(teacher, || self.students.par_iter().map(student).collect())
         };
-        DescribedTile {
+        Ok(DescribedTile {
             part,
-            teacher,
-            students,
-        }
+            teacher: teacher?,
+            students: students?,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //! BMVC 2021) uses a pretrained network's features in place of a patch network's descriptors.
 
 use pupilla_core::image::{Image, Size};
+use pupilla_core::observer::StopFlag;
 use pupilla_nn::Tensor;
 
 use super::seen_images::SeenImages;
@@ -92,7 +93,7 @@ impl ScaleTeacher {
     /// - output: `[windows, channels, (height - p) / stride + 1, (width - p) / stride + 1]`
     ///
     /// # Errors
-    /// The index of the first image that a pretrained network cannot describe, and why.
+    /// The index of the first image that a pretrained network cannot describe, and why; or `stop` is raised.
     pub(super) fn describe_windows(
         &self,
         (images, sources): (&[Image], &[usize]),
@@ -100,7 +101,7 @@ impl ScaleTeacher {
         border: Border,
         input: &Tensor,
         stride: usize,
-        seen: &mut SeenImages,
+        (seen, stop): (&mut SeenImages, &StopFlag),
     ) -> Result<Tensor, (usize, ScoreError)> {
         let backbone = match &self.extractor {
             Extractor::PatchNetwork(teacher) => return Ok(teacher.network().grid(input, stride)),
@@ -111,7 +112,7 @@ impl ScaleTeacher {
             .zip(sources)
             .enumerate()
             .map(|(index, (image, &source))| {
-                let maps = seen.maps(source, || backbone.maps(image, border));
+                let maps = seen.maps(source, || backbone.maps(image, border, stop));
                 maps.map_err(|error| (index, error))
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -226,7 +227,7 @@ mod tests {
                     Border::Reflect,
                     &input,
                     stride,
-                    &mut SeenImages::default(),
+                    (&mut SeenImages::default(), &StopFlag::default()),
                 )
                 .unwrap();
             assert_eq!(target.shape(), [3, 192, 3, 2]);
@@ -240,7 +241,7 @@ mod tests {
                         Border::Reflect,
                         &input,
                         stride,
-                        &mut seen,
+                        (&mut seen, &StopFlag::default()),
                     )
                     .unwrap();
                 assert_eq!(again, target);
@@ -254,7 +255,9 @@ mod tests {
             let student = teacher.students().unwrap().init(1);
             assert_eq!(student.grid(&input, stride).shape(), target.shape());
             for (number, (index, window)) in windows.iter().enumerate() {
-                let view = teacher.extractor().view(&images[*index], Border::Reflect);
+                let view = teacher.extractor();
+                let stop = StopFlag::default();
+                let view = view.view(&images[*index], Border::Reflect, &stop);
                 let view = view.unwrap();
                 let part = &target.values()[number * 192 * 6..][..192 * 6];
                 let positions = windows_positions(window, field, stride);

@@ -33,6 +33,7 @@ pub(super) fn whitening(
     chosen.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     chosen.truncate(most);
 
+    let stop = observer.stop_flag();
     let mut channels = Vec::new();
     let stage = format!("teacher statistics p={field}");
     for_each(observer, &stage, chosen.len(), |at| {
@@ -40,7 +41,7 @@ pub(super) fn whitening(
         let image = images.image(index)?;
         let wrong = |source| images.wrong(index, source);
         let grid = teacher.grid(&image, sampling).map_err(wrong)?;
-        let view = teacher.extractor().view(&image, settings.border);
+        let view = teacher.extractor().view(&image, settings.border, &stop);
         let view = view.map_err(wrong)?;
         let tiles = Tiling::new(field, sampling, TILE).tiles(grid);
         view.describe_tiles(
@@ -48,6 +49,7 @@ pub(super) fn whitening(
             settings.border,
             tiles,
             grid.stride,
+            &stop,
             |part, described| {
                 let [_, _, rows, columns] = part;
                 let positions = rows * columns;
@@ -57,7 +59,7 @@ pub(super) fn whitening(
                     .zip(described.par_chunks(positions))
                     .for_each(|(moments, values)| *moments = moments.merge(Moments::of(values)));
             },
-        );
+        )?;
         Ok::<_, TrainError>(())
     })?;
     Ok(Whitening::new(&channels))

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use pupilla_core::observer::Observer;
+use pupilla_core::observer::{Observer, StopFlag};
 use pupilla_nn::{Optimizer, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -63,6 +63,8 @@ pub(super) struct ScaleTraining<'a> {
     images: &'a ResizedImages<'a>,
     students: StudentsInTraining,
     seen: SeenImages,
+    /// Stops the work inside of a step.
+    stop: StopFlag,
     /// Stride of the positions in a window.
     stride: usize,
     schedule: Schedule,
@@ -81,6 +83,7 @@ impl<'a> ScaleTraining<'a> {
         config: PatchNetworkConfig,
         whitening: &'a Whitening,
         images: &'a ResizedImages<'a>,
+        stop: StopFlag,
     ) -> Self {
         let settings = images.settings;
         let field = teacher.receptive_field();
@@ -94,6 +97,7 @@ impl<'a> ScaleTraining<'a> {
             images,
             students: StudentsInTraining::new(config, seeds, learning(&settings.training)),
             seen: SeenImages::default(),
+            stop,
             stride: match settings.training {
                 Training::Quick(_) => field.pooling_stride(),
                 Training::Paper(_) => 1,
@@ -296,7 +300,14 @@ impl<'a> ScaleTraining<'a> {
         let of_images = (&batch.images[..], &batch.sources[..]);
         let mut target = self
             .teacher
-            .describe_windows(of_images, &batch.windows, border, &input, stride, seen)
+            .describe_windows(
+                of_images,
+                &batch.windows,
+                border,
+                &input,
+                stride,
+                (seen, &self.stop),
+            )
             .map_err(|(index, source)| images.wrong(batch.sources[index], source))?;
         let each = target.values().len() / batch.windows.len();
         for window in target.values_mut().chunks_mut(each) {
@@ -321,9 +332,11 @@ impl<'a> ScaleTraining<'a> {
 
     /// The median time of three steps on windows, of students that are then thrown away.
     fn median_step_time(&self, quick: &Quick, side: usize) -> Result<Duration, TrainError> {
-        let mut trial = Self::new(self.teacher, self.config, self.whitening, self.images);
+        let stop = self.stop.clone();
+        let mut trial = Self::new(self.teacher, self.config, self.whitening, self.images, stop);
         let mut times = Vec::new();
         for step in 0..3 {
+            self.stop.check()?;
             let start = Instant::now();
             let batch = Batch::random_windows(self.images, quick, self.field(), side, step)?;
             trial.learn(&batch, quick.learning_rate)?;
