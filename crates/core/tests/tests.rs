@@ -2,5 +2,6 @@
 
 mod differences;
 mod hostile_images;
+mod image_files;
 mod map_files;
 mod metrics;
