@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use pupilla_core::image::read::{self, Limits};
+use pupilla_core::image::read::{self, Limits, ReadSettings};
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
 
@@ -24,7 +24,11 @@ fn file(bytes: &[u8]) -> std::path::PathBuf {
 
 fn look(path: &Path) {
     let size = read::size(path);
-    match read::read_with(path, &LIMITS) {
+    let settings = ReadSettings {
+        limits: LIMITS,
+        bits: None,
+    };
+    match read::read_with(path, &settings) {
         Ok(image) => {
             assert_eq!(size.unwrap(), image.size());
             assert!(image.pixels().iter().all(|value| (0.0..=1.0).contains(value)));

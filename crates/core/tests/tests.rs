@@ -2,6 +2,7 @@
 
 mod differences;
 mod hostile_images;
+mod image_files;
 mod layouts;
 mod map_files;
 mod metrics;
