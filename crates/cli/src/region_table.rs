@@ -6,7 +6,7 @@ use anyhow::Context;
 use pupilla_core::verdict::Verdict;
 use pupilla_core::verdict::attribution::Why;
 use pupilla_files::atomic_file::WriteError;
-use pupilla_files::growing_file::GrowingFile;
+use pupilla_files::growing_file::{GrowingFile, part_of};
 
 /// The columns. An image without regions has one line, its region's fields empty; `score` to `variance_share` are
 /// the image's, what begins with `region_` the region's, and `unlike_training` is the image's. Pixels count from 0, the centroid from the
@@ -46,8 +46,12 @@ impl RegionTable {
     pub fn begin(path: &Path) -> anyhow::Result<Self> {
         let mut heading = csv::Writer::from_writer(Vec::new());
         heading.write_record(COLUMNS)?;
+        let heading = heading.into_inner().context("cannot write the heading")?;
         let mut file = GrowingFile::begin(path)?;
-        file.append(&heading.into_inner().context("cannot write the heading")?)?;
+        file.append(&heading).inspect_err(|_| {
+            // Nothing has begun: no file is left.
+            let _ = std::fs::remove_file(part_of(path));
+        })?;
         Ok(Self { file })
     }
 

@@ -230,7 +230,8 @@ fn a_network_that_cannot_be_the_teacher() {
         output
     };
     let with = |weights: &Path, more: &[&str]| {
-        train(&[&["--teacher-backbone", text(weights)], more].concat())
+        let option = format!("--teacher-backbone={}", text(weights));
+        train(&[&[&*option], more].concat())
     };
     assert_failure(
         &with(&resnet18, &["--teacher", "t.safetensors"]),

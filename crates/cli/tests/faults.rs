@@ -108,6 +108,10 @@ fn results_that_find_no_room_are_named() {
     let output = with_room(0, &words(&["--json", text(&json)]));
     assert_failure(&output, 1, &["found.json"]);
     assert_eq!(listing(folder.path()), ["parts"]);
+    let csv = folder.path().join("found.csv");
+    let output = with_room(0, &words(&["--csv", text(&csv)]));
+    assert_failure(&output, 1, &["found.csv"]);
+    assert_eq!(listing(folder.path()), ["parts"]);
     // Standard output may be full too.
     if Path::new("/dev/full").exists() {
         for more in [&[][..], &["--json", "-"]] {

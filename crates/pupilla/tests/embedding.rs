@@ -19,7 +19,7 @@ use pupilla_files::weight_file::WeightFileError;
 
 use crate::backbone::{safetensors, state_dict};
 use crate::model_file::edit_manifest;
-use crate::student_teacher::{fitted, images, striped, teacher, with_defect};
+use crate::student_teacher::{a_flag_stops, fitted, images, striped, teacher, with_defect};
 
 fn kinds() -> impl Iterator<Item = DetectorKind> {
     DetectorKind::of_family(Family::Embedding)
@@ -379,6 +379,15 @@ fn an_observer_can_stop_every_detector() {
     for kind in kinds() {
         let stopped = config(kind, patch_network()).fit(&all, &all, &mut Impatient(0));
         assert!(matches!(stopped, Err(TrainError::Stopped)), "{kind}");
+    }
+}
+
+#[test]
+fn a_flag_stops_every_detector_inside_of_an_image_and_changes_no_score() {
+    let image = striped(40, 40, 9);
+    for kind in kinds() {
+        let model = fit(&config(kind, patch_network()));
+        a_flag_stops(&model, &image);
     }
 }
 

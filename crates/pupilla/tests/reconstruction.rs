@@ -16,7 +16,7 @@ use pupilla_core::verdict::calibration::WantedRates;
 use pupilla_files::weight_file::WeightFileError;
 
 use crate::model_file::edit_manifest;
-use crate::student_teacher::{images, striped, with_defect};
+use crate::student_teacher::{a_flag_stops, images, striped, with_defect};
 
 fn kinds() -> impl Iterator<Item = DetectorKind> {
     DetectorKind::of_family(Family::Reconstruction)
@@ -147,6 +147,14 @@ fn a_saved_detector_scores_as_before_and_equal_runs_give_equal_bytes() {
             bytes != std::fs::read(&two).unwrap(),
             "{kind}: another seed"
         );
+    }
+}
+
+#[test]
+fn a_flag_stops_every_detector_inside_of_an_image_and_changes_no_score() {
+    let image = striped(16, 16, 9);
+    for kind in kinds() {
+        a_flag_stops(&fit(&config(kind, 1)), &image);
     }
 }
 

@@ -15,7 +15,7 @@ use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadError;
 use pupilla_core::image::resize::Resize;
-use pupilla_core::observer::{Observer, Silent};
+use pupilla_core::observer::{Observer, Silent, StopFlag};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -112,6 +112,30 @@ pub fn fitted(config: &StudentTeacherConfig, width: usize, height: usize) -> Stu
     config
         .fit(&all[..4].to_vec(), &all[4..].to_vec(), &mut Silent)
         .unwrap()
+}
+
+/// A raised flag ends the work on an image. A flag that is not raised changes nothing.
+pub fn a_flag_stops(model: &impl Detector<Error = ScoreError>, image: &Image) {
+    let stop = StopFlag::default();
+    let explained = model.explain_until(image, &stop).unwrap();
+    assert_eq!(explained.map, model.anomaly_map(image).unwrap());
+    stop.raise();
+    let stopped = model.explain_until(image, &stop);
+    assert!(matches!(stopped, Err(ScoreError::Stopped)));
+}
+
+#[test]
+fn a_flag_stops_the_work_on_an_image_a_training_and_a_plan() {
+    let image = striped(64, 61, 77);
+    let config = config(ReceptiveField::P33, 3);
+    a_flag_stops(&fitted(&config, 64, 61), &image);
+    let all = images(4, 64, 61);
+    let mut stop = StopFlag::default();
+    stop.raise();
+    let trained = config.fit(&all, &all, &mut stop);
+    assert!(matches!(trained, Err(TrainError::Stopped)));
+    let planned = config.check().unwrap().plan(&all, &all, &mut stop);
+    assert!(matches!(planned, Err(TrainError::Stopped)));
 }
 
 #[test]

@@ -62,7 +62,10 @@ fn is_value(kind: &str, word: &str) -> bool {
         "FILE" => word == "-" || ends(&["json", "jsonl", "ndjson"]),
         "BOOL" => word == "true" || word == "false",
         "SPACING" => word.parse::<f64>().is_ok(),
-        "WEIGHTS" => word == "built-in" || ends(&["pth", "pt", "safetensors"]),
+        // Images to learn from are a folder.
+        "WEIGHTS" => {
+            word == "built-in" || ends(&["pth", "pt", "safetensors"]) || Path::new(word).is_file()
+        }
         _ => false,
     }
 }

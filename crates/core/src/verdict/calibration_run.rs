@@ -82,13 +82,13 @@ pub fn calibrate<D: Detector>(
                 });
             }
             let explained = detector.explain_until(&image, &stop).map_err(|error| {
-                stop.check().err().map_or_else(
-                    || CalibrationError::Detector {
-                        image: place(),
-                        source: Box::new(error),
-                    },
-                    CalibrationError::from,
-                )
+                if stop.is_raised() {
+                    return CalibrationError::Stopped;
+                }
+                CalibrationError::Detector {
+                    image: place(),
+                    source: Box::new(error),
+                }
             })?;
             Ok(explained.map)
         },

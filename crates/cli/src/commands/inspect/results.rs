@@ -10,6 +10,7 @@ use pupilla_core::map::result_files::ResultFiles;
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::region::{Region, draw_regions};
 use pupilla_core::verdict::{Rule, Verdict};
+use pupilla_files::atomic_file;
 use pupilla_files::growing_file::GrowingFile;
 use serde::Serialize;
 
@@ -113,7 +114,7 @@ pub struct Results<'a> {
 }
 
 impl<'a> Results<'a> {
-    /// Makes the folder of `--out`, the table and the lines.
+    /// Makes the folder of `--out`, the table and the lines. Fails if a file could not be written there.
     pub fn begin(
         inspect: &'a Inspect,
         images: &'a [Named],
@@ -123,6 +124,11 @@ impl<'a> Results<'a> {
         printer: Printer,
     ) -> anyhow::Result<Self> {
         let folder = inspect.out.as_deref().map(output::folder).transpose()?;
+        if let (Some(out), Some([first, ..])) = (&inspect.out, files.as_deref())
+            && let Some(name) = first.map.file_name()
+        {
+            atomic_file::prepare(&out.join(name))?;
+        }
         let table = inspect.csv.as_deref().map(RegionTable::begin).transpose()?;
         let lines = match JsonTarget::of(inspect) {
             Some(JsonTarget::LinesFile(path)) => Some(GrowingFile::begin(path)?),
@@ -193,11 +199,11 @@ impl<'a> Results<'a> {
         }
         self.count += 1;
         self.defective += usize::from(image.verdict.defective);
-        self.print(&image)?;
+        let printed = self.print(&image);
         if let Some(JsonTarget::File(_) | JsonTarget::Stdout) = JsonTarget::of(self.inspect) {
             self.inspected.push(image);
         }
-        Ok(())
+        printed
     }
 
     /// Writes the heatmap and the map of an image. The map comes first: a heatmap without its map is not taken for a result.
@@ -238,7 +244,8 @@ impl<'a> Results<'a> {
     /// Prints a line on standard output. Without a reader, files that are wanted are written all the same.
     fn say(&mut self, line: String) -> anyhow::Result<()> {
         let said = self.printer.line(line);
-        let files = self.files.is_some() || self.table.is_some() || self.lines.is_some();
+        let json = matches!(JsonTarget::of(self.inspect), Some(JsonTarget::File(_)));
+        let files = json || self.files.is_some() || self.table.is_some() || self.lines.is_some();
         match said {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe && (files || self.unread) => {
                 self.unread = true;
