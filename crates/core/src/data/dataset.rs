@@ -266,7 +266,7 @@ pub enum DatasetError {
 }
 
 /// The formats that are read, for messages.
-const IMAGE_FORMATS: &str = "PNG, JPEG, BMP, TIFF, WebP";
+const IMAGE_FORMATS: &str = "PNG, JPEG, BMP, TIFF, WebP, PGM, PPM";
 
 fn found(passed_over: &PassedOver) -> String {
     if passed_over.is_empty() {
