@@ -15,16 +15,16 @@ pub struct Eval {
     /// A data set in a known layout (MVTec AD, VisA, good beside bad images, …) or a manifest, with a test part. Masks may be missing:
     /// then images alone are measured
     pub data: PathBuf,
-    /// Write a report into this folder: one page with figures, curves, histograms and images
+    /// Write a report into this folder: one page with figures, curves, a movable threshold and images
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
-    /// Images in the report, mistakes before others
+    /// Most images in the report, worst mistakes first
     #[arg(long, value_name = "N", default_value_t = 300, requires = "report")]
     pub report_images: usize,
-    /// Write a plain page and a picture of images, masks and heatmaps into this folder
+    /// Write the report with a few images of each kind, and a picture for documents, into this folder
     #[arg(long, value_name = "DIR")]
     pub pictures: Option<PathBuf>,
-    /// Images of each kind on the plain page
+    /// Images of each kind in that report
     #[arg(long, value_name = "N", default_value_t = 12, requires = "pictures")]
     pub pictures_per_kind: usize,
     /// Write every anomaly map as 32-bit float TIFF into this folder, in MVTec's layout

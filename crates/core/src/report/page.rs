@@ -195,6 +195,11 @@ impl CardRow<'_> {
         &self.card.outlines[..self.card.outlines.len().min(NUMBERS)]
     }
 
+    /// The bottom of a region's number: above the region, within the image.
+    fn number_top(&self, outline: &Outline) -> usize {
+        outline.bounds.top.max(self.font())
+    }
+
     /// The size of a number, in the image's pixels.
     fn font(&self) -> usize {
         (self.card.size[0].max(self.card.size[1]) / 28).max(1)
