@@ -102,8 +102,12 @@ fn of_missing(path: &Path) -> Option<String> {
     };
     let names = std::fs::read_dir(folder).ok()?.take(MOST_NAMES).flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
     let likeness = |other: &String| strsim::jaro_winkler(&name, &other.to_lowercase());
-    let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = names
+        .into_iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let nearest = nearest.filter(|other| likeness(other) > ALIKE)?;
     Some(format!("is {} meant?", folder.join(nearest).display()))
 }

@@ -106,10 +106,6 @@ pub struct InspectionReport {
     images: usize,
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "`inspect --report` comes with the next change")
-)]
 impl InspectionReport {
     /// A report that shows at most `shown` images, the highest scores first. `rule` judges all images.
     pub fn new(rule: Rule, heatmap: Heatmap, shown: usize) -> Self {

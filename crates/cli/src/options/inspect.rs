@@ -24,6 +24,12 @@ pub struct Inspect {
     /// folders as the images
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Write a report into this folder: one page with the verdicts, the scores and the images
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// Images in the report, the highest scores before others
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "report")]
+    pub report_images: usize,
     #[command(flatten)]
     pub thresholds: GivenThresholds,
     #[command(flatten)]

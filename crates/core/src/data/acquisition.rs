@@ -132,8 +132,8 @@ const SIDES: f64 = 1.25;
 /// How far the aspect ratio may lie beyond, as a factor.
 const ASPECT: f64 = 1.03;
 
-/// How far the brightness may lie beyond: at least this, and at least the range of the images learned.
-const BRIGHTNESS: f64 = 0.03;
+/// How far the brightness may lie beyond: at least a grey level or two and this share, and at least the range of the images learned.
+const BRIGHTNESS: [f64; 2] = [0.01, 0.1];
 
 /// How far the contrast may lie beyond, as a factor.
 const CONTRAST: f64 = 1.5;
@@ -253,7 +253,8 @@ impl Acquisitions {
         } else if self.colour == self.images && !image.colour {
             reasons.push("grey, learned colours".to_owned());
         }
-        let margin = (self.brightness.highest - self.brightness.lowest).max(BRIGHTNESS);
+        let least = BRIGHTNESS[0] + BRIGHTNESS[1] * self.brightness.highest;
+        let margin = (self.brightness.highest - self.brightness.lowest).max(least);
         let bright = Range {
             lowest: self.brightness.lowest - margin,
             highest: self.brightness.highest + margin,

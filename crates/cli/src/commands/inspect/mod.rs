@@ -39,10 +39,9 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<ExitCod
     let model = load(&inspect.model, &inspect.computing, memory.beside())?;
     let rule = rule_of_run(&model, inspect, progress)?;
     memory.announce(&model, progress);
-    let heatmap = model.kind().heatmap(rule.image_threshold);
     progress.start("inspecting", images.len() as u64);
     let printer = progress.printer();
-    let mut results = Results::begin(inspect, &images, &rule, heatmap, files, printer)?;
+    let mut results = Results::begin(inspect, &model, &images, &rule, files, printer)?;
     let mut skipped = Vec::new();
     // A failure of a GPU is an error like others: the results before it are written.
     let ended = device::guarded(|| inspect_all(&model, &mut results, &mut skipped, progress));

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::anyhow;
+use pupilla::Model;
 use pupilla_core::map::heatmap::{self, Heatmap};
 use pupilla_core::map::map_file;
 use pupilla_core::map::result_files::ResultFiles;
@@ -19,6 +20,7 @@ use crate::options::Inspect;
 use crate::output;
 use crate::progress::{Printer, Progress};
 use crate::region_table::RegionTable;
+use crate::report::InspectionReport;
 
 /// Where JSON goes: one value at the end, or lines, one an image, as they come.
 #[derive(Clone, Copy)]
@@ -102,6 +104,8 @@ pub struct Results<'a> {
     _folder: Option<output::NewFolders>,
     table: Option<RegionTable>,
     lines: Option<GrowingFile>,
+    report: Option<InspectionReport>,
+    model: &'a Model,
     /// For JSON that is one value.
     inspected: Vec<Inspected>,
     printer: Printer,
@@ -117,9 +121,9 @@ impl<'a> Results<'a> {
     /// Makes the folder of `--out`, the table and the lines. Fails if a file could not be written there.
     pub fn begin(
         inspect: &'a Inspect,
+        model: &'a Model,
         images: &'a [Named],
         rule: &'a Rule,
-        heatmap: Heatmap,
         files: Option<Vec<ResultFiles>>,
         printer: Printer,
     ) -> anyhow::Result<Self> {
@@ -134,7 +138,12 @@ impl<'a> Results<'a> {
             Some(JsonTarget::LinesFile(path)) => Some(GrowingFile::begin(path)?),
             _ => None,
         };
+        let heatmap = model.kind().heatmap(rule.image_threshold);
+        let report = inspect.report.as_ref();
         Ok(Self {
+            report: report
+                .map(|_| InspectionReport::new(rule.clone(), heatmap, inspect.report_images)),
+            model,
             inspect,
             images,
             rule,
@@ -171,12 +180,16 @@ impl<'a> Results<'a> {
         if let Some(files) = files {
             self.draw(files, &judged)?;
         }
+        let path = self.images[judged.index].path.display().to_string();
+        if let Some(report) = &mut self.report {
+            report.add(&path, &judged.image, &judged.map, &judged.verdict)?;
+        }
         let [heatmap, map] = match files.map(ResultFiles::paths) {
             Some(paths) => paths.map(|path| Some(path.display().to_string())),
             None => [None, None],
         };
         let image = Inspected {
-            path: self.images[judged.index].path.display().to_string(),
+            path,
             verdict: judged.verdict,
             unlike_training: judged.unlike_training,
             heatmap,
@@ -288,6 +301,15 @@ impl<'a> Results<'a> {
         if let (Some(lines), Some(JsonTarget::LinesFile(path))) = (self.lines.take(), json) {
             keep(path.display().to_string(), lines.end().map_err(Into::into));
         }
+        if let (Some(report), Some(folder), 1..) = (&self.report, &self.inspect.report, count) {
+            let title = self.title();
+            let file = &self.inspect.model;
+            let page = report.write(folder, &title, self.model, file, skipped.len());
+            match page {
+                Ok(page) => keep(page.display().to_string(), Ok(())),
+                Err(error) => keep(String::new(), Err(error)),
+            }
+        }
         if let Some(target @ (JsonTarget::File(_) | JsonTarget::Stdout)) = json {
             let inspection = self.json(skipped, stopped);
             match target {
@@ -311,12 +333,23 @@ impl<'a> Results<'a> {
         }
         failed.into_iter().next().map_or(Ok(()), Err)?;
         if !json.is_some_and(JsonTarget::is_stdout) {
+            if let Some(folder) = &self.inspect.report {
+                self.say(format!("wrote {}", folder.join("index.html").display()))?;
+            }
             self.say(format!(
                 "{} of {count} images are defective at the threshold {:.3}",
                 self.defective, self.rule.image_threshold
             ))?;
         }
         Ok(self.defective)
+    }
+
+    /// The title of the report: the one folder or image that was inspected, or how many.
+    fn title(&self) -> String {
+        match &self.inspect.images[..] {
+            [one] => one.display().to_string(),
+            _ => format!("{} images", self.images.len()),
+        }
     }
 
     fn json(&mut self, skipped: Vec<String>, stopped: Option<String>) -> Inspection {
