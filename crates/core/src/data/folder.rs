@@ -127,9 +127,9 @@ impl Folder {
         }
     }
 
-    /// Passes over the images in this folder.
+    /// Passes over the images in this folder, which lie beside the folders of images.
     pub fn pass_over_images(&mut self) {
-        self.passed_over.unlabelled.append(&mut self.images);
+        self.passed_over.beside.append(&mut self.images);
     }
 }
 
@@ -212,8 +212,10 @@ pub struct PassedOver {
     pub label_images: Vec<PathBuf>,
     /// Results of an inspection ([`is_result`]).
     pub results: Vec<PathBuf>,
-    /// Images that lie where the layout has only folders, so that they have no label.
+    /// Images to test with that have no label.
     pub unlabelled: Vec<PathBuf>,
+    /// Images beside the folders of images.
+    pub beside: Vec<PathBuf>,
     /// Images of defects in the part to learn from.
     pub defective: Vec<PathBuf>,
     /// Files that are no images by their extension.
@@ -249,6 +251,7 @@ impl PassedOver {
         self.label_images.extend(other.label_images);
         self.results.extend(other.results);
         self.unlabelled.extend(other.unlabelled);
+        self.beside.extend(other.beside);
         self.defective.extend(other.defective);
         self.other_files.extend(other.other_files);
         self.hidden.extend(other.hidden);
@@ -311,6 +314,14 @@ impl fmt::Display for PassedOver {
             self.unlabelled.len(),
             ["image without a label", "images without a label"],
             names(&self.unlabelled),
+        );
+        told(
+            self.beside.len(),
+            [
+                "image beside the folders of images",
+                "images beside the folders of images",
+            ],
+            names(&self.beside),
         );
         told(
             self.defective.len(),

@@ -42,6 +42,10 @@ pub(super) fn find(dataset: &Dataset) -> Vec<Finding> {
             "images whose names say that they are masks: they are not taken as images",
         ),
         (
+            &passed_over.beside,
+            "images beside the folders of images: they are not taken",
+        ),
+        (
             &passed_over.results,
             "images whose names say that they are results of an inspection: they are not taken as images",
         ),

@@ -96,7 +96,7 @@ fn read_test(
     dataset: &mut Dataset,
 ) -> Result<(), DatasetError> {
     let mut here = Folder::photographs(test)?;
-    here.pass_over_images();
+    here.passed_over.unlabelled.append(&mut here.images);
     dataset.passed_over.append(here.passed_over);
     let own_truth = here.folders.iter().find(|name| *name == "ground_truth");
     let truth = own_truth.map(|name| test.join(name)).or(truth);
