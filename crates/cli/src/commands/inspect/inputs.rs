@@ -28,7 +28,10 @@ pub fn list(
     out: Option<&Path>,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Named>> {
-    let stems: BTreeSet<PathBuf> = paths.iter().flat_map(names_of_results).collect();
+    let stems: BTreeSet<PathBuf> = paths
+        .iter()
+        .flat_map(|path| names_of_results(path))
+        .collect();
     let mut all = Vec::new();
     let mut results = 0;
     for path in paths {
@@ -71,8 +74,8 @@ pub fn list(
 }
 
 /// What the results of a file are called, if they lie beside it.
-fn names_of_results(path: &PathBuf) -> [PathBuf; 2] {
-    [path.with_extension(""), path.clone()]
+fn names_of_results(path: &Path) -> [PathBuf; 2] {
+    [path.with_extension(""), path.to_path_buf()]
 }
 
 /// Refuses results among the images.
