@@ -195,8 +195,8 @@ impl Acquisitions {
             if let (Some(used), None, Some(bits)) = (depth.used_bits(), self.told_bits, depth.bits)
             {
                 warnings.push(format!(
-                    "values of {bits} bits are at most {}, which takes {used} bits: if the camera has fewer than {bits} bits, say how \
-                     many, or the images are nearly black",
+                    "values of {bits} bits are at most {}, which takes {used} bits: if the camera has fewer than {bits} bits, set `bits` to \
+                     their number, or the images are nearly black",
                     depth.highest
                 ));
             }
