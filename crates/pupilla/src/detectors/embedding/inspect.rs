@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use pupilla_core::detector::Detector;
-use pupilla_core::image::Image;
 use pupilla_core::image::resize::resize_map;
+use pupilla_core::image::{Image, Size};
 use pupilla_core::map::anomaly_map::AnomalyMap;
 
+use super::config::Settings;
 use super::features::describe;
 use super::method::AnyKept;
 use super::model_file::EmbeddingManifest;
 use super::smoothing::smooth;
 use crate::error::ScoreError;
 use crate::features::Extractor;
+use crate::features::grid::Grid;
 use crate::manifest::{Manifest, Nothing, Trained};
 
 /// A detector that compares an image's features with those of good images.
@@ -46,15 +48,25 @@ impl Detector for EmbeddingDetector {
         let size = resized.size();
         let grid = self.extractor.grid(size)?;
         let features = describe(&self.extractor, &resized, settings.border, grid)?;
-        let scores = self.kept.scores(grid, &features);
-        if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
-            return Err(ScoreError::NotFinite {
-                row: at / grid.columns * grid.stride,
-                column: at % grid.columns * grid.stride,
-            });
-        }
-        let map = AnomalyMap::new(size.width, size.height, grid.spread(&scores, size));
-        let map = smooth(map, settings.smoothing);
-        Ok(resize_map(&map, image.size()))
+        let scores = finite(self.kept.scores(grid, &features), grid)?;
+        Ok(map_of(&scores, grid, settings, image.size()))
     }
+}
+
+/// Scores at the positions of a grid, if all are finite.
+pub(super) fn finite(scores: Vec<f32>, grid: Grid) -> Result<Vec<f32>, ScoreError> {
+    match scores.iter().position(|score| !score.is_finite()) {
+        None => Ok(scores),
+        Some(at) => Err(ScoreError::NotFinite {
+            row: at / grid.columns * grid.stride,
+            column: at % grid.columns * grid.stride,
+        }),
+    }
+}
+
+/// The map of an image of this size, from its finite scores at the positions of the resized image.
+pub(super) fn map_of(scores: &[f32], grid: Grid, settings: &Settings, size: Size) -> AnomalyMap {
+    let resized = settings.resize.target_size(size);
+    let map = AnomalyMap::new(resized.width, resized.height, grid.spread(scores, resized));
+    resize_map(&smooth(map, settings.smoothing), size)
 }
