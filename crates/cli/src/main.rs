@@ -1,6 +1,7 @@
 //! The program `pupilla`: arguments → one library call → output.
 #![forbid(unsafe_code)]
 
+mod colour;
 mod commands;
 mod hints;
 mod options;
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let hint = hints::hint(&error).map_or(String::new(), |hint| format!(" ({hint})"));
-            progress::print_line(format_args!("error: {}{hint}", sentence(&error)));
+            let error_word = colour::styled(colour::ALARM, "error:");
+            progress::print_line(format_args!("{error_word} {}{hint}", sentence(&error)));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 use pupilla_core::observer::Observer;
 use serde_json::json;
 
+use crate::colour;
 use crate::options::ProgressStyle;
 
 /// Shows work on standard error, and ends it at Ctrl-C or SIGTERM.
@@ -77,7 +78,7 @@ impl Progress {
 
 /// A line on standard error; whether anybody reads it must not decide over the work.
 pub fn print_line(line: impl std::fmt::Display) {
-    let _ = writeln!(stderr().lock(), "{line}");
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
 impl Observer for Progress {
@@ -144,8 +145,9 @@ impl Observer for Progress {
     }
 
     fn warn(&mut self, warning: &str) {
+        let word = colour::styled(colour::CAUTION, "warning:");
         self.say(
-            &format!("warning: {warning}"),
+            &format!("{word} {warning}"),
             &json!({"event": "warning", "text": warning}),
         );
     }

@@ -24,7 +24,9 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let model = load(&options.model, &options.computing, 0)?;
     let inspected = region_of_interest::read(options.roi.picture())?;
     let dataset = Dataset::open_good(&options.good)?;
-    output::check_weights(out, Weights::Model)?;
+    // New thresholds in place are what the command is for.
+    let in_place = output::place(out) == output::place(&options.model);
+    output::check_weights(out, Weights::Model, in_place || options.replacing.force)?;
     let files = ImageFiles::open(&dataset.good, options.unreadable.skip, progress)?;
     let unseen = unseen(model.about().data, &dataset, &files)?;
     let files = match files.paths().len() - unseen.len() {

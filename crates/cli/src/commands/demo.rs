@@ -51,7 +51,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
             sheet: &mut sheet,
             report: None,
         };
-        let evaluation = evaluate(model, dataset, &settings, to, progress)?;
+        let evaluation = evaluate(model, dataset, &settings, &model.rule(), to, progress)?;
         categories.insert(dataset.name.clone(), evaluation);
     }
     let evaluation = CategoryEvaluations::new(categories);

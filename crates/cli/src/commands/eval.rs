@@ -5,10 +5,12 @@ use std::path::Path;
 use anyhow::Context;
 use pupilla_core::data::Dataset;
 use pupilla_core::detector::Detector;
-use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
+use pupilla_core::evaluate::{Confusion, Evaluation};
 use pupilla_core::map::{map_file, map_set};
 use pupilla_core::report::sheet::{Sheet, SheetRow};
+use pupilla_core::verdict::Rule;
+use pupilla_core::verdict::attribution::Explained;
 
 use crate::commands::inspect::{load, rule};
 use crate::commands::measures;
@@ -55,14 +57,10 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
             .or(eval.report.as_ref().map(|_| CURVE_SPACING)),
         skip_unreadable: eval.unreadable.skip,
     };
-    let of_model = model.about().calibration.thresholds.image.value;
-    let heatmap = model
-        .kind()
-        .heatmap(eval.thresholds.threshold.unwrap_or(of_model));
-    let mut report = eval.report.as_ref().map(|_| {
-        let rule = rule(&model, &eval.thresholds, progress);
-        ReportRun::new(rule, heatmap, eval.report_images)
-    });
+    let rule = rule(&model, &eval.thresholds, progress);
+    let heatmap = model.kind().heatmap(rule.image_threshold);
+    let report = eval.report.as_ref();
+    let mut report = report.map(|_| ReportRun::new(rule.clone(), heatmap, eval.report_images));
     let mut sheet = Sheet::new(heatmap).rows_per_kind(if eval.pictures.is_some() {
         eval.pictures_per_kind
     } else {
@@ -72,6 +70,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         &model,
         &dataset,
         &settings,
+        &rule,
         Pictured {
             maps: eval.maps.as_deref(),
             category: None,
@@ -114,11 +113,12 @@ pub struct Pictured<'a> {
     pub report: Option<&'a mut ReportRun>,
 }
 
-/// Tests a model, and shows its images.
+/// Tests a model, judges the images by a rule, and shows them.
 pub fn evaluate(
     model: &impl Detector,
     dataset: &Dataset,
     settings: &TestSettings,
+    rule: &Rule,
     to: Pictured<'_>,
     progress: &mut Progress,
 ) -> Result<Evaluation, TestError> {
@@ -128,7 +128,14 @@ pub fn evaluate(
         sheet,
         mut report,
     } = to;
-    test_run::run(model, dataset, settings, progress, &mut |tested| {
+    let mut confusion = Confusion::new(rule.image_threshold);
+    let mut evaluation = test_run::run(model, dataset, settings, progress, &mut |tested| {
+        let without_parts = Explained {
+            map: tested.map.clone(),
+            parts: Vec::new(),
+        };
+        let verdict = rule.judge(&without_parts)?;
+        confusion.add(tested.test.defect.is_some(), verdict.defective);
         if let Some(folder) = maps {
             let path = map_set::path_of(folder, dataset, tested.test);
             if let Some(parent) = path.parent() {
@@ -157,7 +164,9 @@ pub fn evaluate(
             report.add(tested)?;
         }
         Ok(())
-    })
+    })?;
+    evaluation.confusion = Some(confusion);
+    Ok(evaluation)
 }
 
 /// The page and the picture of a sheet.

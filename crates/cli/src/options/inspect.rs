@@ -7,6 +7,11 @@ use clap::Args;
 use super::shared::{Computing, GivenThresholds, Json, Roi, Unreadable};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pupilla inspect part.pupilla new_images/
+  pupilla inspect part.pupilla new_images/ --out heatmaps --csv regions.csv
+  pupilla inspect part.pupilla new_images/ --threshold 3.5 --min-area 20")]
 pub struct Inspect {
     /// A model file, written by `pupilla train`
     pub model: PathBuf,
