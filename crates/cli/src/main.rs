@@ -1,6 +1,7 @@
 //! The program `pupilla`: arguments → one library call → output.
 #![forbid(unsafe_code)]
 
+mod colour;
 mod commands;
 mod data_set;
 mod hints;
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let hint = hints::hint(&error).map_or(String::new(), |hint| format!(" ({hint})"));
-            progress::print_line(format_args!("error: {}{hint}", output::sentence(&error)));
+            let word = colour::styled(colour::ALARM, "error:");
+            progress::print_line(format_args!("{word} {}{hint}", output::sentence(&error)));
             ExitCode::from(status(&error, stop.is_raised()))
         }
     }

@@ -49,7 +49,7 @@ pub fn json(target: &Path, value: &impl Serialize) -> anyhow::Result<()> {
 /// Writes a line for people, unless standard output carries JSON.
 pub fn line(json: Option<&Path>, text: impl std::fmt::Display) -> anyhow::Result<()> {
     if !json.is_some_and(is_stdout) {
-        writeln!(io::stdout().lock(), "{text}")?;
+        writeln!(anstream::stdout().lock(), "{text}")?;
     }
     Ok(())
 }
@@ -189,22 +189,30 @@ pub fn check_no_image(
     Ok(())
 }
 
-/// Fails now if a model, or a teacher, could not be written to `target` later, or would replace something else that is there.
-pub fn check_weights(target: &Path, wanted: Weights) -> anyhow::Result<()> {
+/// Fails now if a model, or a teacher, could not be written to `target` later, or would replace something else that is there; or
+/// something of its kind, unless `replace`.
+pub fn check_weights(target: &Path, wanted: Weights, replace: bool) -> anyhow::Result<()> {
     if target.is_file() && target.metadata().is_ok_and(|about| about.len() > 0) {
         let kind = weight_file::kind_of(target)
             .with_context(|| format!("cannot read {}", target.display()))?;
         let fits = kind.as_deref().is_some_and(|kind| match wanted {
-            Weights::Model => kind.parse::<DetectorKind>().is_ok(),
+            Weights::Model => DetectorKind::of_name(kind).is_some(),
             Weights::Teacher => kind == teacher::KIND,
         });
+        let named = match wanted {
+            Weights::Model => "model",
+            Weights::Teacher => "teacher",
+        };
         if !fits {
-            let named = match wanted {
-                Weights::Model => "model",
-                Weights::Teacher => "teacher",
-            };
             let cure = "give another name, or take that file away";
             return Err(would_replace("--out", target, named, cure));
+        }
+        if !replace {
+            let target = target.display();
+            let text = format!(
+                "--out would replace the {named} {target}: give another name, or --force to replace it"
+            );
+            return Err(Usage(text).into());
         }
     }
     check_writable(target)

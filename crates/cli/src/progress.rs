@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 use pupilla_core::observer::{Observer, StopFlag};
 use serde_json::json;
 
+use crate::colour;
 use crate::options::ProgressStyle;
 
 /// The exit status of a command that was asked to stop: what shells give after Ctrl-C.
@@ -110,7 +111,7 @@ impl Printer {
 
 /// A line on standard error; whether anybody reads it must not decide over the work.
 pub fn print_line(line: impl std::fmt::Display) {
-    let _ = writeln!(stderr().lock(), "{line}");
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
 impl Observer for Progress {
@@ -177,8 +178,9 @@ impl Observer for Progress {
     }
 
     fn warn(&mut self, warning: &str) {
+        let word = colour::styled(colour::CAUTION, "warning:");
         self.say(
-            &format!("warning: {warning}"),
+            &format!("{word} {warning}"),
             &json!({"event": "warning", "text": warning}),
         );
     }

@@ -194,7 +194,7 @@ fn a_model_of_a_networks_features_is_a_model_like_others() {
     // Everything it needs is in the file.
     std::fs::remove_file(&resnet18).unwrap();
 
-    let output = run(&["info", text(&out)]);
+    let output = run(&["info", text(&out), "--full"]);
     assert_success(&output);
     let said = stdout(&output);
     for word in [

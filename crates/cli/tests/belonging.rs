@@ -9,8 +9,9 @@ use pupilla::{DetectorKind, Family};
 use crate::data::{run, stderr, stdout};
 
 /// Options that every detector has.
-const COMMON: [&str; 12] = [
+const COMMON: [&str; 13] = [
     "--out",
+    "--force",
     "--detector",
     "--resize",
     "--seed",

@@ -51,6 +51,7 @@ fn every_detector_goes_through_every_command() {
             text(&parts),
             "--out",
             text(&file),
+            "--force",
             "--detector",
             name,
         ];
@@ -308,7 +309,8 @@ fn a_network_that_was_stopped_goes_on() {
     let expected = std::fs::read(&out).unwrap();
     let checkpoint = folder.path().join("m.pupilla.checkpoint");
     assert!(!checkpoint.exists());
-    let output = train(&["--resume"]);
+    // Nothing to continue: a new run, which replaces the model.
+    let output = train(&["--resume", "--force"]);
     assert_success(&output);
     assert!(stderr(&output).contains("there is no checkpoint"));
     assert!(std::fs::read(&out).unwrap() == expected);

@@ -23,5 +23,6 @@ mod same_score;
 mod score;
 mod shell;
 mod supply_chain;
+mod terminal;
 mod verdicts;
 mod workflow;

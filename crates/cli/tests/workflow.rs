@@ -249,7 +249,7 @@ fn a_plain_folder_trains_and_tells_what_it_did() {
         serde_json::from_str::<Value>(&stdout(&info)).unwrap(),
         manifest
     );
-    let info = stdout(&run(&["info", text(&out)]));
+    let info = stdout(&run(&["info", text(&out), "--full"]));
     assert!(
         info.contains("kind: student-teacher") && info.contains("seed: 7"),
         "{info}"
@@ -258,7 +258,15 @@ fn a_plain_folder_trains_and_tells_what_it_did() {
     // Errors are judged as published where the published procedure is asked for, unless it is said otherwise.
     let scoring = |more: &[&str]| {
         let mut arguments = vec!["train", text(&images), "--out", text(&out), "--json"];
-        arguments.extend(["--resize", "keep:36", "--scales", "33", "--students", "1"]);
+        arguments.extend([
+            "--force",
+            "--resize",
+            "keep:36",
+            "--scales",
+            "33",
+            "--students",
+            "1",
+        ]);
         arguments.extend(more);
         let output = run(&arguments);
         assert_success(&output);
@@ -328,7 +336,15 @@ fn a_teacher_of_ones_own_trains_students() {
 
     // Without patch sizes, the teachers' own.
     let words = ["train", text(&images), "--out", text(&out), "--json"];
-    let options = ["--resize", "none", "--steps", "1", "--students", "1"];
+    let options = [
+        "--force",
+        "--resize",
+        "none",
+        "--steps",
+        "1",
+        "--students",
+        "1",
+    ];
     let given = ["--teacher", text(&teacher)];
     let output = run(&[&words[..], &options, &given].concat());
     assert_success(&output);
@@ -478,6 +494,7 @@ fn a_teacher_learns_from_a_pretrained_network() {
         "0.5",
         "--steps",
         "2",
+        "--force",
     ];
     let output = teach(&images, &out, &sweep);
     assert_success(&output);
@@ -543,14 +560,20 @@ fn a_teacher_learns_from_a_pretrained_network() {
         let output = teach(
             &images,
             &out,
-            &[&["--backbone", text(&whole)][..], options].concat(),
+            &[&["--force", "--backbone", text(&whole)][..], options].concat(),
         );
         assert_failure(&output, 2, &[words]);
     }
     let output = teach(
         &images,
         &out,
-        &["--backbone", text(&maps), "--distill", "features"],
+        &[
+            "--force",
+            "--backbone",
+            text(&maps),
+            "--distill",
+            "features",
+        ],
     );
     assert_failure(
         &output,
@@ -610,7 +633,7 @@ fn nothing_that_is_read_is_written_over() {
         ),
         (train(&part, &[]), "000.png, which is not a model"),
         (
-            teach(&images, &teacher, &["--log", text(&photograph)]),
+            teach(&images, &teacher, &["--force", "--log", text(&photograph)]),
             "001.png, which is not a table of losses",
         ),
         (report(&photograph), "001.png, one of the images"),
@@ -622,18 +645,25 @@ fn nothing_that_is_read_is_written_over() {
         assert_failure(&output, 2, &["would replace", words]);
     }
     assert!(all.map(|path| std::fs::read(path).unwrap()) == before);
-    // What is of its own kind is replaced.
+    // What is of its own kind is replaced if that is wanted.
     assert_success(&teach(
         &images,
         &teacher,
-        &[&short[..], &["--seed", "1"]].concat(),
+        &[&short[..], &["--seed", "1", "--force"]].concat(),
     ));
     assert!(std::fs::read(&teacher).unwrap() != before[1]);
 }
 
 #[test]
 fn the_built_in_teachers_say_their_terms() {
-    let said = stdout(&run(&["info"]));
+    let short = stdout(&run(&["info"]));
+    assert_eq!(
+        short.matches("non-commercial research").count(),
+        3,
+        "{short}"
+    );
+    assert!(short.lines().count() < 20, "{short}");
+    let said = stdout(&run(&["info", "--full"]));
     for scale in [17, 33, 65] {
         for words in [
             format!("built-in teacher for p = {scale}"),

@@ -142,6 +142,15 @@ impl FileHeader {
 /// # Errors
 /// If the file cannot be opened or read.
 pub fn kind_of(path: &Path) -> std::io::Result<Option<String>> {
+    let kind = |manifest: serde_json::Value| Some(manifest["kind"].as_str()?.to_string());
+    Ok(manifest_of(path)?.and_then(kind))
+}
+
+/// The manifest of a file of this program, of any format version and unchecked; `None` for any other file. The arrays are not read.
+///
+/// # Errors
+/// If the file cannot be opened or read.
+pub fn manifest_of(path: &Path) -> std::io::Result<Option<serde_json::Value>> {
     let file = std::fs::File::open(path)?;
     let mut begin = Vec::new();
     (&file).take(LENGTH_BYTES as u64).read_to_end(&mut begin)?;
@@ -153,13 +162,12 @@ pub fn kind_of(path: &Path) -> std::io::Result<Option<String>> {
     }
     let mut header = Vec::new();
     file.take(length).read_to_end(&mut header)?;
-    let kind = || {
+    let manifest = || {
         let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
         let manifest = header["__metadata__"][MANIFEST_KEY].as_str()?;
-        let manifest: serde_json::Value = serde_json::from_str(manifest).ok()?;
-        Some(manifest["kind"].as_str()?.to_string())
+        serde_json::from_str(manifest).ok()
     };
-    Ok(kind())
+    Ok(manifest())
 }
 
 /// A safetensors file begins with the length of its header.

@@ -78,7 +78,7 @@ pub use model::{About, DoesNotApply, FileManifest, Model};
 pub use patch_network::{PatchNetworkConfig, ReceptiveField};
 pub use trainer::Trainer;
 pub use training::prepared_files::{FitFilesError, PreparedFiles};
-pub use training::{Checked, Checkpoints, Config, Length, TrainedInSteps};
+pub use training::{Checked, Checkpoints, Config, Length, TrainedInSteps, UnfinishedRun};
 
 pub use pupilla_core::data::image_source::FileSettings;
 pub use pupilla_core::data::{Dataset, OpenSettings};

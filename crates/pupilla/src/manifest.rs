@@ -157,7 +157,7 @@ pub struct CalibrationManifest {
     /// The positions at which those images were scored; `None` for a detector that has no choice of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
-    /// The images; `None`: the validation images of the training run.
+    /// The images; `None`: those of the training run, kept back or left out in turn.
     pub data: Option<CalibrationData>,
 }
 
@@ -196,11 +196,12 @@ impl CalibrationManifest {
             image,
             pixel,
             images,
+            groups,
         } = &self.thresholds;
         let usable = [image, pixel]
             .into_iter()
             .all(|threshold| threshold.value.is_finite() && (0.0..=1.0).contains(&threshold.bound));
-        if usable && *images > 0 {
+        if usable && *images > 0 && groups.is_none_or(|groups| groups > 1) {
             Ok(())
         } else {
             Err("the thresholds are not usable: calibrate the model again")

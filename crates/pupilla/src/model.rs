@@ -8,6 +8,7 @@ use pupilla_core::data::Acquisition;
 use pupilla_core::detector::Detector;
 use pupilla_core::image::Image;
 use pupilla_core::image::read::ReadSettings;
+use pupilla_core::image::resize::Resize;
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::map::heatmap::Heatmap;
 use pupilla_core::observer::StopFlag;
@@ -113,6 +114,26 @@ impl FileManifest {
         }
     }
 
+    /// The facts that every model has; `None` for a teacher.
+    pub fn about(&self) -> Option<About<'_>> {
+        match self {
+            Self::Teacher(_) => None,
+            Self::StudentTeacher(model) => Some((&**model).into()),
+            Self::Embedding(model) => Some((&**model).into()),
+            Self::Reconstruction(model) => Some((&**model).into()),
+        }
+    }
+
+    /// How a model resizes images; `None` for a teacher.
+    pub fn resize(&self) -> Option<Resize> {
+        match self {
+            Self::Teacher(_) => None,
+            Self::StudentTeacher(model) => Some(model.method.settings.resize),
+            Self::Embedding(model) => Some(model.method.settings.resize),
+            Self::Reconstruction(model) => Some(model.method.settings.resize),
+        }
+    }
+
     /// The teacher of a teacher's file, or the teachers of a model.
     pub fn teachers(&self) -> Vec<&TeacherManifest> {
         match self {
@@ -187,7 +208,7 @@ impl Model {
     }
 
     pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
-        let Ok(kind) = file.kind().parse::<DetectorKind>() else {
+        let Some(kind) = DetectorKind::of_name(file.kind()) else {
             return Err(file.unknown_kind(&DetectorKind::ALL.map(DetectorKind::name)));
         };
         match kind.family() {

@@ -140,7 +140,7 @@ impl Trainer {
         Ok(config)
     }
 
-    /// Trains on the good images of a data set, of which a tenth is kept back for validation.
+    /// Trains on the good images of a data set, of which some are kept back for validation ([`PreparedFiles`]).
     ///
     /// # Errors
     /// As [`config`](Self::config), [`PreparedFiles::open`] and [`PreparedFiles::fit`].

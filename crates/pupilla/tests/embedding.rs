@@ -407,6 +407,40 @@ fn refusal(
 }
 
 #[test]
+fn few_images_are_left_out_in_turn_by_a_detector_that_normalises() {
+    let all = images(3, 47, 43);
+    let bank = config(DetectorKind::MemoryBank, pretrained());
+    let fit_on = |learned: &[usize], held_back: usize| {
+        let learned: Vec<Image> = learned.iter().map(|&index| all[index].clone()).collect();
+        let held_back = vec![all[held_back].clone()];
+        bank.fit(&learned, &held_back, &mut Silent).unwrap()
+    };
+    // Of three images each is a group: the score of each from a detector of the others, normalised by it.
+    let highest = [([1, 2], 0), ([0, 2], 1), ([0, 1], 2)].map(|(learned, held_back)| {
+        let map = fit_on(&learned, held_back).anomaly_map(&all[held_back]);
+        map.unwrap().image_score()
+    });
+    let highest = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let model = fit_on(&[0, 1], 2);
+    let thresholds = model.manifest().calibration().thresholds;
+    assert_eq!(thresholds.image.value, highest);
+    assert_eq!((thresholds.images, thresholds.groups), (3, Some(3)));
+    assert_eq!(thresholds.image.bound, 0.25);
+    // The detector itself has not learned the third image.
+    assert_eq!(model.manifest().training_images, 2);
+    assert_eq!(model.manifest().validation.scores.len(), 1);
+
+    // Without normalisation, a model of fewer images has other scores.
+    let padim = fit(&config(DetectorKind::Padim, pretrained()));
+    assert_eq!(padim.manifest().calibration, None);
+    let mut joined = bank.clone();
+    if let Method::MemoryBank(of) = &mut joined.settings.method {
+        of.joined = true;
+    }
+    assert_eq!(fit(&joined).manifest().calibration, None);
+}
+
+#[test]
 fn damaged_manifests_are_refused() {
     let svm = fit(&config(DetectorKind::OneClassSvm, patch_network()));
     assert!(matches!(

@@ -25,7 +25,9 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let inspected = region_of_interest::read(options.roi.picture())?;
     let dataset = data_set::open(&options.good, &options.layout, progress)?;
     dataset.require_good()?;
-    output::check_weights(out, Weights::Model)?;
+    // New thresholds in place are what the command is for.
+    let in_place = output::place(out) == output::place(&options.model);
+    output::check_weights(out, Weights::Model, in_place || options.replacing.force)?;
     let settings = FileSettings {
         read: model.read_settings(),
         skip_unreadable: options.unreadable.skip,

@@ -65,7 +65,7 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
             sheet: Some(&mut sheet),
             reports: &mut reports,
         };
-        let mut evaluation = evaluate(model, dataset, &settings, to, progress)?;
+        let mut evaluation = evaluate(model, dataset, &settings, &model.rule(), to, progress)?;
         pages.extend(reports.write(model, path, dataset, &evaluation)?);
         evaluation.curves = None;
         categories.insert(dataset.name.clone(), evaluation);

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use pupilla::{FileSettings, Model};
 use pupilla_core::data::Dataset;
-use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
+use pupilla_core::evaluate::{Confusion, Evaluation};
 use pupilla_core::map::{map_file, map_set};
 use pupilla_core::observer::Observer;
 use pupilla_core::report::contact_sheet::{ContactSheet, SheetRow};
 use pupilla_core::report::{Label, Shown};
+use pupilla_core::verdict::Rule;
+use pupilla_core::verdict::attribution::Explained;
 use pupilla_files::atomic_file::WriteError;
 
 use crate::commands::inspect::{load, rule};
@@ -59,15 +61,9 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
             skip_unreadable: eval.unreadable.skip,
         },
     };
-    let of_model = model.about().calibration.thresholds.image.value;
-    let heatmap = model
-        .kind()
-        .heatmap(eval.thresholds.threshold.unwrap_or(of_model));
-    let rule = match has_pages {
-        true => rule(&model, &eval.thresholds, progress),
-        false => model.rule(),
-    };
-    let mut reports = TestReports::new(rule, heatmap);
+    let rule = rule(&model, &eval.thresholds, progress);
+    let heatmap = model.kind().heatmap(rule.image_threshold);
+    let mut reports = TestReports::new(rule.clone(), heatmap);
     if let Some(folder) = &eval.report {
         reports = reports.with(folder, Shown::Most(eval.report_images));
     }
@@ -85,6 +81,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         &model,
         &dataset,
         &settings,
+        &rule,
         Pictured {
             maps: eval.maps.as_deref(),
             category: None,
@@ -122,11 +119,12 @@ pub struct Pictured<'a> {
     pub reports: &'a mut TestReports,
 }
 
-/// Tests a model, and shows its images.
+/// Tests a model, judges the images by a rule, and shows them.
 pub fn evaluate(
     model: &Model,
     dataset: &Dataset,
     settings: &TestSettings,
+    rule: &Rule,
     to: Pictured<'_>,
     progress: &mut Progress,
 ) -> Result<Evaluation, TestError> {
@@ -139,10 +137,17 @@ pub fn evaluate(
     let mut unlike = Vec::new();
     let mut learned = 0;
     let data = model.about().data;
-    let evaluation = test_run::run(model, dataset, settings, progress, &mut |tested| {
+    let mut confusion = Confusion::new(rule.image_threshold);
+    let mut evaluation = test_run::run(model, dataset, settings, progress, &mut |tested| {
         let reasons = model.unlike_training(tested.acquisition);
         unlike.push((reasons, tested.test.path.clone()));
         learned += usize::from(data.is_some_and(|data| data.has_learned(tested.image)));
+        let without_parts = Explained {
+            map: tested.map.clone(),
+            parts: Vec::new(),
+        };
+        let verdict = rule.judge(&without_parts)?;
+        confusion.add(tested.test.defect.is_some(), verdict.defective);
         if let Some(folder) = maps {
             let path = map_set::path_of(folder, dataset, tested.test);
             if let Some(parent) = path.parent() {
@@ -178,6 +183,7 @@ pub fn evaluate(
             evaluation.images
         ));
     }
+    evaluation.confusion = Some(confusion);
     Ok(evaluation)
 }
 

@@ -1,24 +1,216 @@
-//! `pupilla info`: prints the manifest of a file, or what the built-in network and teachers are.
+//! `pupilla info`: what a file says about itself, or what the built-in network and teachers are.
+
+use std::path::Path;
 
 use anyhow::Context;
-use pupilla::backbone::WeightSource;
+use pupilla::backbone::{self, BackboneError, WeightSource};
+use pupilla::manifest::CalibrationManifest;
 use pupilla::teacher::TeacherManifest;
-use pupilla::{FileManifest, ReceptiveField, Teacher};
-use serde_json::Value;
+use pupilla::{About, DetectorKind, FileManifest, ReceptiveField, Resize, Teacher, UnfinishedRun};
+use pupilla_files::foreign_text::shown;
+use pupilla_files::weight_file::WeightFileError;
+use serde_json::{Value, json};
 
 use crate::options::Info;
 use crate::output;
 
 pub fn run(info: &Info) -> anyhow::Result<()> {
     output::check_json(info.json.file())?;
-    let Some(file) = &info.file else {
+    let Some(path) = &info.file else {
         return built_in(info);
     };
-    let manifest = FileManifest::read(file)?;
+    let manifest = match FileManifest::read(path) {
+        Ok(manifest) => manifest,
+        Err(error) => return other_file(path, error, info),
+    };
     if let Some(target) = info.json.file() {
         return output::json(target, &manifest);
     }
-    let value = serde_json::to_value(&manifest).context("cannot show the manifest")?;
+    let text = match info.full {
+        true => whole(&manifest)?,
+        false => summary(path, &manifest)?,
+    };
+    output::line(None, text.trim_end())
+}
+
+/// What a file is that is neither a model nor a teacher.
+fn other_file(path: &Path, error: WeightFileError, info: &Info) -> anyhow::Result<()> {
+    let name = path.display();
+    let (text, facts) = if let Some(run) = UnfinishedRun::find(path) {
+        let steps = run
+            .steps
+            .map_or(String::new(), |steps| format!(", steps so far: {steps}"));
+        let trains = shown(&run.trains);
+        let text = format!(
+            "{name} is the checkpoint of a stopped training ({trains}{steps})\n\
+             the command of the training with --resume goes on with it"
+        );
+        (
+            text,
+            json!({"checkpoint_of": run.trains, "steps": run.steps}),
+        )
+    } else {
+        let network = match (backbone::load(path), &error) {
+            (Ok(network), _) => network.config(),
+            // Tensors of another network, or no tensors.
+            (Err(other), WeightFileError::NoManifest { .. }) => return Err(other.into()),
+            (Err(BackboneError::File(_)), _) => return Err(error.into()),
+            (Err(other), _) => return Err(other.into()),
+        };
+        let text = format!(
+            "{name} holds the weights of a pretrained network, {}\n\
+             a detector compares the network's features: pupilla train GOOD_IMAGES --backbone {name} --out part.pupilla",
+            network.name()
+        );
+        (text, json!({"pretrained_network": network}))
+    };
+    match info.json.file() {
+        Some(target) => output::json(target, &facts),
+        None => output::line(None, text),
+    }
+}
+
+/// What a person needs to know to use a file.
+fn summary(path: &Path, manifest: &FileManifest) -> anyhow::Result<String> {
+    let name = path.display();
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    let head = if let Some(about) = manifest.about() {
+        let kind = DetectorKind::of_name(&about.header.kind);
+        let what = kind.map_or("", DetectorKind::description);
+        rows.push(("learned from", learned_from(&about, manifest)));
+        rows.extend(promises(&about));
+        rows.extend(kept(manifest).map(|kept| ("keeps", kept)));
+        rows.push((
+            "use",
+            format!("pupilla inspect {name} NEW_IMAGES --out heatmaps"),
+        ));
+        format!("{name}: a model of {}. {what}", shown(&about.header.kind))
+    } else {
+        let teacher = manifest.teachers();
+        let field = teacher[0].config.network.receptive_field;
+        rows.push(("learned from", format!("{} images", teacher[0].images)));
+        rows.push((
+            "use",
+            format!(
+                "pupilla train GOOD_IMAGES --scales {field} --teacher {name} --out part.pupilla"
+            ),
+        ));
+        format!("{name}: a teacher for patches of p = {field}, from which students learn")
+    };
+    rows.extend(networks(manifest));
+    rows.push(("file", about_file(path, manifest)?));
+    rows.push((
+        "everything",
+        format!("pupilla info {name} --full, or --json"),
+    ));
+    let rows = rows
+        .iter()
+        .map(|(what, text)| format!("  {what:14}{text}\n"));
+    Ok(std::iter::once(head + "\n").chain(rows).collect())
+}
+
+fn learned_from(about: &About<'_>, manifest: &FileManifest) -> String {
+    let of = about
+        .data
+        .map_or(String::new(), |data| format!(" of {}", shown(&data.name)));
+    let resized = match manifest.resize() {
+        Some(Resize::Square(side)) => format!(", resized to {side}×{side} pixels"),
+        Some(Resize::LongerSide(side)) => format!(", resized to {side} pixels on the longer side"),
+        Some(Resize::None) | None => String::new(),
+    };
+    format!("{} good images{of}{resized}", about.training_images)
+}
+
+fn promises(about: &About<'_>) -> [(&'static str, String); 2] {
+    let CalibrationManifest {
+        thresholds, data, ..
+    } = &about.calibration;
+    let from = match data {
+        Some(data) => format!(", calibrated on {}", shown(&data.name)),
+        None => String::new(),
+    };
+    let (image, pixel) = (thresholds.image.value, thresholds.pixel.value);
+    [
+        (
+            "thresholds",
+            format!("image {image:.3}, pixel {pixel:.3}{from}"),
+        ),
+        ("promise", thresholds.promise()),
+    ]
+}
+
+/// What training has left in the file.
+fn kept(manifest: &FileManifest) -> Option<String> {
+    match manifest {
+        FileManifest::Embedding(model) => model.method.kept_in_words(),
+        FileManifest::StudentTeacher(model) => {
+            let scales = &model.training.scales;
+            let each: Vec<_> = scales
+                .iter()
+                .map(|scale| {
+                    format!(
+                        "p = {} after {} steps",
+                        scale.network.receptive_field, scale.steps
+                    )
+                })
+                .collect();
+            let students = model.method.settings.students;
+            Some(format!(
+                "{students} students for each of {}",
+                each.join(", ")
+            ))
+        }
+        FileManifest::Reconstruction(model) => {
+            Some(format!("two networks after {} steps", model.method.steps))
+        }
+        FileManifest::Teacher(_) => None,
+    }
+}
+
+/// The networks that give the features, and their terms.
+fn networks(manifest: &FileManifest) -> Vec<(&'static str, String)> {
+    let backbone = manifest.backbone().map(|backbone| {
+        let text = format!("{} ({})", backbone.network.name(), shown(&backbone.file));
+        (text, terms_in_short(&backbone.fingerprint))
+    });
+    let teachers = manifest.teachers().into_iter().map(|teacher| {
+        let field = teacher.config.network.receptive_field;
+        (format!("teacher for p = {field}"), shown(&teacher.data))
+    });
+    let each = backbone.into_iter().chain(teachers);
+    each.map(|(network, terms)| ("network", format!("{network}. Terms: {terms}")))
+        .collect()
+}
+
+fn terms_in_short(fingerprint: &str) -> String {
+    let text = match is_built_in(fingerprint) {
+        true => "Apache-2.0, commercial use is allowed",
+        false => "those of its weights",
+    };
+    text.to_string()
+}
+
+fn about_file(path: &Path, manifest: &FileManifest) -> anyhow::Result<String> {
+    let bytes = std::fs::metadata(path)
+        .with_context(|| format!("cannot read {}", path.display()))?
+        .len();
+    let program = match manifest {
+        FileManifest::Teacher(teacher) => &teacher.header.program,
+        _ => {
+            &manifest
+                .about()
+                .context("the file is no model")?
+                .header
+                .program
+        }
+    };
+    let size = bytes as f64 / f64::from(1 << 20);
+    Ok(format!("{size:.1} MiB, written by {}", shown(program)))
+}
+
+/// Everything that a file says about itself.
+fn whole(manifest: &FileManifest) -> anyhow::Result<String> {
+    let value = serde_json::to_value(manifest).context("cannot show the manifest")?;
     let mut text = String::new();
     outline(&value, 0, &mut text);
     if let Some(backbone) = manifest.backbone() {
@@ -33,7 +225,7 @@ pub fn run(info: &Info) -> anyhow::Result<()> {
         }
         text.push_str(&terms(teacher));
     }
-    output::line(None, text.trim_end())
+    Ok(text)
 }
 
 /// What the network and the teachers say that come with the program.
@@ -56,22 +248,33 @@ fn built_in(info: &Info) -> anyhow::Result<()> {
         ));
     }
     for manifest in &manifests {
-        let value = serde_json::to_value(manifest).context("cannot show the manifest")?;
         text.push_str(&format!(
             "built-in teacher for p = {}:\n",
             manifest.config.network.receptive_field
         ));
-        outline(&value, 1, &mut text);
-        text.push_str(&terms(manifest));
-        text.push('\n');
+        if info.full {
+            let value = serde_json::to_value(manifest).context("cannot show the manifest")?;
+            outline(&value, 1, &mut text);
+            text.push_str(&terms(manifest));
+            text.push('\n');
+        } else {
+            text.push_str(&format!("  terms: {}\n", manifest.data));
+        }
+    }
+    if !info.full {
+        text.push_str("\neverything: pupilla info --full, or --json");
     }
     output::line(None, text.trim_end())
 }
 
+fn is_built_in(fingerprint: &str) -> bool {
+    let built_in = WeightSource::BuiltIn.fingerprint();
+    built_in.is_ok_and(|built_in| built_in == fingerprint)
+}
+
 /// Under which terms the weights of a pretrained network stand.
 fn terms_of_backbone(name: &str, fingerprint: &str) -> String {
-    let built_in = WeightSource::BuiltIn.fingerprint();
-    if built_in.is_ok_and(|built_in| built_in == fingerprint) {
+    if is_built_in(fingerprint) {
         "\nThe weights of the built-in network have the Apache-2.0 licence. Their authors trained them on ImageNet.\n\
          They may be used commercially, and so may models that are trained with them alone.\n"
             .to_string()

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use pupilla_core::evaluate::{CategoryEvaluations, Evaluation, ImageMeasures, PixelMeasures};
+use pupilla_core::evaluate::{
+    CategoryEvaluations, Confusion, Evaluation, ImageMeasures, PixelMeasures,
+};
 
 use crate::output;
 
@@ -29,8 +31,47 @@ pub fn print(evaluation: &Evaluation, json: Option<&Path>) -> anyhow::Result<()>
         let measures = of_pixels(&size.pixel);
         row(json, size.size.name(), "", size.regions, &measures)?;
     }
+    if let Some(confusion) = &evaluation.confusion {
+        verdicts(confusion, json)?;
+    }
     if let Some(seconds) = evaluation.seconds_per_image {
         output::line(json, format_args!("{seconds:.3} s an image"))?;
+    }
+    Ok(())
+}
+
+/// The confusion matrix.
+fn verdicts(confusion: &Confusion, json: Option<&Path>) -> anyhow::Result<()> {
+    let threshold = format!("threshold {:.3}", confusion.threshold);
+    output::line(
+        json,
+        format_args!("{threshold:20} {:>9} {:>9}", "accepted", "rejected"),
+    )?;
+    let (good, missed) = (confusion.good_accepted, confusion.defective_missed);
+    let rows = [
+        (
+            "good",
+            good,
+            confusion.good_rejected,
+            confusion.false_reject_rate(),
+            "rejected",
+        ),
+        (
+            "defective",
+            missed,
+            confusion.defective_found,
+            confusion.miss_rate(),
+            "missed",
+        ),
+    ];
+    for (name, accepted, rejected, wrong, what) in rows {
+        let wrong = wrong.map_or(String::new(), |share| {
+            format!("{:5.1} % {what}", 100.0 * share)
+        });
+        output::line(
+            json,
+            format_args!("{name:20} {accepted:>9} {rejected:>9}   {wrong}"),
+        )?;
     }
     Ok(())
 }

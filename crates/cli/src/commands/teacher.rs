@@ -16,6 +16,7 @@ use pupilla_core::observer::Observer;
 use pupilla_core::report::patch_sheet::{self, PatchSheet};
 use serde::Serialize;
 
+use crate::commands::train::tell_of_checkpoint;
 use crate::data_set;
 use crate::options::{Form, TeacherReport, TeacherTrain};
 use crate::output::{self, Usage, Weights};
@@ -54,7 +55,20 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     }
     output::check_json(train.json.file())?;
     let paths = photographs(&train.images, progress)?;
-    output::check_weights(&train.out, Weights::Teacher)?;
+    let kept = configs
+        .iter()
+        .map(|config| checkpoints(train, config, configs.len()).path);
+    let kept: Vec<_> = kept.collect();
+    let goes_on = train.resume && kept.iter().any(|path| path.exists());
+    output::check_weights(
+        &train.out,
+        Weights::Teacher,
+        train.replacing.force || goes_on,
+    )?;
+    if !train.resume {
+        kept.iter()
+            .for_each(|path| tell_of_checkpoint(path, progress));
+    }
     if let Some(log) = &train.log {
         output::check_alike("--log", log, b"step,", "table of losses")?;
     }

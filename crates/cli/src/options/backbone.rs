@@ -9,6 +9,10 @@ use pupilla_core::image::resize::Resize;
 use super::shared::Json;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pupilla backbone built-in image.png --resize 224
+  pupilla backbone resnet18.safetensors image.png --resize 224")]
 pub struct Backbone {
     /// The word built-in, or weights of ResNet-18, SqueezeNet 1.1 or EfficientNet-Lite: a .safetensors or .pth file with the names of
     /// torchvision, timm (ResNet-18) or efficientnet_lite_pytorch

@@ -1,6 +1,8 @@
 //! Which options belong to which detectors, presets or forms. An option says so where it is described, as a group of clap; help,
 //! and the check that refuses what does not apply, come from there.
 
+use std::borrow::Cow;
+
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Id};
 use pupilla::embedding::Method as Embedding;
@@ -248,7 +250,9 @@ fn check_owners(
         let Ok(Some(chosen)) = matches.try_get_raw(id) else {
             continue;
         };
-        let chosen: Vec<_> = chosen.map(|value| value.to_string_lossy()).collect();
+        let chosen: Vec<_> = chosen
+            .map(|value| own_name(id, value.to_string_lossy()))
+            .collect();
         if !owners.is_empty() && !chosen.iter().any(|value| owners.contains(&&**value)) {
             let long = |arg: &Arg| arg.get_long().unwrap_or_default().to_string();
             let cure = match choice.filter(|_| id == DETECTOR) {
@@ -268,6 +272,14 @@ fn check_owners(
         }
     }
     Ok(())
+}
+
+/// The name that owners have for a chosen value: a detector may be given by a name of the field.
+fn own_name<'a>(key: &str, value: Cow<'a, str>) -> Cow<'a, str> {
+    match value.parse::<DetectorKind>() {
+        Ok(kind) if key == DETECTOR => kind.name().into(),
+        _ => value,
+    }
 }
 
 /// Alternatives in a sentence.

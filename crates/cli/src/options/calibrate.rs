@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Computing, DataLayout, Json, Rates, Roi, Unreadable};
+use super::ADVANCED;
+use super::shared::{Computing, DataLayout, Json, Rates, Replacing, Roi, Unreadable};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pupilla calibrate part.pupilla more_good_images/ --false-reject 1%
+  pupilla calibrate part.pupilla more_good_images/ --out stricter.pupilla --false-reject 5%")]
 pub struct Calibrate {
     /// A model file, written by `pupilla train`; its thresholds are replaced
     pub model: PathBuf,
@@ -18,9 +23,11 @@ pub struct Calibrate {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
+    pub replacing: Replacing,
+    #[command(flatten)]
     pub roi: Roi,
     /// Take the train/good of a data set. Of the images of the training only those are taken that were kept back for validation
-    #[arg(long)]
+    #[arg(long, help_heading = ADVANCED)]
     pub train_good: bool,
     #[command(flatten)]
     pub layout: DataLayout,

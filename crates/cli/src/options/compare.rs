@@ -9,9 +9,14 @@ use pupilla_core::image::resize::Resize;
 
 use super::belonging::{Belongs, DETECTOR, detectors, students};
 use super::shared::{DataLayout, Decoding, Json, Measuring, Pretrained, RunLength};
-use super::values::named;
+use super::values::{detector, named};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pupilla compare dataset/ --out comparison
+  pupilla compare dataset/ --out comparison --detectors memory-bank,padim --seeds 3
+  pupilla compare all_data_sets/ --out comparison --budget 10m")]
 pub struct Compare {
     /// A data set in a known layout or a manifest, with a test part; or a folder of several, such as all of MVTec AD
     pub data: PathBuf,
@@ -20,7 +25,7 @@ pub struct Compare {
     pub out: PathBuf,
     /// Which detectors, in the order of the table [default: all]
     #[arg(id = DETECTOR, long = "detectors", value_delimiter = ',', value_name = "NAME",
-        value_parser = named::<DetectorKind>(DetectorKind::ALL))]
+        value_parser = detector())]
     pub detectors: Vec<DetectorKind>,
     /// Patch sizes, each measured alone and all together [default: 33,65; 33 with a --budget below 5m; 17,33,65 for several data
     /// sets without a budget]

@@ -73,6 +73,12 @@ pub struct Arguments {
 /// The heading above options that every command has.
 const EVERYWHERE: &str = "Options of every command";
 
+/// The heading above what thresholds are, and come from.
+const THRESHOLDS: &str = "Thresholds";
+
+/// The heading above options that few people need.
+const ADVANCED: &str = "Advanced options";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressStyle {
     /// A bar with the remaining time (in a terminal only)
@@ -134,7 +140,9 @@ fn built(mut command: clap::Command) -> clap::Command {
         let runs_none = WITHOUT_NETWORKS.contains(&command.get_name());
         command.mut_args(|option| {
             let hidden = option.is_hide_set() || runs_none && option.get_id() == "device";
-            option.hide(hidden)
+            // The short help has what most people need.
+            let common = matches!(option.get_help_heading(), None | Some(THRESHOLDS));
+            option.hide(hidden).hide_short_help(!common)
         })
     })
 }

@@ -7,6 +7,10 @@ use clap::Args;
 use super::shared::{Curves, DataLayout, Json, Measuring};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pupilla score dataset/ --maps other_tools_maps/
+  pupilla score all_data_sets/ --maps other_tools_maps/ --json figures.json")]
 pub struct Score {
     /// A data set in a known layout or a manifest, with a test part; or a folder of several, which gives each and the mean
     pub data: PathBuf,

@@ -13,6 +13,7 @@ use pupilla_core::verdict::calibration::{RejectRate, WantedRates};
 
 use super::belonging::{Belongs, detectors, on_backbones, only};
 use super::values::{Budget, Memory, finite, rate, spacing};
+use super::{ADVANCED, THRESHOLDS};
 
 #[derive(Debug, Args)]
 pub struct Json {
@@ -90,16 +91,23 @@ impl DataLayout {
 }
 
 #[derive(Debug, Args)]
+pub struct Replacing {
+    /// Replace the file of --out, if it is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Unreadable {
     /// Report unreadable images and continue without them
-    #[arg(id = "skip_unreadable", long = "skip-unreadable")]
+    #[arg(id = "skip_unreadable", long = "skip-unreadable", help_heading = ADVANCED)]
     pub skip: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Seed {
     /// Seed of everything random
-    #[arg(id = "seed", long = "seed", value_name = "N", default_value_t = 0)]
+    #[arg(id = "seed", long = "seed", value_name = "N", default_value_t = 0, help_heading = ADVANCED)]
     pub value: u64,
 }
 
@@ -138,11 +146,11 @@ pub struct Pretrained {
 #[derive(Debug, Args)]
 pub struct Rates {
     /// Share of good images that may be called defective, as 1% or 0.01 [default: none, the threshold is the highest score of a
-    /// good image]
-    #[arg(long, value_name = "RATE")]
+    /// good image, or leaves a twentieth of fewer than 100 images above it that memory-bank left out in turn]
+    #[arg(help_heading = THRESHOLDS, long, value_name = "RATE")]
     false_reject: Option<RejectRate>,
     /// Share of the pixels of a good image that may lie in a region [default: none, the pixel threshold is the image threshold]
-    #[arg(long, value_name = "RATE")]
+    #[arg(help_heading = THRESHOLDS, long, value_name = "RATE")]
     pixel_false_reject: Option<RejectRate>,
 }
 
@@ -160,10 +168,10 @@ impl Rates {
 pub struct Computing {
     /// Compute descriptors at every pixel, as published, even if the model was calibrated on a grid. This is slower, and needs
     /// thresholds from `pupilla calibrate --dense`
-    #[arg(long)]
+    #[arg(help_heading = ADVANCED, long)]
     pub dense: bool,
     /// Memory for the whole program, as 500M or 2G. Large images are then processed in smaller tiles, with the same result
-    #[arg(long, value_name = "SIZE")]
+    #[arg(help_heading = ADVANCED, long, value_name = "SIZE")]
     pub memory: Option<Memory>,
 }
 
@@ -185,20 +193,23 @@ impl Roi {
 #[derive(Debug, Args)]
 pub struct GivenThresholds {
     /// Images that score above this are defective [default: the model's threshold]
-    #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = finite)]
+    #[arg(help_heading = THRESHOLDS, long, value_name = "SCORE", allow_negative_numbers = true, value_parser = finite)]
     pub threshold: Option<f32>,
     /// Pixels that score above this belong to regions [default: --threshold, or else the model's]
-    #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = finite)]
+    #[arg(help_heading = THRESHOLDS, long, value_name = "SCORE", allow_negative_numbers = true, value_parser = finite)]
     pub pixel_threshold: Option<f32>,
     /// Leave out regions of fewer pixels. An image without another region is not defective
-    #[arg(long, value_name = "PIXELS", default_value_t = 1)]
+    #[arg(help_heading = THRESHOLDS, long, value_name = "PIXELS", default_value_t = 1)]
     pub min_area: usize,
 }
+
+/// The heading above options about the figures of a test.
+const MEASURES: &str = "Measures";
 
 #[derive(Debug, Args)]
 pub struct Masks {
     /// Mask pixels above this value, 0 to 254, are defective
-    #[arg(id = "mask_threshold", long = "mask-threshold", value_name = "VALUE", default_value_t = TestSettings::default().mask_threshold,
+    #[arg(help_heading = MEASURES, id = "mask_threshold", long = "mask-threshold", value_name = "VALUE", default_value_t = TestSettings::default().mask_threshold,
         value_parser = clap::value_parser!(u8).range(0..=254))]
     pub threshold: u8,
 }
@@ -209,7 +220,7 @@ pub struct Measuring {
     #[command(flatten)]
     pub masks: Masks,
     /// False-positive rate up to which AU-PRO is integrated; the results also have AU-PRO up to 0.05
-    #[arg(long, value_name = "RATE", default_value_t = TestSettings::default().fpr_limit, value_parser = rate)]
+    #[arg(long, value_name = "RATE", default_value_t = TestSettings::default().fpr_limit, value_parser = rate, help_heading = MEASURES)]
     pub fpr_limit: f64,
 }
 
@@ -218,6 +229,6 @@ pub struct Curves {
     /// Put the ROC, PRO and precision-recall curves into the JSON, with points at least this far apart. 0 keeps every point
     /// [default: 0.002]
     #[arg(id = "curves", long = "curves", value_name = "SPACING", num_args = 0..=1, require_equals = true, default_missing_value = "0.002",
-        value_parser = spacing, requires = "json")]
+        value_parser = spacing, requires = "json", help_heading = MEASURES)]
     pub spacing: Option<f64>,
 }

@@ -9,7 +9,7 @@ use pupilla::teacher::{Distillation, TeacherConfig};
 use pupilla::{Checkpoints, Optimizer, ReceptiveField};
 
 use super::belonging::{Belongs, only};
-use super::shared::{Json, Seed, Unreadable};
+use super::shared::{Json, Replacing, Seed, Unreadable};
 use super::values::{named, sides};
 
 #[derive(Debug, Args)]
@@ -27,6 +27,10 @@ pub enum TeacherCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pupilla teacher train photographs/ --scale 33 --out teacher-33.safetensors
+  pupilla teacher train photographs/ --scale 33 --out teacher-33.safetensors --without-backbone")]
 pub struct TeacherTrain {
     /// A folder of images of anything: the more varied, the better
     pub images: PathBuf,
@@ -36,6 +40,8 @@ pub struct TeacherTrain {
     /// The teacher file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub replacing: Replacing,
     /// What the images are and under which terms, for the teacher's manifest
     #[arg(long, value_name = "TEXT", default_value = "not stated")]
     pub data_terms: String,
@@ -175,6 +181,10 @@ pub struct Training {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pupilla teacher report teacher-33.safetensors other_photographs/
+  pupilla teacher report teacher-33.safetensors other_photographs/ --out neighbours.png")]
 pub struct TeacherReport {
     /// A teacher file, written by `pupilla teacher train`
     pub teacher: PathBuf,

@@ -15,19 +15,28 @@ use super::belonging::{
     Belongs, embedding, heading, of, of_patches, on_backbones, only, reconstruction, setting,
     students,
 };
-use super::shared::{DataLayout, Decoding, Json, Pretrained, Rates, RunLength, Seed, Unreadable};
-use super::values::{named, real};
+use super::shared::{
+    DataLayout, Decoding, Json, Pretrained, Rates, Replacing, RunLength, Seed, Unreadable,
+};
+use super::values::{detector, named, real};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pupilla train good_images/ --out part.pupilla
+  pupilla train good_images/ --out part.pupilla --detector padim --false-reject 1%
+  pupilla train good_images/ --out part.pupilla --detector student-teacher --budget 10m")]
 pub struct Train {
     /// A folder of good images, a data set in a known layout (MVTec AD, VisA, good beside bad images, …), or a manifest (.csv, .jsonl)
     pub data: PathBuf,
     /// The model file to write
     #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub replacing: Replacing,
     /// The detector to train. Options that do not belong to this detector are refused. Without --detector, options of students choose
     /// student-teacher
-    #[arg(long, value_name = "NAME", default_value_t, value_parser = named::<DetectorKind>(DetectorKind::ALL))]
+    #[arg(long, value_name = "NAME", default_value_t, value_parser = detector())]
     pub detector: DetectorKind,
     /// The option that chose the detector, if the detector was not named.
     #[arg(skip)]

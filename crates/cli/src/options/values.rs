@@ -8,12 +8,16 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command};
+use pupilla::DetectorKind;
 
 /// A value that the library names and understands; help and shells know its names.
 #[derive(Clone)]
 pub struct Named<T> {
     names: Vec<String>,
+    /// Names that are understood too, and stand in no help.
+    aliases: Vec<String>,
     value: PhantomData<T>,
 }
 
@@ -27,7 +31,30 @@ pub fn named<T: FromStr>(names: impl IntoIterator<Item: ToString>) -> Named<T> {
     );
     Named {
         names,
+        aliases: Vec::new(),
         value: PhantomData,
+    }
+}
+
+/// A parser for detectors, from their own names and those of the field.
+pub fn detector() -> Named<DetectorKind> {
+    Named {
+        aliases: DetectorKind::ALIASES
+            .map(|(alias, _)| alias.to_string())
+            .to_vec(),
+        ..named(DetectorKind::ALL)
+    }
+}
+
+impl<T> Named<T> {
+    /// The name that a wrong name is most like, if it is like one: Jaro's similarity, with clap's own limit.
+    fn like(&self, wrong: &str) -> Option<&str> {
+        const ALIKE: f64 = 0.7;
+        let names = self.names.iter().chain(&self.aliases);
+        let rated = names.map(|name| (strsim::jaro(&wrong.to_lowercase(), name), name));
+        let near = rated.filter(|(alike, _)| *alike > ALIKE);
+        let nearest = near.max_by(|one, other| one.0.total_cmp(&other.0));
+        nearest.map(|(_, name)| name.as_str())
     }
 }
 
@@ -43,7 +70,14 @@ where
         arg: Option<&Arg>,
         value: &OsStr,
     ) -> Result<T, clap::Error> {
-        TypedValueParser::parse_ref(&str::parse::<T>, command, arg, value)
+        let parsed = TypedValueParser::parse_ref(&str::parse::<T>, command, arg, value);
+        parsed.map_err(|mut error| {
+            if let Some(name) = self.like(&value.to_string_lossy()) {
+                let name = ContextValue::String(name.to_owned());
+                error.insert(ContextKind::SuggestedValue, name);
+            }
+            error
+        })
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {

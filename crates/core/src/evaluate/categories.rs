@@ -63,6 +63,7 @@ fn mean(categories: &BTreeMap<String, Evaluation>) -> Evaluation {
         },
         per_defect,
         per_region_size: Vec::new(),
+        confusion: None,
         images,
         regions: categories.values().map(|category| category.regions).sum(),
         saturated: categories.values().any(|category| category.saturated),

@@ -312,6 +312,7 @@ impl Evaluator {
             image: image_ranking.measures(&[]).into(),
             per_defect,
             per_region_size,
+            confusion: None,
             images: self.per_image.len(),
             regions: everything.regions(),
             saturated,

@@ -5,6 +5,7 @@ pub mod map_run;
 pub mod test_run;
 
 mod categories;
+mod confusion;
 mod evaluator;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use categories::CategoryEvaluations;
+pub use confusion::Confusion;
 pub use evaluator::{EvaluationError, Evaluator, ScoredImage};
 
 use crate::metrics::{CurvePoint, PrecisionRecallPoint};
@@ -75,6 +77,9 @@ pub struct Evaluation {
     /// order. Empty in a mean over categories, and if regions saturate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub per_region_size: Vec<RegionSizeEvaluation>,
+    /// What the verdicts of a rule are against the labels, if there was a rule. A mean over categories has no verdicts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Confusion>,
     /// The images tested, good and defective.
     pub images: usize,
     /// The connected regions (8-connected) of all masks.

@@ -9,6 +9,11 @@
 //! lowest whose share of pixels above it, summed over the `n` images, still allows a next image that lies above it entirely, `Σ share +
 //! 1 ≤ α (n + 1)` (Angelopoulos et al., *Conformal Risk Control*, ICLR 2024). The expected share of the next good image is at most α
 //! then. Where "share" is 0 or 1, as for whole images, both rules are the same.
+//!
+//! Few images can be left out in turn instead of being kept back: each image has its score from a model of other images. These models
+//! are not the model that judges the next image, so the rate is an estimate and no bound (Vovk, "Cross-conformal predictors", 2015). For
+//! the related method CV+, twice the rate is a bound (Barber, Candès, Ramdas, Tibshirani, "Predictive inference with the jackknife+",
+//! 2021). `docs/explanation/thresholds.md` has what was measured.
 
 use serde::{Deserialize, Serialize};
 
@@ -111,10 +116,11 @@ fn percent(share: f64) -> String {
 pub struct Threshold {
     /// What scores **above** this is called defective.
     pub value: f32,
-    /// The false-reject rate that was asked for; `None`: none was, the threshold is the highest score.
+    /// The false-reject rate that was asked for; `None`: none was. The threshold is the highest score then, or a score that a twentieth
+    /// is above if the images were left out in turn.
     pub wanted: Option<RejectRate>,
     /// The rate that the next good image keeps to, in expectation, if it comes from where the
-    /// calibration images came from. Above `wanted` if there were too few of them.
+    /// calibration images came from. Above `wanted` if there were too few of them. An estimate if they were left out in turn.
     pub bound: f64,
 }
 
@@ -127,7 +133,15 @@ pub struct Thresholds {
     pub pixel: Threshold,
     /// Number of good images that gave both thresholds.
     pub images: usize,
+    /// In how many groups these images were left out in turn, each group scored by a model of the others; `None`: the model has learned
+    /// from none of these images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<usize>,
 }
+
+/// The share of images left out in turn that may score above the threshold if no rate is wanted: the highest of many such scores
+/// would be that of the least usual image.
+const USUAL_SHARE: f64 = 0.05;
 
 /// The rates that thresholds are to keep to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -152,6 +166,7 @@ impl Thresholds {
             image,
             pixel: image,
             images: scores.len(),
+            groups: None,
         }
     }
 
@@ -180,8 +195,12 @@ impl Thresholds {
     /// What the image threshold promises, in words.
     pub fn promise(&self) -> String {
         let bound = self.image.bound;
+        let (how_sure, evidence) = match self.groups {
+            None => ("at most", "good images used"),
+            Some(_) => ("about", "an estimate, good images left out in turn"),
+        };
         format!(
-            "at most {} of good parts are called defective on average, 1 in {:.0} (good images used: {})",
+            "{how_sure} {} of good parts are called defective on average, 1 in {:.0} ({evidence}: {})",
             percent(bound),
             1.0 / bound,
             self.images
@@ -194,22 +213,20 @@ impl Thresholds {
     }
 }
 
-/// The `k`-th smallest score for `k = ⌈(n + 1)(1 - α)⌉`, or the highest if `k > n` or no rate is wanted.
-fn image_threshold(scores: &[f32], wanted: Option<RejectRate>) -> Threshold {
+/// The `k`-th smallest score for `k = ⌈(n + 1)(1 - α)⌉`, or the highest if `k > n` or no rate α is given.
+fn image_threshold(scores: &[f32], share: Option<f64>) -> Threshold {
     assert!(!scores.is_empty(), "thresholds come from good images");
     let count = scores.len();
     let mut sorted = scores.to_vec();
     sorted.sort_by(f32::total_cmp);
-    let above = match wanted {
+    let above = match share {
         None => 1,
         // ⌊(n + 1) α⌋ of the n + 1 may lie above; the nudge keeps 100 · 0.01 at 1.
-        Some(rate) => ((count as f64 + 1.0) * rate.share() + 1e-9)
-            .floor()
-            .max(1.0) as usize,
+        Some(share) => ((count as f64 + 1.0) * share + 1e-9).floor().max(1.0) as usize,
     };
     Threshold {
         value: sorted[count.saturating_sub(above).min(count - 1)],
-        wanted,
+        wanted: None,
         bound: above as f64 / (count as f64 + 1.0),
     }
 }
@@ -219,20 +236,31 @@ fn image_threshold(scores: &[f32], wanted: Option<RejectRate>) -> Threshold {
 #[derive(Clone, Debug)]
 pub struct Calibrator {
     wanted: WantedRates,
+    groups: Option<usize>,
     scores: Vec<f32>,
     pixels: TopPixels,
 }
 
 impl Calibrator {
-    /// For the maps of `images` good images. Each should have a pixel inside the mask: of fewer, the bound of the pixel threshold
-    /// is that of a rate higher than wanted, which [`Threshold::bound`] says.
+    /// For the maps of `images` good images that the model has not learned from. Each should have a pixel inside the mask: of fewer, the
+    /// bound of the pixel threshold is that of a rate higher than wanted, which [`Threshold::bound`] says.
     pub fn new(wanted: WantedRates, images: usize) -> Self {
+        Self::of_groups(wanted, images, None)
+    }
+
+    /// The same for good images that are left out in turn, in `groups` groups ([`Thresholds::groups`]).
+    pub fn in_turn(wanted: WantedRates, images: usize, groups: usize) -> Self {
+        Self::of_groups(wanted, images, Some(groups))
+    }
+
+    fn of_groups(wanted: WantedRates, images: usize, groups: Option<usize>) -> Self {
         let room = wanted.pixels.map_or(0.0, |rate| {
             // What the images themselves may have above the threshold, in images.
             (rate.share() * (images as f64 + 1.0) - 1.0).max(0.0)
         });
         Self {
             wanted,
+            groups,
             scores: Vec::with_capacity(images.min(1 << 20)),
             pixels: TopPixels::new(room),
         }
@@ -279,7 +307,12 @@ impl Calibrator {
             return None;
         }
         let count = self.scores.len();
-        let image = image_threshold(&self.scores, self.wanted.images);
+        let wanted = self.wanted.images;
+        let usual = self.groups.map(|_| USUAL_SHARE);
+        let image = Threshold {
+            wanted,
+            ..image_threshold(&self.scores, wanted.map(RejectRate::share).or(usual))
+        };
         let pixel = match self.wanted.pixels {
             None => image,
             Some(rate) => {
@@ -295,6 +328,7 @@ impl Calibrator {
             image,
             pixel,
             images: count,
+            groups: self.groups,
         })
     }
 }
@@ -415,11 +449,44 @@ mod tests {
             for (count, holds) in [(images, true), (images - 1, false)] {
                 let scores: Vec<f32> = (0..count).map(|at| at as f32).collect();
                 if count > 0 {
-                    let bound = image_threshold(&scores, Some(rate(share))).bound;
+                    let bound = image_threshold(&scores, Some(share)).bound;
                     assert_eq!(bound <= share + 1e-9, holds, "{share} {count}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn images_left_out_in_turn_give_an_estimate_of_a_usual_share() {
+        let found = |count: usize, wanted: Option<f64>| {
+            let images = wanted.map(rate);
+            let pixels = None;
+            let mut calibrator = Calibrator::in_turn(WantedRates { images, pixels }, count, 3);
+            for score in 0..count {
+                calibrator.add(&AnomalyMap::new(1, 1, vec![score as f32]), None);
+            }
+            calibrator.finish().unwrap()
+        };
+        // Of 59 images, 60 · 5 % = 3 may lie above; of 30, none but the highest.
+        let many = found(59, None);
+        assert_eq!((many.image.value, many.image.bound), (56.0, 0.05));
+        assert_eq!((many.pixel, many.groups), (many.image, Some(3)));
+        assert_eq!(
+            many.promise(),
+            "about 5 % of good parts are called defective on average, 1 in 20 (an estimate, good images left out in turn: 59)"
+        );
+        assert_eq!(found(30, None).image.value, 29.0);
+        assert_eq!(found(30, None).image.wanted, None);
+        // A wanted rate counts as for images that were kept back.
+        let wanted = found(59, Some(0.1));
+        assert_eq!(
+            (wanted.image.value, wanted.image.wanted),
+            (53.0, Some(rate(0.1)))
+        );
+        let json = serde_json::to_value(wanted).unwrap();
+        assert_eq!(json["groups"], 3);
+        assert_eq!(serde_json::from_value::<Thresholds>(json).unwrap(), wanted);
+        assert!(serde_json::to_value(Thresholds::highest(&[1.0])).unwrap()["groups"].is_null());
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn calibrate<D: Detector>(
     let calibrated = calibrate_maps(
         "calibrating",
         images.len(),
-        wanted,
+        Calibrator::new(wanted, images.len()),
         inspected,
         observer,
         |index| {
@@ -106,19 +106,18 @@ pub struct Calibrated {
 }
 
 /// The loop of every calibration: `map` gives the anomaly map of each of `images` good images, at the size of `inspected`. `stage`
-/// names the work for people. If the images are too few for a wanted rate, the observer gets a warning.
+/// names the work for people; `calibrator` is for as many images. If the images are too few for a wanted rate, the observer gets a warning.
 ///
 /// # Errors
 /// Those of `map`, or that the observer asks to stop.
 pub fn calibrate_maps<E: From<Stopped>>(
     stage: &str,
     images: usize,
-    wanted: WantedRates,
+    mut calibrator: Calibrator,
     inspected: Option<&Mask>,
     observer: &mut dyn Observer,
     mut map: impl FnMut(usize) -> Result<AnomalyMap, E>,
 ) -> Result<Calibrated, E> {
-    let mut calibrator = Calibrator::new(wanted, images);
     for_each(observer, stage, images, |index| {
         calibrator.add(&map(index)?, inspected);
         Ok::<_, E>(())

@@ -118,6 +118,23 @@ pub struct UnknownDetector {
 }
 
 impl DetectorKind {
+    /// Names that other programs and publications have for a detector, beside its own.
+    pub const ALIASES: [(&'static str, Self); 8] = [
+        ("patchcore", Self::MemoryBank),
+        ("uninformed-students", Self::StudentTeacher),
+        ("us", Self::StudentTeacher),
+        ("knn", Self::NearestNeighbour),
+        ("one-class-svm", Self::OneClassSvm),
+        ("cnn-feature-dictionary", Self::CnnDictionary),
+        ("ae-ssim", Self::SimilarityAutoencoder),
+        ("ae-l2", Self::SquaredErrorAutoencoder),
+    ];
+
+    /// The detector of this name, letter by letter, as model files have it.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Colours with the same meaning in every picture: no colour up to a quarter of the image threshold, the strongest colour from one
     /// and a half times the threshold on.
     ///
@@ -156,17 +173,33 @@ impl fmt::Display for DetectorKind {
     }
 }
 
+/// The name of a detector, or a name that other programs and publications have for it ([`DetectorKind::ALIASES`]). Capitals, hyphens,
+/// underscores and spaces make no difference.
 impl FromStr for DetectorKind {
     type Err = UnknownDetector;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
+        let wanted = letters(text);
+        let named = Self::ALL
             .into_iter()
-            .find(|kind| kind.name() == text)
+            .find(|kind| letters(kind.name()) == wanted);
+        let mut aliases = Self::ALIASES.into_iter();
+        let alias = aliases.find(|(alias, _)| letters(alias) == wanted);
+        named
+            .or(alias.map(|(_, kind)| kind))
             .ok_or_else(|| UnknownDetector {
                 name: text.to_string(),
             })
     }
+}
+
+/// What counts of a name.
+fn letters(name: &str) -> String {
+    let counts = |letter: &char| !matches!(letter, '-' | '_' | ' ');
+    name.chars()
+        .filter(counts)
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 #[cfg(test)]
@@ -180,6 +213,37 @@ mod tests {
         }
         let error = "2-nn".parse::<DetectorKind>().unwrap_err().to_string();
         assert!(error.contains("2-nn") && error.contains("memory-bank"));
+    }
+
+    #[test]
+    fn names_of_the_field_lead_to_their_kinds_and_files_have_one_name() {
+        for (name, kind) in [
+            ("PatchCore", DetectorKind::MemoryBank),
+            ("ssim_ae", DetectorKind::SimilarityAutoencoder),
+            ("AE-SSIM", DetectorKind::SimilarityAutoencoder),
+            ("l2 ae", DetectorKind::SquaredErrorAutoencoder),
+            ("1nn", DetectorKind::NearestNeighbour),
+            ("ocsvm", DetectorKind::OneClassSvm),
+            ("KMeans", DetectorKind::KMeans),
+            ("Uninformed_Students", DetectorKind::StudentTeacher),
+            ("US", DetectorKind::StudentTeacher),
+        ] {
+            assert_eq!(name.parse::<DetectorKind>().unwrap(), kind, "{name}");
+            assert_eq!(DetectorKind::of_name(name), None, "{name}");
+        }
+        for kind in DetectorKind::ALL {
+            assert_eq!(DetectorKind::of_name(kind.name()), Some(kind));
+        }
+        // No two names are the same word.
+        let names = DetectorKind::ALL.map(|kind| kind.name()).into_iter();
+        let mut names: Vec<_> = names
+            .chain(DetectorKind::ALIASES.map(|(alias, _)| alias))
+            .map(letters)
+            .collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Detector;
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::observer::Observer;
-use pupilla_core::verdict::calibration::{Thresholds, WantedRates};
+use pupilla_core::verdict::calibration::{Calibrator, Thresholds, WantedRates};
 use pupilla_core::verdict::calibration_run::calibrate_maps;
 
 use crate::error::{ScoreError, TrainError};
@@ -56,7 +56,8 @@ pub(crate) fn thresholds(
     observer: &mut dyn Observer,
     map: impl Fn(usize) -> Result<AnomalyMap, TrainError>,
 ) -> Result<(Vec<f32>, Option<Thresholds>), TrainError> {
-    let found = calibrate_maps("validation", images, wanted, None, observer, map)?;
+    let calibrator = Calibrator::new(wanted, images);
+    let found = calibrate_maps("validation", images, calibrator, None, observer, map)?;
     let thresholds = found
         .thresholds
         .filter(|_| wanted != WantedRates::default());

@@ -1,7 +1,7 @@
 //! The checkpoint files of a run: everything that a step changes, so that a killed run continues and ends with the same bytes. Each
 //! kind of run defines the content of its checkpoints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pupilla_core::observer::Observer;
 use pupilla_nn::OptimizerState;
@@ -13,6 +13,31 @@ use pupilla_files::weight_file::{
 };
 
 use crate::error::TrainError;
+
+/// A run that a checkpoint can continue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfinishedRun {
+    /// What it trains: `"student-teacher"`, `"teacher"`, or `"network"` for a detector that reconstructs.
+    pub trains: String,
+    /// The steps that it has taken; `None` in files of older programs.
+    pub steps: Option<usize>,
+}
+
+impl UnfinishedRun {
+    /// The end of the kinds of all checkpoints.
+    const KIND: &str = "-checkpoint";
+
+    /// The run of a checkpoint file; `None` if the file is missing or no checkpoint. The file is not checked: only its head is read.
+    pub fn find(path: &Path) -> Option<Self> {
+        let manifest = weight_file::manifest_of(path).ok()??;
+        let trains = manifest["kind"].as_str()?.strip_suffix(Self::KIND)?;
+        let steps = manifest["step"].as_u64();
+        Some(Self {
+            trains: trains.to_string(),
+            steps: steps.and_then(|steps| usize::try_from(steps).ok()),
+        })
+    }
+}
 
 /// Where and how often to write checkpoints.
 #[derive(Clone, Debug)]
@@ -67,6 +92,7 @@ impl Checkpoints {
         let manifest = CommonManifest {
             header: FileHeader::new(kind),
             identity: of_version(identity),
+            step: Some(step),
             threads: rayon::current_num_threads(),
             crc32,
             of_kind: manifest,
@@ -113,9 +139,13 @@ impl Checkpoints {
     }
 }
 
-/// The identity of a run, with the version of its checkpoints. In engine 2, the optimisers' states are arrays.
+/// The identity of a run, with the version of its checkpoints. In engine 2, the optimisers' states are arrays. In split 2, more of few
+/// images are kept back.
 fn of_version(identity: &str) -> String {
-    format!("{}, engine 2: {identity}", env!("CARGO_PKG_VERSION"))
+    format!(
+        "{}, engine 2, split 2: {identity}",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// The fields that the checkpoints of every kind of run have, and the fields of one kind, `M`.
@@ -124,6 +154,9 @@ struct CommonManifest<M> {
     #[serde(flatten)]
     header: FileHeader,
     identity: String,
+    /// Steps of the whole run so far, for people.
+    #[serde(default)]
+    step: Option<usize>,
     /// Worker threads: with others, sums are rounded otherwise.
     threads: usize,
     /// Of the numbers of all arrays and blobs, in the order in which they are written.

@@ -9,7 +9,7 @@ pub mod prepared_files;
 pub(crate) mod schedule;
 
 pub use budget::Length;
-pub use checkpoints::Checkpoints;
+pub use checkpoints::{Checkpoints, UnfinishedRun};
 
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Fit;

@@ -245,7 +245,8 @@ impl Job {
             };
             words.extend(["--backbone".into(), source]);
         }
-        words.extend(["--out".into(), text(model)?]);
+        // The folder of the comparison is its own.
+        words.extend(["--out".into(), text(model)?, "--force".into()]);
         if checkpoint_of(model).exists()
             && self.recorded::<Training>(BEGUN).as_ref() == Some(&training)
         {

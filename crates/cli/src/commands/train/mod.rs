@@ -12,8 +12,9 @@ use pupilla::Config as _;
 use pupilla::backbone::WeightSource;
 use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, DetectorKind, ExtractorError, Family,
-    FileManifest, FileSettings, Model, PreparedFiles, TrainError,
+    FileManifest, FileSettings, Model, PreparedFiles, TrainError, UnfinishedRun,
 };
+use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::RejectRate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,7 +39,12 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
     output::distinct("--json and --out", json, train.out.as_deref())?;
     let dataset = data_set::open(&train.data, &train.layout, progress)?;
     if let Some(out) = train.out.as_ref().filter(|_| !train.run.dry_run) {
-        output::check_weights(out, Weights::Model)?;
+        let checkpoint = checkpoint_of(out);
+        let goes_on = train.run.resume && checkpoint.exists();
+        output::check_weights(out, Weights::Model, train.replacing.force || goes_on)?;
+        if !train.run.resume {
+            tell_of_checkpoint(&checkpoint, progress);
+        }
     }
     let settings = FileSettings {
         read: train.decoding.settings(),
@@ -158,6 +164,22 @@ pub fn checkpoint_of(model: &Path) -> PathBuf {
     let mut path = model.as_os_str().to_owned();
     path.push(".checkpoint");
     path.into()
+}
+
+/// Says that a checkpoint lies where a run begins that does not continue from it.
+pub fn tell_of_checkpoint(path: &Path, progress: &mut Progress) {
+    let Some(run) = UnfinishedRun::find(path) else {
+        return;
+    };
+    let path = path.display();
+    let steps = run
+        .steps
+        .map_or(String::new(), |steps| format!(", steps so far: {steps}"));
+    progress.warn(&format!(
+        "{path} holds a stopped run ({}{steps}): the command of that run with --resume goes on with it; this run begins anew, and may \
+         replace it",
+        run.trains
+    ));
 }
 
 fn checkpoints(train: &Train, out: &Path) -> Checkpoints {

@@ -37,7 +37,7 @@ pub(super) fn open(
     let public = here.find("test_public");
     let (train, test) = (here.find("train"), here.find("test").or(public.clone()));
     let truth = here.find("ground_truth");
-    if train.is_none() && test.is_none() && truth.is_none() {
+    if train.is_none() && test.is_none() {
         return Ok(None);
     }
     let path = &here.path;

@@ -1,7 +1,7 @@
 //! Features of the training images: of all positions, or of a random part of them.
 
 use pupilla_core::data::image_source::ImageSource;
-use pupilla_core::image::Image;
+use pupilla_core::image::{Image, Size};
 use pupilla_core::observer::{Observer, StopFlag, Stopped, for_each};
 use rand::SeedableRng;
 use rand::seq::index;
@@ -50,12 +50,40 @@ pub(super) fn describe(
 
 /// Images as an extractor describes them.
 pub(super) struct Features<'a> {
-    pub images: &'a dyn ImageSource,
+    pub images: Images<'a>,
     pub extractor: &'a Extractor,
     pub settings: &'a Settings,
 }
 
+/// The images that are described.
+pub(super) enum Images<'a> {
+    /// Read and described whenever they are needed.
+    Read(&'a dyn ImageSource),
+    /// Described before.
+    Described(Vec<&'a Described>),
+}
+
+/// The features of an image, in memory.
+pub(super) struct Described {
+    /// The image's name for messages.
+    pub name: String,
+    /// The size of the image, before it is resized.
+    pub size: Size,
+    /// The positions.
+    pub grid: Grid,
+    /// `[positions, channels]`
+    pub features: Matrix,
+}
+
 impl Features<'_> {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        match &self.images {
+            Images::Read(images) => images.len(),
+            Images::Described(images) => images.len(),
+        }
+    }
+
     /// Features at a position.
     pub fn channels(&self) -> usize {
         self.extractor.channels()
@@ -73,16 +101,19 @@ impl Features<'_> {
 
     /// The positions of an image.
     pub fn grid(&self, index: usize) -> Result<Grid, TrainError> {
-        let size = self.images.size(index)?;
-        let size = self.settings.resize.target_size(size);
+        let images = match &self.images {
+            Images::Read(images) => *images,
+            Images::Described(images) => return Ok(images[index].grid),
+        };
+        let size = self.settings.resize.target_size(images.size(index)?);
         let grid = self.extractor.grid(size);
-        grid.map_err(|source| self.wrong(index, source))
+        grid.map_err(|source| wrong(images, index, source))
     }
 
     /// Positions of all images before each image, and of all at the end.
-    fn positions_before(&self) -> Result<Vec<usize>, TrainError> {
+    pub fn positions_before(&self) -> Result<Vec<usize>, TrainError> {
         let mut before = vec![0];
-        for index in 0..self.images.len() {
+        for index in 0..self.len() {
             let Grid { rows, columns, .. } = self.grid(index)?;
             before.push(before[index] + rows * columns);
         }
@@ -95,12 +126,21 @@ impl Features<'_> {
         observer: &mut dyn Observer,
         mut each: impl FnMut(usize, Grid, Matrix) -> Result<(), Stopped>,
     ) -> Result<(), TrainError> {
+        let images = match &self.images {
+            Images::Read(images) => *images,
+            Images::Described(images) => {
+                for (index, image) in images.iter().enumerate() {
+                    each(index, image.grid, image.features.clone())?;
+                }
+                return Ok(());
+            }
+        };
         let stop = observer.stop_flag();
-        for_each(observer, "features", self.images.len(), |index| {
-            let image = self.settings.resize.apply_owned(self.images.image(index)?);
+        for_each(observer, "features", images.len(), |index| {
+            let image = self.settings.resize.apply_owned(images.image(index)?);
             let grid = self.grid(index)?;
             let features = describe(self.extractor, &image, self.settings.border, grid, &stop);
-            let features = features.map_err(|source| self.wrong(index, source))?;
+            let features = features.map_err(|source| wrong(images, index, source))?;
             Ok(each(index, grid, features)?)
         })
     }
@@ -149,10 +189,10 @@ impl Features<'_> {
         }
         Ok(())
     }
+}
 
-    fn wrong(&self, index: usize, source: ScoreError) -> TrainError {
-        TrainError::of_image(|| self.images.name(index), source)
-    }
+fn wrong(images: &dyn ImageSource, index: usize, source: ScoreError) -> TrainError {
+    TrainError::of_image(|| images.name(index), source)
 }
 
 /// At most `most` indices below `all`, drawn at random, ascending.

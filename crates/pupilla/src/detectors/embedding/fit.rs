@@ -3,9 +3,11 @@
 use pupilla_core::data::image_source::ImageSource;
 use pupilla_core::detector::Fit;
 use pupilla_core::observer::Observer;
+use pupilla_core::verdict::calibration::WantedRates;
 
 use super::config::EmbeddingConfig;
-use super::features::Features;
+use super::features::{Described, Features, Images};
+use super::in_turn;
 use super::inspect::EmbeddingDetector;
 use super::model_file::EmbeddingManifest;
 use crate::error::TrainError;
@@ -17,6 +19,7 @@ impl Fit for Checked<'_, EmbeddingConfig> {
     type Detector = EmbeddingDetector;
     type Error = TrainError;
 
+    /// Of few images, the thresholds come from all images, each scored by a model that has not learned the image.
     fn fit(
         &self,
         training: &dyn ImageSource,
@@ -24,36 +27,64 @@ impl Fit for Checked<'_, EmbeddingConfig> {
         observer: &mut dyn Observer,
     ) -> Result<EmbeddingDetector, TrainError> {
         let settings = &self.settings;
-        let features = |images| Features {
-            images,
-            extractor: &self.extractor,
-            settings,
-        };
+        let method = settings.method.any();
         check_counts(training, validation)?;
         // Wrong images are found before any work, not after.
         for images in [training, validation] {
-            let described = features(images);
+            let described = self.features(images);
             (0..images.len()).try_for_each(|index| described.grid(index).map(|_| ()))?;
         }
-        let training_images = training.len();
-        let training = features(training);
-        settings.method.any().check_features(&training)?;
-        let kept = settings
-            .method
-            .any()
-            .fit(&training, &features(validation), observer)?;
-        let method = EmbeddingManifest {
+        method.check_features(&self.features(training))?;
+
+        let few = in_turn::describe_few(self, [training, validation], observer)?;
+        let (learned, held_back) = match &few {
+            Some(few) => {
+                let (learned, held_back) = few.split_at(training.len());
+                (self.described(learned), self.described(held_back))
+            }
+            None => (self.features(training), self.features(validation)),
+        };
+        let kept = method.fit(&learned, &held_back, observer)?;
+        let manifest = EmbeddingManifest {
             settings: settings.clone(),
             features: self.extractor.manifest(),
             fitted: kept.sizes(),
         };
         let kind = settings.method.kind().name();
         let mut detector = EmbeddingDetector {
-            manifest: Manifest::new(kind, method, training_images, Nothing {}),
+            manifest: Manifest::new(kind, manifest, training.len(), Nothing {}),
             extractor: self.extractor.clone(),
             kept,
         };
-        validate(&mut detector, validation, settings.false_reject, observer)?;
+        let Some(few) = &few else {
+            validate(&mut detector, validation, settings.false_reject, observer)?;
+            return Ok(detector);
+        };
+        validate(&mut detector, validation, WantedRates::default(), observer)?;
+        in_turn::calibrate(self, few, &mut detector, observer)?;
         Ok(detector)
+    }
+}
+
+impl EmbeddingConfig {
+    /// The features of images.
+    pub(super) fn features<'a>(&'a self, images: &'a dyn ImageSource) -> Features<'a> {
+        Features {
+            images: Images::Read(images),
+            extractor: &self.extractor,
+            settings: &self.settings,
+        }
+    }
+
+    /// The features of images that are described already.
+    pub(super) fn described<'a>(
+        &'a self,
+        images: impl IntoIterator<Item = &'a Described>,
+    ) -> Features<'a> {
+        Features {
+            images: Images::Described(images.into_iter().collect()),
+            extractor: &self.extractor,
+            settings: &self.settings,
+        }
     }
 }

@@ -112,6 +112,10 @@ impl EmbeddingMethod for MemoryBank {
         })
     }
 
+    fn is_normalised(&self) -> bool {
+        !self.joined
+    }
+
     fn fits(&self, sizes: &MemoryBankSizes, channels: usize) -> bool {
         match sizes {
             MemoryBankSizes::Joined(sizes) => {

@@ -52,6 +52,12 @@ pub(super) trait EmbeddingMethod: Default + 'static {
         observer: &mut dyn Observer,
     ) -> Result<Self::Kept, TrainError>;
 
+    /// Whether scores are normalised by those of the validation images. Then the scores of models that learned fewer images have the
+    /// same unit.
+    fn is_normalised(&self) -> bool {
+        false
+    }
+
     /// Whether the sizes in a file fit these settings and `channels` features a position.
     fn fits(&self, sizes: &<Self::Kept as Kept>::Sizes, channels: usize) -> bool;
 
@@ -115,6 +121,7 @@ pub(super) trait AnyMethod {
         validation: &Features<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Arc<dyn AnyKept>, TrainError>;
+    fn is_normalised(&self) -> bool;
     fn fits(&self, sizes: &FittedManifest, channels: usize) -> Result<bool, &'static str>;
     fn layout(
         &self,
@@ -175,6 +182,10 @@ where
         Ok(Arc::new(EmbeddingMethod::fit(
             self, features, validation, observer,
         )?))
+    }
+
+    fn is_normalised(&self) -> bool {
+        EmbeddingMethod::is_normalised(self)
     }
 
     fn fits(&self, sizes: &FittedManifest, channels: usize) -> Result<bool, &'static str> {

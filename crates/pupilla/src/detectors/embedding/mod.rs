@@ -21,6 +21,7 @@ pub mod dictionary;
 mod edges;
 mod features;
 mod fit;
+mod in_turn;
 pub mod inspect;
 pub mod k_means;
 pub mod knn;

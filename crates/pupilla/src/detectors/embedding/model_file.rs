@@ -66,7 +66,7 @@ impl EmbeddingDetector {
     }
 
     pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
-        let kind = file.kind().parse::<DetectorKind>().ok();
+        let kind = DetectorKind::of_name(file.kind());
         let kind = kind.filter(|kind| Method::of(*kind).is_some());
         let expected = kind.map_or("embedding detector", DetectorKind::name);
         let manifest: Manifest<EmbeddingManifest> = file.manifest(expected)?;

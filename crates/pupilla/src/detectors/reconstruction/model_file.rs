@@ -64,7 +64,7 @@ impl ReconstructionDetector {
     }
 
     pub(crate) fn from_file(file: &WeightFile) -> Result<Self, WeightFileError> {
-        let kind = file.kind().parse::<DetectorKind>().ok();
+        let kind = DetectorKind::of_name(file.kind());
         let kind = kind.filter(|kind| Method::of(*kind).is_some());
         let expected = kind.map_or("reconstruction detector", DetectorKind::name);
         let manifest: Manifest<ReconstructionManifest> = file.manifest(expected)?;
