@@ -79,6 +79,9 @@ const THRESHOLDS: &str = "Thresholds";
 /// The heading above options that few people need.
 const ADVANCED: &str = "Advanced options";
 
+/// The heading of options about folders and files of images.
+const IMAGES: &str = "Folders and files of images";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressStyle {
     /// A bar with the remaining time (in a terminal only)

@@ -13,7 +13,7 @@ use pupilla_core::verdict::calibration::{RejectRate, WantedRates};
 
 use super::belonging::{Belongs, detectors, on_backbones, only};
 use super::values::{Budget, Memory, finite, rate, spacing};
-use super::{ADVANCED, THRESHOLDS};
+use super::{ADVANCED, IMAGES, THRESHOLDS};
 
 #[derive(Debug, Args)]
 pub struct Json {
@@ -34,7 +34,7 @@ impl Json {
 pub struct Decoding {
     /// The bits of a value that the camera uses, as 12, if its files have more: then the largest number of so many bits is white. The
     /// model keeps them
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16), help_heading = IMAGES)]
     bits: Option<u8>,
 }
 
@@ -58,13 +58,13 @@ impl Decoding {
 #[derive(Debug, Args)]
 pub struct DataLayout {
     /// The name of the folders of good images [default: good, ok, normal or nominal]
-    #[arg(id = "good_name", long = "good", value_name = "NAME")]
+    #[arg(id = "good_name", long = "good", value_name = "NAME", help_heading = IMAGES)]
     good: Option<String>,
     /// Take the images in folders below the folders of images too
-    #[arg(long)]
+    #[arg(long, help_heading = IMAGES)]
     recursive: bool,
     /// The data set of this name, if the folder or the manifest holds several
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = IMAGES)]
     category: Option<String>,
 }
 
