@@ -122,6 +122,12 @@ fn a_model_is_replaced_with_force_alone() {
     assert!(after != fs::read(&other).unwrap());
     // In place it is what the command is for.
     assert_success(&run(&["calibrate", text(&out), text(&others)]));
+
+    // A folder that no demo has made.
+    fs::write(others.join("index.html"), "a page").unwrap();
+    let output = run(&["demo", "--out", text(&others)]);
+    assert_failure(&output, 2, &["index.html", "--out"]);
+    assert_eq!(fs::read(others.join("index.html")).unwrap(), b"a page");
 }
 
 #[test]

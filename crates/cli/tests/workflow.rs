@@ -583,7 +583,7 @@ fn a_teacher_learns_from_a_pretrained_network() {
     let output = teach(&images, &out, &["--distill", "logits"]);
     assert_failure(&output, 2, &["--without-backbone", "--distill"]);
     // The built-in network ends before its classes.
-    let built_in = ["--backbone", "built-in", "--distill", "logits"];
+    let built_in = ["--force", "--backbone", "built-in", "--distill", "logits"];
     let output = teach(&images, &out, &built_in);
     assert_failure(&output, 1, &["no output \"logits\"", "use a complete one"]);
 }

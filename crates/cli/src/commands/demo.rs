@@ -1,6 +1,7 @@
 //! `pupilla demo`: the whole job on built-in data, in a few minutes.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::Context;
 use pupilla::{DetectorKind, Trainer};
@@ -14,7 +15,7 @@ use pupilla_core::synthetic::{self, Kind, SyntheticSettings};
 use crate::commands::eval::{Pictured, evaluate, write_sheet};
 use crate::commands::measures;
 use crate::options::Demo;
-use crate::output;
+use crate::output::{self, Usage};
 use crate::progress::Progress;
 use crate::report::{CURVE_SPACING, TestReports};
 
@@ -24,6 +25,7 @@ const IMAGES: usize = 300;
 pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
     let json = demo.json.file();
     output::check_json(json)?;
+    check_own(&demo.out)?;
     let _folder = output::folder(&demo.out)?;
     let settings = SyntheticSettings {
         seed: demo.seed.value,
@@ -81,4 +83,23 @@ pub fn run(demo: &Demo, progress: &mut Progress) -> anyhow::Result<()> {
         output::json(target, &evaluation).context("cannot write the evaluation")?;
     }
     Ok(())
+}
+
+/// Fails if the demo would replace a file of a folder that no demo has made.
+fn check_own(out: &Path) -> Result<(), Usage> {
+    if out.join("data").join(Kind::Weave.name()).is_dir() {
+        return Ok(());
+    }
+    let names = ["weave.pupilla", "washer.pupilla", "index.html", "sheet.png"];
+    let taken = names
+        .map(|name| out.join(name))
+        .into_iter()
+        .find(|path| path.exists());
+    match taken {
+        Some(path) => Err(Usage(format!(
+            "--out would replace {}: give a folder of the demo's own",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
 }

@@ -37,12 +37,8 @@ pub fn run(info: &Info) -> anyhow::Result<()> {
 fn other_file(path: &Path, error: WeightFileError, info: &Info) -> anyhow::Result<()> {
     let name = path.display();
     let (text, facts) = if let Some(run) = UnfinishedRun::find(path) {
-        let steps = run
-            .steps
-            .map_or(String::new(), |steps| format!(", steps so far: {steps}"));
-        let trains = shown(&run.trains);
         let text = format!(
-            "{name} is the checkpoint of a stopped training ({trains}{steps})\n\
+            "{name} is the checkpoint of a stopped training ({run})\n\
              the command of the training with --resume goes on with it"
         );
         (

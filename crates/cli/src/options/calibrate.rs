@@ -11,7 +11,7 @@ use super::shared::{Computing, DataLayout, Json, Rates, Replacing, Roi, Unreadab
 #[command(after_help = "\
 Examples:
   pupilla calibrate part.pupilla more_good_images/ --false-reject 1%
-  pupilla calibrate part.pupilla more_good_images/ --out stricter.pupilla --false-reject 5%")]
+  pupilla calibrate part.pupilla more_good_images/ --false-reject 5% --out other.pupilla")]
 pub struct Calibrate {
     /// A model file, written by `pupilla train`; its thresholds are replaced
     pub model: PathBuf,

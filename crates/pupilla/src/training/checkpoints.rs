@@ -1,6 +1,7 @@
 //! The checkpoint files of a run: everything that a step changes, so that a killed run continues and ends with the same bytes. Each
 //! kind of run defines the content of its checkpoints.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use pupilla_core::observer::Observer;
@@ -8,6 +9,7 @@ use pupilla_nn::OptimizerState;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use pupilla_files::foreign_text::shown;
 use pupilla_files::weight_file::{
     self, Arrays, FileHeader, NamedBytes, NamedTensor, Precision, WeightFile, WeightFileError,
 };
@@ -36,6 +38,17 @@ impl UnfinishedRun {
             trains: trains.to_string(),
             steps: steps.and_then(|steps| usize::try_from(steps).ok()),
         })
+    }
+}
+
+/// "student-teacher, steps so far: 400"
+impl fmt::Display for UnfinishedRun {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&shown(&self.trains))?;
+        match self.steps {
+            Some(steps) => write!(formatter, ", steps so far: {steps}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -171,14 +171,9 @@ pub fn tell_of_checkpoint(path: &Path, progress: &mut Progress) {
     let Some(run) = UnfinishedRun::find(path) else {
         return;
     };
-    let path = path.display();
-    let steps = run
-        .steps
-        .map_or(String::new(), |steps| format!(", steps so far: {steps}"));
     progress.warn(&format!(
-        "{path} holds a stopped run ({}{steps}): the command of that run with --resume goes on with it; this run begins anew, and may \
-         replace it",
-        run.trains
+        "{} holds a stopped run ({run}): the command of that run with --resume goes on with it; this run begins anew, and may replace it",
+        path.display()
     ));
 }
 
