@@ -120,7 +120,7 @@ pub struct DataManifest {
     pub fingerprint: String,
     /// The images that were kept back for validation, by name.
     pub validation: Vec<String>,
-    /// What identifies each picture that was learned or watched ([`picture_digits`](pupilla_core::data::picture_digits)), sorted:
+    /// What identifies each picture that was learned or watched ([`picture_digits`]), sorted:
     /// whatever their names, places and encodings, calibration leaves these pictures out. Older files have the first 16 digits of the
     /// SHA-256 of each file instead, or nothing.
     #[serde(default)]
