@@ -19,7 +19,7 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             of_scoring(error)
         } else if let Some(path) = missing(cause) {
             return of_missing(path);
-        } else if let Some(error) = cause.downcast_ref::<DatasetError>() {
+        } else if let Some(error) = dataset_error(cause) {
             of_data(error)
         } else if let Some(error) = cause.downcast_ref::<SizeMismatch>() {
             (error.what == INSPECTED).then_some("--roi takes a picture of the size of the images")
@@ -32,9 +32,16 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
     })
 }
 
+fn dataset_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e DatasetError> {
+    match cause.downcast_ref::<FitFilesError>() {
+        Some(FitFilesError::Dataset(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    }
+}
+
 /// The path where nothing is, if the error says so.
 fn missing<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e Path> {
-    match (cause.downcast_ref(), cause.downcast_ref()) {
+    match (dataset_error(cause), cause.downcast_ref()) {
         (Some(DatasetError::NotFound { path, .. }), _) => Some(path),
         (_, Some(ReadError::NotFound { path, .. })) => Some(path),
         _ => None,

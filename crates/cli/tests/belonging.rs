@@ -9,7 +9,7 @@ use pupilla::{DetectorKind, Family};
 use crate::data::{run, stderr, stdout};
 
 /// Options that every detector has.
-const COMMON: [&str; 13] = [
+const COMMON: [&str; 17] = [
     "--out",
     "--force",
     "--detector",
@@ -23,6 +23,10 @@ const COMMON: [&str; 13] = [
     "--threads",
     "--device",
     "--help",
+    "--good",
+    "--recursive",
+    "--category",
+    "--bits",
 ];
 
 /// Detectors that compare a pretrained network's features.

@@ -106,7 +106,7 @@ fn folders_below_are_told_and_taken_on_request() {
             "2 good images learned, 1 kept back",
         ],
     );
-    let below = train(path, &out, &["--recursive"]);
+    let below = train(path, &out, &["--recursive", "--force"]);
     assert_success(&below);
     assert_told(&below, &["5 good images learned, 1 kept back"]);
     for (more, count) in [

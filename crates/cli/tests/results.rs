@@ -216,7 +216,7 @@ fn results_are_left_out_and_an_image_of_such_a_name_is_not() {
     // A folder, and what a shell makes of *.png.
     let output = inspect(&[text(&images), "--json"]);
     assert_eq!(inspected(&output), 2);
-    assert!(stderr(&output).contains("are left out: 4 files"));
+    assert!(stderr(&output).contains("4 results of an inspection"));
     let all = ["00.png", "00_heatmap.png", "01.png", "01_heatmap.png"].map(at);
     let all: Vec<_> = all.iter().map(String::as_str).collect();
     let output = inspect(&[&all[..], &out, &["--json"]].concat());

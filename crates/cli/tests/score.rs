@@ -10,8 +10,7 @@ use pupilla_core::map::map_file;
 use serde_json::Value;
 
 use crate::data::{
-    SIDE, assert_failure, assert_success, dataset, good, model, run, stderr, stdout, text,
-    write_dataset,
+    SIDE, assert_failure, assert_success, dataset, model, run, stderr, stdout, text, write_dataset,
 };
 
 fn json(output: &Output) -> Value {
@@ -255,7 +254,6 @@ fn check_tells_by_its_status_whether_there_is_a_problem() {
 
     // A folder of several.
     write_dataset(&folder.path().join("others"));
-    good(9).save(folder.path().join("picture.png")).unwrap();
     let output = run(&["check", text(folder.path()), "--json"]);
     assert_failure(&output, 3, &[]);
     let found: Value = serde_json::from_str(&stdout(&output)).unwrap();

@@ -8,16 +8,16 @@ use super::shared::{Computing, GivenThresholds, Json, Roi, Unreadable};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Examples:
-  pupilla inspect part.pupilla new_images/
-  pupilla inspect part.pupilla new_images/ --out heatmaps --csv regions.csv
-  pupilla inspect part.pupilla new_images/ --threshold 3.5 --min-area 20 --report report
-
 With --json=FILE.jsonl, FILE has a line of JSON for each image, as soon as the image is inspected. --json=-.jsonl prints the lines.
 
 Exit status: 0 if all images were inspected, 1 if an image cannot be inspected or a file cannot be written, 2 for wrong usage, 4 if
 an image is defective and --fail-on-defect is given, 130 if the program was asked to stop. The results of the images before are
-written in any case.")]
+written in any case.
+
+Examples:
+  pupilla inspect part.pupilla new_images/
+  pupilla inspect part.pupilla new_images/ --out heatmaps --csv regions.csv
+  pupilla inspect part.pupilla new_images/ --threshold 3.5 --min-area 20 --report report")]
 pub struct Inspect {
     /// A model file, written by `pupilla train`
     pub model: PathBuf,
