@@ -17,6 +17,10 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             return of_training(error);
         } else if let Some(error) = cause.downcast_ref::<ScoreError>() {
             of_scoring(error)
+        } else if let Some(ReadError::OtherDepth { .. } | ReadError::MoreBits { .. }) =
+            cause.downcast_ref()
+        {
+            Some("the model keeps the --bits of `pupilla train`")
         } else if let Some(path) = missing(cause) {
             return of_missing(path);
         } else if let Some(error) = dataset_error(cause) {

@@ -87,16 +87,14 @@ pub fn check_json(target: Option<&Path>) -> anyhow::Result<()> {
 
 /// Fails now if a table could not be written to `target` later, or would replace a file that is not a table.
 pub fn check_csv(target: &Path) -> anyhow::Result<()> {
-    let other = |ending: &std::ffi::OsStr| ending != "csv";
-    if target.is_file() && target.extension().is_none_or(other) {
-        return Err(would_replace(
-            "--csv",
-            target,
-            ".csv file",
-            "give another name",
-        ));
-    }
-    check_writable(target)
+    check_alike("--csv", target, b"path,score,", "table of an inspection")
+}
+
+/// Fails now if the page of a report could not be written into a folder later, or would replace a file that is not a page.
+pub fn check_page(option: &str, folder: &Path) -> anyhow::Result<()> {
+    let _folder = self::folder(folder)?;
+    let page = folder.join("index.html");
+    check_alike(option, &page, b"<!doctype html>", "page of a report")
 }
 
 /// Makes a folder for results, which goes again with the guard if nothing was written into it.

@@ -136,7 +136,8 @@ impl InspectionReport {
         })
     }
 
-    /// Writes the page into a folder and says where. `skipped` images could not be read. The folder is made if it does not exist.
+    /// Writes the page into a folder and says where. `skipped` images could not be read; `early` says why the run ended before its end.
+    /// The folder is made if it does not exist.
     pub fn write(
         &self,
         folder: &Path,
@@ -144,9 +145,11 @@ impl InspectionReport {
         model: &Model,
         file: &Path,
         skipped: usize,
+        early: Option<String>,
     ) -> anyhow::Result<PathBuf> {
         let _folder = output::folder(folder)?;
         let mut texts = texts(&self.rule, model, file, title.to_owned())?;
+        texts.warnings.extend(early);
         let mut data = learned(&model.about());
         data.insert(0, ("images inspected", self.images.to_string()));
         data.insert(1, ("images unreadable", skipped.to_string()));
@@ -361,7 +364,9 @@ mod tests {
             report.add(name, &image, &explained.map, &verdict).unwrap();
         }
         let out = folder.path().join("report");
-        let page = report.write(&out, "line 3", &model, &file, 1).unwrap();
+        let page = report
+            .write(&out, "line 3", &model, &file, 1, None)
+            .unwrap();
         assert_eq!(page, out.join("index.html"));
         let page = std::fs::read_to_string(page).unwrap();
         for expected in [

@@ -51,7 +51,6 @@ fn images(names: &[&str]) -> TempDir {
         let image = good(number.parse().unwrap());
         let format = match path.extension().unwrap().to_str().unwrap() {
             "jfif" | "jpe" => image::ImageFormat::Jpeg,
-            "pgm" => image::ImageFormat::Png,
             _ => image::ImageFormat::from_path(&path).unwrap(),
         };
         image.save_with_format(&path, format).unwrap();

@@ -124,10 +124,10 @@ fn a_model_is_replaced_with_force_alone() {
     assert_success(&run(&["calibrate", text(&out), text(&others)]));
 
     // A folder that no demo has made.
-    fs::write(others.join("index.html"), "a page").unwrap();
+    fs::write(others.join("sheet.png"), "a picture").unwrap();
     let output = run(&["demo", "--out", text(&others)]);
-    assert_failure(&output, 2, &["index.html", "--out"]);
-    assert_eq!(fs::read(others.join("index.html")).unwrap(), b"a page");
+    assert_failure(&output, 2, &["sheet.png", "--out"]);
+    assert_eq!(fs::read(others.join("sheet.png")).unwrap(), b"a picture");
 }
 
 #[test]

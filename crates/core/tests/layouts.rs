@@ -10,6 +10,7 @@ use pupilla_core::evaluate::Evaluation;
 use pupilla_core::evaluate::test_run::{self, TestSettings};
 use pupilla_core::image::Image;
 use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::map::map_set;
 use pupilla_core::observer::Silent;
 
 /// Scores are the grey values.
@@ -267,7 +268,7 @@ fn several_objects_of_visa_are_several_data_sets() {
 #[test]
 fn real_iad() {
     let folder = Folder::new();
-    let entry = |split: &str, number: u32| {
+    let entry = |number: u32| {
         let defective = number >= DEFECTIVE;
         let place = if defective { "NG/QS" } else { "OK" };
         let image = format!("{place}/S{number:04}/toy_{number:04}_C1.png");
@@ -279,14 +280,13 @@ fn real_iad() {
         } else {
             ("OK", "null".to_owned())
         };
-        let _ = split;
         format!(
             r#"{{"category":"toy","anomaly_class":"{class}","image_path":"{image}","mask_path":{mask}}}"#
         )
     };
-    let train: Vec<String> = LEARNED.map(|number| entry("train", number)).collect();
+    let train: Vec<String> = LEARNED.map(entry).collect();
     let test = TESTED.chain(DEFECTS);
-    let test: Vec<String> = test.map(|number| entry("test", number)).collect();
+    let test: Vec<String> = test.map(entry).collect();
     let json = format!(
         r#"{{"meta":{{"normal_class":"OK","prefix":"toy/"}},"train":[{}],"test":[{}]}}"#,
         train.join(","),
@@ -376,6 +376,73 @@ fn manifests() {
     folder.text("manifest.csv", &csv);
     same_as_twin(&open(&folder, ""), Layout::Manifest);
     assert_eq!(open(&folder, "parts.csv").name, "parts");
+}
+
+/// Names become parts of the paths of results: they stay within their folder.
+#[test]
+fn the_paths_of_a_manifest_do_not_lead_out_of_a_folder() {
+    let folder = Folder::new();
+    let csv =
+        "path,split,label\n../x/0.png,test,bad\nimages/../../y/1.png,test,bad\n/z/2.png,test,bad\n";
+    folder.text("list.csv", csv);
+    let dataset = open(&folder, "list.csv");
+    let maps = Path::new("maps");
+    for test in &dataset.test {
+        let path = map_set::path_of(maps, &dataset, test);
+        let stays = |part| matches!(part, std::path::Component::Normal(_));
+        assert!(path.components().all(stays), "{}", path.display());
+    }
+}
+
+#[test]
+fn equal_names_and_settings_without_effect_are_refused() {
+    let folder = Folder::new();
+    let csv = "path,split\na.png,train\n";
+    folder.text("one/manifest.csv", csv);
+    folder.text("two/manifest.csv", csv);
+    let names = Dataset::open_all(folder.path(), &OpenSettings::default()).unwrap();
+    assert_eq!((&*names[0].name, &*names[1].name), ("one", "two"));
+    folder.text(
+        "two/manifest.csv",
+        "path,split,category\na.png,train,one\nb.png,train,x\n",
+    );
+    let error = Dataset::open(folder.path()).unwrap_err();
+    assert!(matches!(error, DatasetError::EqualNames { .. }), "{error}");
+    let recursive = OpenSettings {
+        recursive: true,
+        ..OpenSettings::default()
+    };
+    let error = Dataset::open_with(folder.path().join("one"), &recursive).unwrap_err();
+    assert!(
+        matches!(error, DatasetError::NoSuchSetting { .. }),
+        "{error}"
+    );
+    // A label of good images may have another name.
+    folder.text(
+        "list.csv",
+        "path,split,label\na.png,train,iO\nb.png,test,iO\n",
+    );
+    let named = OpenSettings {
+        good: Some("iO".to_owned()),
+        ..OpenSettings::default()
+    };
+    let dataset = Dataset::open_with(folder.path().join("list.csv"), &named).unwrap();
+    assert_eq!((dataset.good.len(), dataset.defects().len()), (1, 0));
+}
+
+#[test]
+fn masks_beside_defective_images() {
+    let folder = Folder::new();
+    for number in LEARNED.chain(TESTED) {
+        folder.picture(&format!("good/{number}.png"), number);
+    }
+    for number in DEFECTS {
+        folder.picture(&format!("bad/{number}.png"), number);
+        folder.mask(&format!("bad/{number}_mask.png"), number);
+    }
+    let dataset = open(&folder, "");
+    same_as_twin(&dataset, Layout::LabelledFolders);
+    assert_eq!(dataset.without_mask().count(), 0);
 }
 
 /// With a saturation threshold of the whole area, and one connected region in each file, AU-sPRO is AU-PRO.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::atomic_file::WriteError;
@@ -25,10 +25,16 @@ impl GrowingFile {
     /// If the file cannot be made.
     pub fn begin(path: &Path) -> Result<Self, WriteError> {
         let part = part_of(path);
-        let file = File::create(&part).map_err(|source| WriteError {
+        let place = |source| WriteError {
             path: part.clone(),
             source,
-        })?;
+        };
+        match std::fs::remove_file(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(place(error)),
+            _ => {}
+        }
+        // A link that somebody puts there meanwhile is not followed.
+        let file = File::create_new(&part).map_err(place)?;
         Ok(Self {
             path: path.to_path_buf(),
             part,
@@ -46,6 +52,7 @@ impl GrowingFile {
         if let Err(source) = written {
             // What cannot be cut off stays: the first error is the one to tell.
             let _ = self.file.set_len(self.length);
+            let _ = self.file.seek(SeekFrom::Start(self.length));
             return Err(WriteError {
                 path: self.path.clone(),
                 source,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use pupilla::manifest::{CalibrationData, CalibrationManifest, DataManifest};
 use pupilla_core::data::image_source::{FileSettings, ImageFiles, ImageSource};
-use pupilla_core::data::{Dataset, content_digits, file_fingerprint, fingerprint};
+use pupilla_core::data::{Dataset, Layout, content_digits, file_fingerprint, fingerprint};
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::Threshold;
 use pupilla_core::verdict::calibration_run::calibrate;
@@ -25,6 +25,9 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     let inspected = region_of_interest::read(options.roi.picture())?;
     let dataset = data_set::open(&options.good, &options.layout, progress)?;
     dataset.require_good()?;
+    if dataset.layout != Layout::GoodImages {
+        check_train_good(options)?;
+    }
     // New thresholds in place are what the command is for.
     let in_place = output::place(out) == output::place(&options.model);
     output::check_weights(out, Weights::Model, in_place || options.replacing.force)?;
@@ -32,7 +35,8 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
         read: model.read_settings(),
         skip_unreadable: options.unreadable.skip,
     };
-    let files = ImageFiles::open(&dataset.good, &settings, progress)?;
+    let good = [&dataset.good[..], &dataset.validation].concat();
+    let files = ImageFiles::open(&good, &settings, progress)?;
     let unlike = files
         .acquisitions()
         .map(|image| model.unlike_training(image));
@@ -93,15 +97,20 @@ fn told(name: &str, old: Threshold, new: Threshold) -> String {
 /// the model has learned from are too low.
 fn check_no_test_images(options: &Calibrate) -> anyhow::Result<()> {
     let folder = whole(&options.good)?;
-    let named = |folder: &Path, name: &str| folder.file_name().is_some_and(|part| part == name);
-    let is_data_set =
-        |folder: &Path| folder.join("train").is_dir() || folder.join("ground_truth").is_dir();
+    let named = |folder: &Path, name: &str| {
+        let own = folder.file_name();
+        own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+    };
+    let is_data_set = |folder: &Path| {
+        let parts = ["train", "Train", "ground_truth"];
+        parts.iter().any(|part| folder.join(part).is_dir())
+    };
     if let Some((part, root)) = folder
         .parent()
         .and_then(|part| Some((part, part.parent()?)))
         && is_data_set(root)
     {
-        if named(part, "test") {
+        if named(part, "test") || named(part, "test_public") {
             bail!(
                 "{} belongs to the test part of a data set: thresholds from it would make its test worthless; give other good images",
                 options.good.display()
@@ -114,6 +123,17 @@ fn check_no_test_images(options: &Calibrate) -> anyhow::Result<()> {
     if is_data_set(&folder) {
         return check_train_good(options);
     }
+    // The good images beside defective images are learned, and tested.
+    if let Some(parent) = folder.parent()
+        && let Ok(beside) = Dataset::open(parent)
+        && beside.layout == Layout::LabelledFolders
+        && beside
+            .test
+            .iter()
+            .any(|test| test.path.starts_with(&folder))
+    {
+        return check_train_good(options);
+    }
     Ok(())
 }
 
@@ -122,7 +142,7 @@ fn check_train_good(options: &Calibrate) -> anyhow::Result<()> {
         return Ok(());
     }
     let text = format!(
-        "{} is a data set whose train/good is there to learn from: give a folder of other good images, or --train-good to take those all the same",
+        "{} belongs to a data set, whose good images are there to learn from: give a folder of other good images, or --train-good to take those all the same",
         options.good.display()
     );
     Err(Usage(text).into())

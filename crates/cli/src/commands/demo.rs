@@ -90,7 +90,13 @@ fn check_own(out: &Path) -> Result<(), Usage> {
     if out.join("data").join(Kind::Weave.name()).is_dir() {
         return Ok(());
     }
-    let names = ["weave.pupilla", "washer.pupilla", "index.html", "sheet.png"];
+    let names = [
+        "weave.pupilla",
+        "washer.pupilla",
+        "weave-report",
+        "washer-report",
+        "sheet.png",
+    ];
     let taken = names
         .map(|name| out.join(name))
         .into_iter()

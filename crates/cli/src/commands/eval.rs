@@ -35,6 +35,11 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         eval.pictures.as_deref(),
         eval.report.as_deref(),
     )?;
+    for (option, folder) in [("--report", &eval.report), ("--pictures", &eval.pictures)] {
+        if let Some(folder) = folder {
+            output::check_page(option, folder)?;
+        }
+    }
     let folders = [&eval.maps, &eval.pictures, &eval.report];
     let folders = folders.into_iter().flatten();
     let _folders = folders

@@ -26,7 +26,8 @@ pub struct Calibrate {
     pub replacing: Replacing,
     #[command(flatten)]
     pub roi: Roi,
-    /// Take the train/good of a data set. Of the images of the training only those are taken that were kept back for validation
+    /// Take the good images to learn of a data set. Of the images of the training, only those are taken that were kept back for
+    /// validation
     #[arg(long, help_heading = ADVANCED)]
     pub train_good: bool,
     #[command(flatten)]

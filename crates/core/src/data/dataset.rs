@@ -200,7 +200,7 @@ pub enum DatasetError {
         folders: Vec<String>,
     },
     /// A test part, and nothing to learn from.
-    #[error("{} has a test part and nothing to learn from: put good images into {}", path.display(), path.join("train").join(GOOD).display())]
+    #[error("{} has no good images to learn from: put good images into {}", path.display(), path.join("train").join(GOOD).display())]
     TestOnly {
         /// The folder.
         path: PathBuf,
@@ -228,6 +228,24 @@ pub enum DatasetError {
         wanted: String,
         /// The data sets in it.
         categories: Vec<String>,
+    },
+    /// Two data sets of one name, which their results could not tell apart.
+    #[error("{} holds two data sets called {name}: rename one, or give one of them", path.display())]
+    EqualNames {
+        /// The folder or manifest.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A setting that the layout does not have.
+    #[error("{} has the layout {}, which does not take {setting}", path.display(), layout.name())]
+    NoSuchSetting {
+        /// The data set's folder.
+        path: PathBuf,
+        /// Its layout.
+        layout: Layout,
+        /// The setting, in words.
+        setting: &'static str,
     },
     /// A test image with more than one mask.
     #[error("{} has two masks, {} and {}: remove one", .0.image.display(), .0.first.display(), .0.second.display())]

@@ -39,7 +39,7 @@ pub struct ImageFolder {
     pub passed_over: PassedOver,
 }
 
-/// The images directly in the folder `path`. Masks and results that lie beside their image are passed over.
+/// The images directly in the folder `path`. Masks that lie beside their image, and results of an inspection, are passed over.
 ///
 /// # Errors
 /// [`DatasetError`] if there is no such folder, it cannot be listed, or it holds no image.
@@ -50,7 +50,7 @@ pub fn images_in(path: &Path) -> Result<ImageFolder, DatasetError> {
 }
 
 /// The images in the folder `path` and in all folders below it. Hidden folders and the folders in `without` are left out. A folder that
-/// is reached twice, through a link, counts once. Masks and results that lie beside their image are passed over.
+/// is reached twice, through a link, counts once. Masks that lie beside their image, and results of an inspection, are passed over.
 ///
 /// # Errors
 /// [`DatasetError`] if there is no such folder, a folder cannot be listed, or there is no image in any of them.

@@ -227,7 +227,7 @@ impl Evaluator {
             if notes.is_none() {
                 self.without_mask.push(image.name.clone());
             }
-            if notes.is_some_and(|mask| mask.blank) {
+            if notes.is_some_and(|mask| mask.blank && !mask.in_alpha) {
                 self.warnings.push(format!(
                     "{}: its mask has no pixel above {}; the image counts as defective ({kind}), \
                      its pixels as normal",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use pupilla::Model;
 use pupilla::student_teacher::bytes_beside;
-use pupilla_core::data::images_below;
+use pupilla_core::data::{Dataset, OpenSettings, images_below};
 use pupilla_core::image::{Size, read};
 use pupilla_core::map::result_files::{is_result, results_of};
 
@@ -48,8 +48,7 @@ pub fn list(
             continue;
         }
         let mut without: Vec<PathBuf> = out.map(Path::to_path_buf).into_iter().collect();
-        let masks = path.join("ground_truth");
-        if masks.is_dir() && path.join("test").is_dir() {
+        for masks in folders_of_masks(path) {
             progress.note(&format!("{} holds masks: left out", masks.display()));
             without.push(masks);
         }
@@ -71,6 +70,27 @@ pub fn list(
         ));
     }
     Ok(all)
+}
+
+/// The folders of masks of the data sets in a folder, without masks that lie beside their images.
+fn folders_of_masks(path: &Path) -> BTreeSet<PathBuf> {
+    // A folder that is no data set has none.
+    let datasets = Dataset::open_all(path, &OpenSettings::default()).unwrap_or_default();
+    let parent = |file: &PathBuf| file.parent().map(Path::to_path_buf);
+    let mut folders = BTreeSet::new();
+    for dataset in &datasets {
+        let masks = dataset.test.iter().filter_map(|test| test.mask.as_ref());
+        folders.extend(masks.flat_map(|mask| mask.files()).filter_map(parent));
+        folders.extend(dataset.masks_without_image.iter().filter_map(parent));
+    }
+    for dataset in &datasets {
+        for image in dataset.test.iter().map(|test| &test.path) {
+            if let Some(folder) = image.parent() {
+                folders.remove(folder);
+            }
+        }
+    }
+    folders
 }
 
 /// What the results of a file are called, if they lie beside it.

@@ -71,6 +71,9 @@ fn check_targets(inspect: &Inspect) -> anyhow::Result<()> {
     if let Some(out) = &inspect.out {
         inputs::check_apart(out, &inspect.images)?;
     }
+    if let Some(folder) = &inspect.report {
+        output::check_page("--report", folder)?;
+    }
     Ok(())
 }
 

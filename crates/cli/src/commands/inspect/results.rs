@@ -1,10 +1,11 @@
 //! The results of a run, written image by image: what was judged is there, however the run ends.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use pupilla::Model;
+use pupilla_core::data::Dataset;
 use pupilla_core::map::heatmap::{self, Heatmap};
 use pupilla_core::map::map_file;
 use pupilla_core::map::result_files::ResultFiles;
@@ -180,10 +181,17 @@ impl<'a> Results<'a> {
         if let Some(files) = files {
             self.draw(files, &judged)?;
         }
-        let path = self.images[judged.index].path.display().to_string();
+        let Named { path, name } = &self.images[judged.index];
         if let Some(report) = &mut self.report {
-            report.add(&path, &judged.image, &judged.map, &judged.verdict)?;
+            // Within one folder, the page does not tell where the images lie.
+            let shown = match &self.inspect.images[..] {
+                [_] => name,
+                _ => path,
+            };
+            let shown = shown.display().to_string();
+            report.add(&shown, &judged.image, &judged.map, &judged.verdict)?;
         }
+        let path = path.display().to_string();
         let [heatmap, map] = match files.map(ResultFiles::paths) {
             Some(paths) => paths.map(|path| Some(path.display().to_string())),
             None => [None, None],
@@ -258,7 +266,12 @@ impl<'a> Results<'a> {
     fn say(&mut self, line: String) -> anyhow::Result<()> {
         let said = self.printer.line(line);
         let json = matches!(JsonTarget::of(self.inspect), Some(JsonTarget::File(_)));
-        let files = json || self.files.is_some() || self.table.is_some() || self.lines.is_some();
+        let files = json
+            || self.files.is_some()
+            || self.table.is_some()
+            || self.lines.is_some()
+            || self.report.is_some()
+            || self.inspect.fail_on_defect;
         match said {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe && (files || self.unread) => {
                 self.unread = true;
@@ -304,11 +317,11 @@ impl<'a> Results<'a> {
         if let (Some(report), Some(folder), 1..) = (&self.report, &self.inspect.report, count) {
             let title = self.title();
             let file = &self.inspect.model;
-            let page = report.write(folder, &title, self.model, file, skipped.len());
-            match page {
-                Ok(page) => keep(page.display().to_string(), Ok(())),
-                Err(error) => keep(String::new(), Err(error)),
-            }
+            let early = stopped.as_ref();
+            let early =
+                early.map(|why| format!("The run ended after {count} of {all} images: {why}"));
+            let page = report.write(folder, &title, self.model, file, skipped.len(), early);
+            keep(page_of(folder).display().to_string(), page.map(drop));
         }
         if let Some(target @ (JsonTarget::File(_) | JsonTarget::Stdout)) = json {
             let inspection = self.json(skipped, stopped);
@@ -317,7 +330,7 @@ impl<'a> Results<'a> {
                     keep(path.display().to_string(), output::json(path, &inspection));
                 }
                 _ => keep(
-                    "the JSON".to_owned(),
+                    "the JSON output".to_owned(),
                     output::json(Path::new("-"), &inspection),
                 ),
             }
@@ -334,7 +347,7 @@ impl<'a> Results<'a> {
         failed.into_iter().next().map_or(Ok(()), Err)?;
         if !json.is_some_and(JsonTarget::is_stdout) {
             if let Some(folder) = &self.inspect.report {
-                self.say(format!("wrote {}", folder.join("index.html").display()))?;
+                self.say(format!("wrote {}", page_of(folder).display()))?;
             }
             self.say(format!(
                 "{} of {count} images are defective at the threshold {:.3}",
@@ -347,7 +360,7 @@ impl<'a> Results<'a> {
     /// The title of the report: the one folder or image that was inspected, or how many.
     fn title(&self) -> String {
         match &self.inspect.images[..] {
-            [one] => one.display().to_string(),
+            [one] => Dataset::name_of(one),
             _ => format!("{} images", self.images.len()),
         }
     }
@@ -365,6 +378,11 @@ impl<'a> Results<'a> {
             skipped,
         }
     }
+}
+
+/// The page of a report in a folder.
+fn page_of(folder: &Path) -> PathBuf {
+    folder.join("index.html")
 }
 
 /// How far a run came that has ended early, and where its results are.

@@ -98,6 +98,10 @@ pub(super) fn find(read: &[(&Labelled<'_>, ImageSummary)], threshold: u8) -> Vec
             grey.extend(&files);
         }
         match (image.defect, mask.is_blank()) {
+            (Some(_), _) if mask.lies_in_alpha() => {
+                let text = "the marks lie in the alpha channel, which is not read: save the mask as grey values";
+                found(FindingKind::MaskInAlpha, text.to_owned());
+            }
             (Some(kind), true) => {
                 let text = format!(
                     "a mask of {kind} without a pixel above {threshold}: its image counts as defective, its pixels as good"
@@ -107,10 +111,6 @@ pub(super) fn find(read: &[(&Labelled<'_>, ImageSummary)], threshold: u8) -> Vec
             (None, false) => {
                 let text = "the mask of a good image marks a defect: is the image good?";
                 found(FindingKind::MaskOfGoodImage, text.to_owned());
-            }
-            (Some(_), false) if mask.lies_in_alpha() => {
-                let text = "the marks lie in the alpha channel, which is not read: save the mask as grey values";
-                found(FindingKind::MaskInAlpha, text.to_owned());
             }
             (Some(_), false) if mask.marked_share() >= 1.0 => {
                 let text =

@@ -17,15 +17,18 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Labelled, test_images, with_test_part};
+use super::{Labelled, is_good, test_images, with_test_part};
 use crate::data::folder::{Folder, MASK_ENDINGS, PassedOver, stem, without_ending};
 use crate::data::mask::{GroundTruth, Mask, MaskError};
-use crate::data::{Dataset, DatasetError, Layout};
+use crate::data::{Dataset, DatasetError, Layout, OpenSettings};
 
 /// The kind of all defective images: the layout has no names of defects.
 const DEFECT: &str = "defect";
 
-pub(super) fn open(here: &Folder) -> Result<Option<Dataset>, DatasetError> {
+pub(super) fn open(
+    here: &Folder,
+    settings: &OpenSettings,
+) -> Result<Option<Dataset>, DatasetError> {
     let mut dataset = Dataset::empty(Dataset::name_of(&here.path), &here.path, Layout::Kolektor);
     if let (Some(train), Some(test)) = (here.find("train"), here.find("test")) {
         let (train, test) = (Folder::photographs(&train)?, Folder::photographs(&test)?);
@@ -39,18 +42,28 @@ pub(super) fn open(here: &Folder) -> Result<Option<Dataset>, DatasetError> {
             }
         }
         dataset.test = test_images(labelled(test, &mut dataset.passed_over)?);
+        let taken = [here.find("train"), here.find("test")];
+        let taken: Vec<&Path> = taken.iter().flatten().map(PathBuf::as_path).collect();
+        pass_over_rest(here, &taken, &mut dataset.passed_over);
         return Ok(Some(dataset));
     }
     let mut folders = vec![here.clone()];
     if here.images.is_empty() {
+        if here.folders.iter().any(|name| is_good(name, settings)) {
+            return Ok(None);
+        }
         let below = here.folders.iter().map(|name| here.path.join(name));
         folders = below
             .map(|path| Folder::photographs(&path))
             .collect::<Result<_, _>>()?;
     }
-    // The first folder decides: others may hold images without a label.
-    if !folders.first().is_some_and(has_labels) {
+    folders.retain(|folder| !folder.images.is_empty());
+    if folders.is_empty() || !folders.iter().all(has_labels) {
         return Ok(None);
+    }
+    if here.images.is_empty() {
+        let taken: Vec<&Path> = folders.iter().map(|folder| &*folder.path).collect();
+        pass_over_rest(here, &taken, &mut dataset.passed_over);
     }
     let (mut good, mut tested) = (Vec::new(), Vec::new());
     for folder in folders {
@@ -70,6 +83,14 @@ pub(super) fn open(here: &Folder) -> Result<Option<Dataset>, DatasetError> {
     }));
     dataset.test = test_images(tested);
     Ok(Some(dataset))
+}
+
+/// Passes over what lies beside the folders that are taken.
+fn pass_over_rest(here: &Folder, taken: &[&Path], passed_over: &mut PassedOver) {
+    let mut rest = here.clone();
+    rest.pass_over_images();
+    rest.pass_over_folders(taken);
+    passed_over.append(rest.passed_over);
 }
 
 /// Whether at least half of the images have a label image beside them.

@@ -52,12 +52,15 @@ fn of_folders(
             continue;
         }
         taken.push(folder);
+        let labels = std::mem::take(&mut passed_over.label_images);
         dataset.passed_over.append(passed_over);
         if is_good(kind, settings) {
+            dataset.passed_over.label_images.extend(labels);
             good.extend(images);
             continue;
         }
         let mut masks = Masks::of(&masks.join(kind))?;
+        masks.add(labels);
         for path in images {
             let mask = masks.take(&path, None, &mut dataset.two_masks);
             let defect = Some(kind.to_string_lossy().into_owned());

@@ -15,15 +15,16 @@
 //! same as that file.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use pupilla_files::bounded_file;
 use serde::Deserialize;
 
-use super::{GOOD_NAMES, Labelled, test_images};
+use super::{Labelled, is_good, test_images};
 use crate::data::folder::Folder;
 use crate::data::mask::GroundTruth;
-use crate::data::{Dataset, DatasetError, Layout};
+use crate::data::{Dataset, DatasetError, Layout, OpenSettings};
 
 /// The most bytes of a file that lists images.
 const MOST_BYTES: u64 = 256 << 20;
@@ -81,18 +82,19 @@ pub(super) fn in_folder(here: &Folder) -> Option<PathBuf> {
 }
 
 /// The data sets of a manifest.
-pub(super) fn open(file: &Path) -> Result<Vec<Dataset>, DatasetError> {
+pub(super) fn open(file: &Path, settings: &OpenSettings) -> Result<Vec<Dataset>, DatasetError> {
     let rows = if is_json_lines(file) {
-        json_lines(file)?
+        json_lines(file, settings)?
     } else {
         table(file, &["path", "split"], |fields| {
-            row(Entry {
+            let entry = Entry {
                 path: fields.required("path")?,
                 split: fields.required("split")?,
                 label: fields.optional("label"),
                 mask: fields.optional("mask"),
                 category: fields.optional("category"),
-            })
+            };
+            row(entry, settings)
         })?
     };
     let root = file.parent().unwrap_or(Path::new(""));
@@ -112,7 +114,7 @@ struct Entry {
     category: Option<String>,
 }
 
-fn row(entry: Entry) -> Result<Row, String> {
+fn row(entry: Entry, settings: &OpenSettings) -> Result<Row, String> {
     let split = Split::read(&entry.split)?;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let defect = match given(entry.label) {
@@ -120,12 +122,8 @@ fn row(entry: Entry) -> Result<Row, String> {
             return Err("a test image needs a label: good, or the name of its defect".to_owned());
         }
         None => None,
-        Some(label) => {
-            let is_good = GOOD_NAMES
-                .iter()
-                .any(|name| label.eq_ignore_ascii_case(name));
-            (!is_good).then_some(label)
-        }
+        Some(label) if is_good(OsStr::new(&label), settings) => None,
+        defect => defect,
     };
     Ok(Row {
         path: entry.path.into(),
@@ -136,7 +134,7 @@ fn row(entry: Entry) -> Result<Row, String> {
     })
 }
 
-fn json_lines(file: &Path) -> Result<Vec<Row>, DatasetError> {
+fn json_lines(file: &Path, settings: &OpenSettings) -> Result<Vec<Row>, DatasetError> {
     let text = read(file)?;
     let lines = (1..).zip(text.lines());
     let lines = lines.filter(|(_, line)| !line.trim().is_empty());
@@ -144,7 +142,7 @@ fn json_lines(file: &Path) -> Result<Vec<Row>, DatasetError> {
         .map(|(number, line)| {
             let entry = serde_json::from_str(line).map_err(|error| error.to_string());
             entry
-                .and_then(row)
+                .and_then(|entry| row(entry, settings))
                 .map_err(|reason| wrong(file, format!("line {number}: {reason}")))
         })
         .collect()
@@ -243,8 +241,7 @@ pub(super) fn datasets(
         }
         let name = row.category.clone();
         let (dataset, tested) = datasets.entry(row.category).or_insert_with(|| {
-            let stem = || file.file_stem().unwrap_or_default().to_string_lossy();
-            let name = name.unwrap_or_else(|| stem().into_owned());
+            let name = name.unwrap_or_else(|| name_of(file));
             (Dataset::empty(name, root, layout), Vec::new())
         });
         let path = root.join(row.path);
@@ -270,6 +267,18 @@ pub(super) fn datasets(
     Ok(finished.collect())
 }
 
+/// The name of a data set without a category: the file's, or its folder's if the file has the name of every manifest.
+fn name_of(file: &Path) -> String {
+    let is_usual = NAMES.iter().any(|name| file.ends_with(name));
+    match file.parent() {
+        Some(folder) if is_usual => Dataset::name_of(folder),
+        _ => {
+            let stem = file.file_stem().unwrap_or_default();
+            stem.to_string_lossy().into_owned()
+        }
+    }
+}
+
 /// Names become parts of paths of results.
 fn check_name(name: &str) -> Result<(), String> {
     let mut parts = Path::new(name).components();
@@ -291,7 +300,8 @@ mod tests {
         let error = |name: &str, text: &str| {
             let file = folder.path().join(name);
             std::fs::write(&file, text).unwrap();
-            let error = open(&file).unwrap_err().to_string();
+            let error = open(&file, &OpenSettings::default());
+            let error = error.unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
             error
         };
@@ -323,7 +333,7 @@ mod tests {
         );
         assert!(found.contains("line 2"), "{found}");
         std::fs::write(folder.path().join("list.csv"), [0xFF, 0xFE]).unwrap();
-        let error = open(&folder.path().join("list.csv")).unwrap_err();
+        let error = open(&folder.path().join("list.csv"), &OpenSettings::default()).unwrap_err();
         assert!(error.to_string().contains("UTF-8"), "{error}");
     }
 }

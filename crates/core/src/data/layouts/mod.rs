@@ -10,7 +10,7 @@ mod visa;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -26,8 +26,40 @@ const GOOD_NAMES: [&str; 4] = ["good", "ok", "normal", "nominal"];
 /// # Errors
 /// [`DatasetError`] if there is none, or something in its folders cannot be read.
 pub(super) fn open(path: &Path, settings: &OpenSettings) -> Result<Vec<Dataset>, DatasetError> {
+    let found = find(path, settings)?;
+    for (at, dataset) in found.iter().enumerate() {
+        if found[..at].iter().any(|other| other.name == dataset.name) {
+            return Err(DatasetError::EqualNames {
+                path: path.to_path_buf(),
+                name: dataset.name.clone(),
+            });
+        }
+        check_settings(dataset, settings)?;
+    }
+    Ok(found)
+}
+
+/// Whether the layout of a data set has the settings that were given.
+fn check_settings(dataset: &Dataset, settings: &OpenSettings) -> Result<(), DatasetError> {
+    let says_labels = [Layout::Visa, Layout::RealIad, Layout::Kolektor].contains(&dataset.layout);
+    let lists_images = says_labels || dataset.layout == Layout::Manifest;
+    let setting = match settings {
+        OpenSettings { good: Some(_), .. } if says_labels => "a name of the folders of good images",
+        OpenSettings {
+            recursive: true, ..
+        } if lists_images => "the folders below",
+        _ => return Ok(()),
+    };
+    Err(DatasetError::NoSuchSetting {
+        path: dataset.root.clone(),
+        layout: dataset.layout,
+        setting,
+    })
+}
+
+fn find(path: &Path, settings: &OpenSettings) -> Result<Vec<Dataset>, DatasetError> {
     if path.is_file() && manifest::has_extension(path) {
-        return manifest::open(path);
+        return manifest::open(path, settings);
     }
     let here = Folder::photographs(path)?;
     if let Some(found) = known_layout(&here, settings)? {
@@ -37,11 +69,19 @@ pub(super) fn open(path: &Path, settings: &OpenSettings) -> Result<Vec<Dataset>,
         return Ok(vec![good_images::open(path, settings)?]);
     }
     let mut categories = Vec::new();
+    let mut taken = Vec::new();
     for name in &here.folders {
         let folder = Folder::photographs(&path.join(name))?;
-        categories.extend(known_layout(&folder, settings)?.unwrap_or_default());
+        if let Some(found) = known_layout(&folder, settings)? {
+            categories.extend(found);
+            taken.push(path.join(name));
+        }
     }
-    if !categories.is_empty() {
+    if let Some(first) = categories.first_mut() {
+        let mut rest = here;
+        let taken: Vec<&Path> = taken.iter().map(PathBuf::as_path).collect();
+        rest.pass_over_folders(&taken);
+        first.passed_over.append(rest.passed_over);
         return Ok(categories);
     }
     if settings.recursive {
@@ -60,7 +100,7 @@ fn known_layout(
     settings: &OpenSettings,
 ) -> Result<Option<Vec<Dataset>>, DatasetError> {
     if let Some(file) = manifest::in_folder(here) {
-        return manifest::open(&file).map(Some);
+        return manifest::open(&file, settings).map(Some);
     }
     if let Some(found) = visa::open(here)? {
         return Ok(Some(found));
@@ -68,7 +108,7 @@ fn known_layout(
     if let Some(found) = real_iad::open(here)? {
         return Ok(Some(found));
     }
-    if let Some(found) = kolektor::open(here)? {
+    if let Some(found) = kolektor::open(here, settings)? {
         return Ok(Some(vec![found]));
     }
     if let Some(found) = mvtec::open(here, settings)? {
@@ -180,20 +220,34 @@ fn test_images(mut found: Vec<Labelled>) -> Vec<TestImage> {
     }
     found
         .into_iter()
-        .map(|image| {
-            let name = image.path.strip_prefix(&common[&folder(&image)]);
-            TestImage {
-                name: name.unwrap_or(&image.path).to_path_buf(),
-                path: image.path,
-                defect: image.defect,
-                mask: image.mask,
-            }
+        .map(|image| TestImage {
+            name: name_within(&image.path, &common[&folder(&image)]),
+            path: image.path,
+            defect: image.defect,
+            mask: image.mask,
         })
         .collect()
 }
 
-/// Divides good images without a split of their own: about a fifth of them, chosen by the file names alone, is there to test with. A
-/// new image never changes the part of another. Returns the images to learn from, then the images to test with.
+/// The path of an image within the folder of its kind. It becomes a part of the paths of results, so it never leads out of a folder:
+/// the paths of a list may.
+fn name_within(image: &Path, folder: &Path) -> PathBuf {
+    let name = image.strip_prefix(folder).unwrap_or(image);
+    let stays = |part: Component<'_>| matches!(part, Component::Normal(_));
+    if name.components().all(stays) {
+        return name.to_path_buf();
+    }
+    let digest = Sha256::digest(image.as_os_str().as_encoded_bytes());
+    let digits: String = digest[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Path::new(&digits).join(image.file_name().unwrap_or_default())
+}
+
+/// Divides good images without a split of their own: about a fifth of them, chosen by the file names, is there to test with. Of several
+/// images, at least one is in each part. A new image hardly ever changes the part of another. Returns the images to learn from, then the
+/// images to test with.
 fn with_test_part(images: Vec<PathBuf>, root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     const SHARE: f64 = 0.2;
     let place = |image: &PathBuf| {
@@ -205,8 +259,9 @@ fn with_test_part(images: Vec<PathBuf>, root: &Path) -> (Vec<PathBuf>, Vec<PathB
     };
     let most = (SHARE * u64::MAX as f64) as u64;
     let lowest = images.iter().map(place).min();
-    let few = images.len() < 2;
-    images
-        .into_iter()
-        .partition(|image| few || (place(image) > most && Some(place(image)) != lowest))
+    let highest = images.iter().map(place).max();
+    images.into_iter().partition(|image| {
+        let place = Some(place(image));
+        place == highest || (place > Some(most) && place != lowest)
+    })
 }

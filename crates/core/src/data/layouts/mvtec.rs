@@ -23,7 +23,7 @@ use pupilla_files::bounded_file;
 use serde::Deserialize;
 
 use super::{Labelled, images_of, is_good, test_images};
-use crate::data::folder::{Folder, MASK_ENDINGS, stem, without_ending};
+use crate::data::folder::{Folder, MASK_ENDINGS, PassedOver, stem, without_ending};
 use crate::data::mask::{GroundTruth, Saturation};
 use crate::data::{Dataset, DatasetError, Layout, OpenSettings, TwoMasks};
 
@@ -106,11 +106,14 @@ fn read_test(
     let mut saturation = None;
     let mut found = Vec::new();
     for kind in &kinds {
-        let images = images_of(&test.join(kind), settings, &mut dataset.passed_over)?;
+        let mut passed_over = PassedOver::default();
+        let images = images_of(&test.join(kind), settings, &mut passed_over)?;
         let mut masks = match &truth {
             Some(truth) => Masks::of(&truth.join(kind))?,
             None => Masks::default(),
         };
+        masks.add(std::mem::take(&mut passed_over.label_images));
+        dataset.passed_over.append(passed_over);
         if !masks.folders.is_empty() && saturation.is_none() {
             saturation = Some(saturation_thresholds(&dataset.root)?);
             dataset.layout = Layout::MvtecLoco;
@@ -148,16 +151,21 @@ impl Masks {
     pub fn of(folder: &Path) -> Result<Self, DatasetError> {
         let here = Folder::list_if_there(folder)?;
         let mut masks = Self::default();
-        for file in here.images {
-            let name = stem(&file);
-            let name = without_ending(&name, &MASK_ENDINGS).unwrap_or(name);
-            masks.by_stem.entry(name).or_default().push(file);
-        }
+        masks.add(here.images);
         for name in here.folders {
             let files = Folder::list(&folder.join(&name))?.images;
             masks.folders.insert(name, files);
         }
         Ok(masks)
+    }
+
+    /// Adds masks from another folder, such as masks beside their images.
+    pub fn add(&mut self, files: Vec<PathBuf>) {
+        for file in files {
+            let name = stem(&file);
+            let name = without_ending(&name, &MASK_ENDINGS).unwrap_or(name);
+            self.by_stem.entry(name).or_default().push(file);
+        }
     }
 
     /// The ground truth of an image.
