@@ -9,18 +9,29 @@ use crate::options::DataLayout;
 use crate::progress::Progress;
 
 /// Opens the one data set at `path`.
-pub fn open(path: &Path, layout: &DataLayout, progress: &Progress) -> anyhow::Result<Dataset> {
+pub fn open(path: &Path, layout: &DataLayout, progress: &mut Progress) -> anyhow::Result<Dataset> {
     let dataset = Dataset::open_with(path, &layout.settings())?;
-    tell(&dataset, progress);
+    tell(&dataset, layout, progress);
     Ok(dataset)
 }
 
 /// Says how a data set was read, if that is not plain, and what was passed over.
-pub fn tell(dataset: &Dataset, progress: &Progress) {
+pub fn tell(dataset: &Dataset, layout: &DataLayout, progress: &mut Progress) {
     if ![Layout::GoodImages, Layout::MvtecAd].contains(&dataset.layout) {
         progress.note(&format!("{}: {}", dataset.name, dataset.summary()));
     }
-    tell_passed_over(&dataset.passed_over, Some("--recursive"), progress);
+    if dataset.is_called_bad() {
+        progress.warn(&format!(
+            "the folder is called {}: are its images good?",
+            dataset.name
+        ));
+    }
+    let recursive = dataset.layout == Layout::GoodImages && !layout.settings().recursive;
+    tell_passed_over(
+        &dataset.passed_over,
+        recursive.then_some("--recursive"),
+        progress,
+    );
 }
 
 /// Says which entries of the folders were passed over. `recursive` is the option that takes folders below, if there is one.

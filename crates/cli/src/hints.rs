@@ -113,7 +113,8 @@ fn of_missing(path: &Path) -> Option<String> {
     };
     let names = std::fs::read_dir(folder).ok()?.take(MOST_NAMES).flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.collect();
+    // A link to nothing has the name itself.
+    let mut names: Vec<String> = names.filter(|other| other.to_lowercase() != name).collect();
     names.sort();
     let likeness = |other: &String| strsim::jaro_winkler(&name, &other.to_lowercase());
     let nearest = names

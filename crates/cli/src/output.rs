@@ -63,6 +63,10 @@ pub fn check_writable(path: &Path) -> anyhow::Result<()> {
     if path.is_dir() {
         anyhow::bail!("{} is a folder: give the name of a file", path.display());
     }
+    if path.exists() && !path.is_file() {
+        let text = format!("{} is no regular file: give another name", path.display());
+        return Err(Usage(text).into());
+    }
     atomic_file::prepare(path)?;
     Ok(())
 }

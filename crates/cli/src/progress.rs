@@ -171,7 +171,7 @@ impl Observer for Progress {
 
     fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
-            bar.finish();
+            bar.finish_and_clear();
         } else if self.style == ProgressStyle::Json {
             print_line(json!({"event": "finish", "stage": self.stage}));
         }

@@ -122,6 +122,14 @@ fn folders_below_are_told_and_taken_on_request() {
         &inspected,
         &["of 6 images", "passed over: 1 image of a format"],
     );
+    // Folders of defects and of masks are not learned.
+    fs::rename(path.join("day2/deep"), path.join("day2/masks")).unwrap();
+    let below = train(path, &out, &["--recursive", "--force"]);
+    assert_success(&below);
+    assert_told(
+        &below,
+        &["1 folder with 1 image (masks)", "4 good images learned"],
+    );
 }
 
 #[test]
@@ -236,6 +244,14 @@ fn good_beside_bad_is_trained_and_measured_without_leak() {
     let eval = run(&["eval", text(&out), text(&parts)]);
     assert_success(&eval);
     assert_told(&eval, &["the model has learned from"]);
+    // A folder that is called bad is no folder of good images, and the test part is not there to calibrate on.
+    let bad = train(&parts.join("bad"), &out, &["--force"]);
+    assert_told(&bad, &["the folder is called bad"]);
+    assert_success(&train(&parts, &out, &["--force"]));
+    for name in ["good", "bad", ""] {
+        let calibrate = run(&["calibrate", text(&out), text(&parts.join(name))]);
+        assert_failure(&calibrate, 2, &["--train-good"]);
+    }
     // Names of other makers.
     fs::rename(parts.join("good"), parts.join("fine")).unwrap();
     let unknown = train(&parts, &out, &["--force"]);
@@ -357,6 +373,12 @@ fn manifests_of_several_categories() {
     assert_success(&compare);
     assert!(compared.join("b/mahalanobis-0/model.pupilla").exists());
     assert_success(&run(&["check", text(&list)]));
+    // Semicolons, slashes of Windows, and numbers as labels.
+    let csv = "path;split;label\ntrain\\good\\000.png;train;0\ntrain\\good\\001.png;train;0\ntest\\square\\000.png;test;1\n";
+    fs::write(&list, csv).unwrap();
+    let check = run(&["check", text(&list)]);
+    assert_success(&check);
+    assert_told(&check, &["2 good images to learn from, 1 to test with"]);
     fs::write(&list, "path,split\ntrain/good/000.png,trian\n").unwrap();
     let wrong = run(&["check", text(&list)]);
     assert_failure(&wrong, 1, &["list.csv", "line 2", "trian"]);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pupilla::{FileSettings, Model};
-use pupilla_core::data::Dataset;
+use pupilla_core::data::{Dataset, Layout};
 use pupilla_core::evaluate::test_run::{self, TestError, TestSettings};
 use pupilla_core::evaluate::{Confusion, Evaluation};
 use pupilla_core::map::{map_file, map_set};
@@ -46,9 +46,11 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         .map(|folder| output::folder(folder))
         .collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(maps) = &eval.maps {
-        let whole = |path: std::path::PathBuf| path.canonicalize().ok();
-        let test = whole(eval.data.join("test"));
-        if test.is_some() && whole(maps.join(&dataset.name).join("test")) == test {
+        let root = output::place(&dataset.root);
+        let of_files = dataset.layout == Layout::Manifest;
+        if !of_files && output::place(maps).starts_with(&root)
+            || output::place(&maps.join(&dataset.name)) == root
+        {
             let text = format!(
                 "--maps {} would write among the images of the data set: give another folder",
                 maps.display()

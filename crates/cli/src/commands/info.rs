@@ -74,6 +74,8 @@ fn summary(path: &Path, manifest: &FileManifest) -> anyhow::Result<String> {
         let kind = DetectorKind::of_name(&about.header.kind);
         let what = kind.map_or("", DetectorKind::description);
         rows.push(("learned from", learned_from(&about, manifest)));
+        let images = about.data.and_then(|data| data.images.as_ref());
+        rows.extend(images.map(|images| ("its images", images.to_string())));
         rows.extend(promises(&about));
         rows.extend(kept(manifest).map(|kept| ("keeps", kept)));
         rows.push((

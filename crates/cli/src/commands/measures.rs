@@ -31,6 +31,11 @@ pub fn print(evaluation: &Evaluation, json: Option<&Path>) -> anyhow::Result<()>
         let measures = of_pixels(&size.pixel);
         row(json, size.size.name(), "", size.regions, &measures)?;
     }
+    if evaluation.saturated {
+        let text =
+            "AU-PRO is AU-sPRO here: a region is found once its saturation threshold is reached";
+        output::line(json, text)?;
+    }
     if let Some(confusion) = &evaluation.confusion {
         verdicts(confusion, json)?;
     }

@@ -22,7 +22,7 @@ pub fn run(score: &Score, progress: &mut Progress) -> anyhow::Result<()> {
     };
     let datasets = Dataset::open_all(&score.data, &score.layout.settings())?;
     for dataset in &datasets {
-        data_set::tell(dataset, progress);
+        data_set::tell(dataset, &score.layout, progress);
     }
     if let [dataset] = &datasets[..] {
         let evaluation = map_run::run(&score.maps, dataset, &settings, progress)?;

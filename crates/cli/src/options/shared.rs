@@ -57,7 +57,7 @@ impl Decoding {
 /// How a folder is read as a data set.
 #[derive(Debug, Args)]
 pub struct DataLayout {
-    /// The name of the folders of good images [default: good, ok, normal or nominal]
+    /// The name of the folders of good images [default: good, ok, normal, nominal, pass, io or gut]
     #[arg(id = "good_name", long = "good", value_name = "NAME", help_heading = IMAGES)]
     good: Option<String>,
     /// Take the images in folders below the folders of images too

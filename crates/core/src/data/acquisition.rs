@@ -4,6 +4,8 @@
 //! score as a defect. So the model keeps what its images had in common, and an inspection says which images are unlike them. No image is
 //! changed.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::image::read::{Depth, Stored};
@@ -138,6 +140,9 @@ const BRIGHTNESS: [f64; 2] = [0.01, 0.1];
 /// How far the contrast may lie beyond, as a factor.
 const CONTRAST: f64 = 1.5;
 
+/// The ratio of the brightest to the darkest image from which on the lighting is called mixed.
+const MIXED_BRIGHTNESS: f64 = 1.6;
+
 /// A contrast below this is that of an empty image.
 const LEAST_CONTRAST: f64 = 0.01;
 
@@ -210,6 +215,12 @@ impl Acquisitions {
             warnings.push(format!(
                 "the images have different sizes ({} to {} pixels wide): parts of one size may look different",
                 self.width.lowest, self.width.highest
+            ));
+        }
+        let [darkest, brightest] = [self.brightness.lowest, self.brightness.highest];
+        if brightest > MIXED_BRIGHTNESS * (darkest + LEAST_CONTRAST) {
+            warnings.push(format!(
+                "the images have different brightness ({darkest:.2} to {brightest:.2}): is the light the same for all?"
             ));
         }
         if self.colour > 0 && self.colour < self.images {
@@ -297,6 +308,24 @@ impl Acquisitions {
             Some(0 | 33..) => Err("the bits of a value are not between 1 and 32"),
             _ => Ok(()),
         }
+    }
+}
+
+/// In a line for people, as "700×700 pixels, 8 bits a value, brightness 0.36 to 0.41".
+impl fmt::Display for Acquisitions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let depths: Vec<String> = match self.told_bits {
+            Some(bits) => vec![format!("{bits} bits a value as told")],
+            None => self.depths.iter().map(ImagesOfDepth::name).collect(),
+        };
+        write!(
+            formatter,
+            "{} pixels, {}, brightness {:.2} to {:.2}",
+            sizes(self.width, self.height),
+            depths.join(" and "),
+            self.brightness.lowest,
+            self.brightness.highest
+        )
     }
 }
 

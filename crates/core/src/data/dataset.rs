@@ -105,7 +105,8 @@ impl Layout {
 /// How a folder is read as a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenSettings {
-    /// The name of the folders of good images. Without it, `good`, `ok`, `normal` and `nominal` are known, in upper or lower case.
+    /// The name of the folders of good images. Without it, `good`, `ok`, `normal`, `nominal`, `pass`, `io` and `gut` are known, in upper or
+    /// lower case.
     pub good: Option<String>,
     /// Take the images in all folders below a folder of images too.
     pub recursive: bool,
@@ -447,6 +448,16 @@ impl Dataset {
         without.filter(move |test| !has_two(test))
     }
 
+    fn count_of(&self, kind: &str) -> String {
+        let of_kind = |test: &&TestImage| test.defect.as_deref() == Some(kind);
+        format!("{kind} {}", self.test.iter().filter(of_kind).count())
+    }
+
+    /// Whether the data set is a folder of good images by its layout, and its name says otherwise.
+    pub fn is_called_bad(&self) -> bool {
+        self.layout == Layout::GoodImages && layouts::is_bad(OsStr::new(&self.name))
+    }
+
     /// In a line for people: the images, and the layout if it is more than a folder of good images.
     pub fn summary(&self) -> String {
         let defective = self.test.iter().filter(|test| test.defect.is_some());
@@ -457,8 +468,14 @@ impl Dataset {
         }
         if !self.test.is_empty() {
             let good = self.test.len() - defective;
+            let kinds = self.defects();
+            let kinds: Vec<String> = kinds.iter().map(|kind| self.count_of(kind)).collect();
+            let kinds = match &kinds[..] {
+                [] => String::new(),
+                kinds => format!(": {}", kinds.join(", ")),
+            };
             parts.push(format!(
-                "{} to test with ({good} good, {defective} defective)",
+                "{} to test with ({good} good, {defective} defective{kinds})",
                 self.test.len()
             ));
         }

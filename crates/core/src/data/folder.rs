@@ -13,13 +13,25 @@ use crate::image::read::{has_image_extension, has_unread_image_extension};
 use crate::map::result_files::is_result;
 
 /// What the name of a mask or a label image adds to the name of its image, in lower case.
-pub(super) const MASK_ENDINGS: [&str; 6] = [
+pub(super) const MASK_ENDINGS: [&str; 18] = [
+    "_gt_mask",
+    "_mask_gt",
     "_mask",
+    "-mask",
+    ".mask",
+    "_masks",
     "_gt",
+    "-gt",
+    ".gt",
     "_label",
+    "-label",
+    ".label",
+    "_labels",
     "_seg",
     "_groundtruth",
     "_ground_truth",
+    "_annotation",
+    "_anno",
 ];
 
 /// The most entries that are counted below a folder that is passed over.
@@ -134,10 +146,11 @@ impl Folder {
 }
 
 /// The images in `path` and in all folders below it, a folder's own images first. Hidden folders and the folders in `without` are
-/// left out. A folder that is reached twice, through a link, counts once. What is passed over goes to `passed_over`.
+/// left out; folders with the names of `others` are passed over. A folder that is reached twice, through a link, counts once. What is passed over goes to `passed_over`.
 pub(super) fn photographs_below(
     path: &Path,
     without: &[PathBuf],
+    others: &dyn Fn(&OsStr) -> bool,
     passed_over: &mut PassedOver,
 ) -> Result<Vec<PathBuf>, DatasetError> {
     let mut seen: BTreeSet<PathBuf> = without.iter().filter_map(|path| whole(path)).collect();
@@ -151,13 +164,21 @@ pub(super) fn photographs_below(
         let here = Folder::photographs(&folder)?;
         images.extend(here.images);
         passed_over.append(here.passed_over);
-        waiting.extend(here.folders.iter().rev().map(|name| folder.join(name)));
+        for name in here.folders.iter().rev() {
+            let path = folder.join(name);
+            if others(name) {
+                let images = count_images(&path);
+                passed_over.folders.push(FolderBelow { path, images });
+            } else {
+                waiting.push(path);
+            }
+        }
     }
     Ok(images)
 }
 
 /// The images in a folder and below it, at most [`MOST_COUNTED`] entries; a folder that cannot be listed counts nothing.
-fn count_images(path: &Path) -> usize {
+pub(super) fn count_images(path: &Path) -> usize {
     let mut seen = BTreeSet::new();
     let (mut images, mut entries) = (0, 0);
     let mut waiting = vec![path.to_path_buf()];
@@ -412,14 +433,15 @@ mod tests {
         std::os::unix::fs::symlink(root, root.join("b/x/around")).unwrap();
         let mut passed_over = PassedOver::default();
         let without = [root.join("a/../out"), root.join("nowhere")];
-        let found = photographs_below(root, &without, &mut passed_over).unwrap();
+        let found = photographs_below(root, &without, &|_| false, &mut passed_over).unwrap();
         let names: Vec<String> = found
             .iter()
             .map(|path| path.strip_prefix(root).unwrap().display().to_string())
             .collect();
         assert_eq!(names, ["0.png", "a/3.png", "b/2.png", "b/x/1.png"]);
         assert_eq!(passed_over.to_string(), "1 hidden entry (.b)");
-        let error = photographs_below(&root.join("nowhere"), &[], &mut passed_over).unwrap_err();
+        let error = photographs_below(&root.join("nowhere"), &[], &|_| false, &mut passed_over);
+        let error = error.unwrap_err();
         assert!(matches!(error, DatasetError::NotFound { .. }), "{error}");
     }
 }

@@ -56,7 +56,7 @@ pub fn images_in(path: &Path) -> Result<ImageFolder, DatasetError> {
 /// [`DatasetError`] if there is no such folder, a folder cannot be listed, or there is no image in any of them.
 pub fn images_below(path: &Path, without: &[PathBuf]) -> Result<ImageFolder, DatasetError> {
     let mut passed_over = PassedOver::default();
-    let images = photographs_below(path, without, &mut passed_over)?;
+    let images = photographs_below(path, without, &|_| false, &mut passed_over)?;
     some(path, images, passed_over)
 }
 

@@ -34,7 +34,7 @@ pub fn run(compare: &Compare, device: DeviceChoice, progress: &mut Progress) -> 
     let detectors = detectors(compare)?;
     let datasets = Dataset::open_all(&compare.data, &compare.layout.settings())?;
     for dataset in &datasets {
-        data_set::tell(dataset, progress);
+        data_set::tell(dataset, &compare.layout, progress);
     }
     let scales = scales(compare, datasets.len())?;
     check_apart(&compare.out, &compare.data, &datasets)?;

@@ -65,6 +65,12 @@ fn check_targets(inspect: &Inspect) -> anyhow::Result<()> {
         output::check_json(json)?;
     }
     output::distinct("--json and --csv", json, csv)?;
+    output::distinct("--csv and --out", csv, inspect.out.as_deref())?;
+    output::distinct("--json and --out", json, inspect.out.as_deref())?;
+    if csv == Some(Path::new("-")) {
+        let text = "--csv -: a table goes to a file, give its name".to_owned();
+        return Err(output::Usage(text).into());
+    }
     if let Some(csv) = csv {
         output::check_csv(csv)?;
     }

@@ -292,6 +292,7 @@ impl<'a> Results<'a> {
         progress: &mut Progress,
     ) -> anyhow::Result<usize> {
         let (count, all) = (self.count, self.images.len());
+        let unreadable = skipped.len();
         let ended = match ended {
             Ok(()) if count == 0 => Err(anyhow!("none of the {all} images can be read")),
             ended => ended,
@@ -349,8 +350,12 @@ impl<'a> Results<'a> {
             if let Some(folder) = &self.inspect.report {
                 self.say(format!("wrote {}", page_of(folder).display()))?;
             }
+            let unread = match unreadable {
+                0 => String::new(),
+                count => format!("; {count} could not be read"),
+            };
             self.say(format!(
-                "{} of {count} images are defective at the threshold {:.3}",
+                "{} of {count} images are defective at the threshold {:.3}{unread}",
                 self.defective, self.rule.image_threshold
             ))?;
         }

@@ -117,6 +117,10 @@ pub enum FindingKind {
     Mixed,
     /// Test images that were taken otherwise than the images to learn from.
     UnlikeTraining,
+    /// There are images to test with, and none to learn from.
+    NothingToLearn,
+    /// A folder of good images whose name says otherwise.
+    CalledBad,
     /// Images that are not taken: in folders below, in formats that are not read, or by their names.
     ImagesPassedOver,
     /// A good image that looks unlike the others.
@@ -134,6 +138,8 @@ impl FindingKind {
             | Self::MostlyMarked
             | Self::ImagesPassedOver
             | Self::Mixed
+            | Self::NothingToLearn
+            | Self::CalledBad
             | Self::UnlikeTraining
             | Self::Outlier => Severity::Notice,
             _ => Severity::Problem,

@@ -18,6 +18,15 @@ pub(super) fn find(dataset: &Dataset) -> Vec<Finding> {
         let root = std::slice::from_ref(&dataset.root);
         found(FindingKind::NoImages, text.to_owned(), root);
     }
+    if dataset.good.is_empty() && !dataset.test.is_empty() {
+        let text = "there is no good image to learn from: training refuses this data set";
+        found(FindingKind::NothingToLearn, text.to_owned(), &[]);
+    }
+    if dataset.is_called_bad() {
+        let text = "the name of the folder says that its images are not good";
+        let root = std::slice::from_ref(&dataset.root);
+        found(FindingKind::CalledBad, text.to_owned(), root);
+    }
     if !passed_over.unlabelled.is_empty() && dataset.layout != Layout::GoodImages {
         let text = "images without a label: put them into the folder of good images, or into the folder of their defect";
         found(

@@ -7,6 +7,6 @@ use crate::data::{Dataset, DatasetError, Layout, OpenSettings};
 
 pub(super) fn open(path: &Path, settings: &OpenSettings) -> Result<Dataset, DatasetError> {
     let mut dataset = Dataset::empty(Dataset::name_of(path), path, Layout::GoodImages);
-    dataset.good = images_of(path, settings, &mut dataset.passed_over)?;
+    dataset.good = images_of(path, settings, true, &mut dataset.passed_over)?;
     Ok(dataset)
 }

@@ -30,11 +30,14 @@ pub(super) fn open(
     settings: &OpenSettings,
 ) -> Result<Option<Dataset>, DatasetError> {
     let mut dataset = Dataset::empty(Dataset::name_of(&here.path), &here.path, Layout::Kolektor);
-    if let (Some(train), Some(test)) = (here.find("train"), here.find("test")) {
-        let (train, test) = (Folder::photographs(&train)?, Folder::photographs(&test)?);
+    let train = here.find("train").or(here.find("training"));
+    let test = here.find("test").or(here.find("testing"));
+    if let (Some(train), Some(test)) = (&train, &test) {
+        let (train, test) = (Folder::photographs(train)?, Folder::photographs(test)?);
         if !has_labels(&train) || !has_labels(&test) {
             return Ok(None);
         }
+        pass_over_rest(here, &[&train.path, &test.path], &mut dataset.passed_over);
         for image in labelled(train, &mut dataset.passed_over)? {
             match image.defect {
                 None => dataset.good.push(image.path),
@@ -42,9 +45,6 @@ pub(super) fn open(
             }
         }
         dataset.test = test_images(labelled(test, &mut dataset.passed_over)?);
-        let taken = [here.find("train"), here.find("test")];
-        let taken: Vec<&Path> = taken.iter().flatten().map(PathBuf::as_path).collect();
-        pass_over_rest(here, &taken, &mut dataset.passed_over);
         return Ok(Some(dataset));
     }
     let mut folders = vec![here.clone()];

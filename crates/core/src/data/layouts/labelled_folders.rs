@@ -47,7 +47,7 @@ fn of_folders(
             continue;
         }
         let mut passed_over = PassedOver::default();
-        let images = images_of(&folder, settings, &mut passed_over)?;
+        let images = images_of(&folder, settings, is_good(kind, settings), &mut passed_over)?;
         if images.is_empty() {
             continue;
         }

@@ -19,7 +19,7 @@ use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use pupilla_files::bounded_file;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Labelled, is_good, test_images};
 use crate::data::folder::Folder;
@@ -106,12 +106,21 @@ pub(super) fn open(file: &Path, settings: &OpenSettings) -> Result<Vec<Dataset>,
 struct Entry {
     path: String,
     split: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "label")]
     label: Option<String>,
     #[serde(default)]
     mask: Option<String>,
     #[serde(default)]
     category: Option<String>,
+}
+
+/// A label as text: JSON may have a number or a truth value.
+fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    })
 }
 
 fn row(entry: Entry, settings: &OpenSettings) -> Result<Row, String> {
@@ -123,6 +132,11 @@ fn row(entry: Entry, settings: &OpenSettings) -> Result<Row, String> {
         }
         None => None,
         Some(label) if is_good(OsStr::new(&label), settings) => None,
+        // A number or a truth value says whether there is a defect.
+        Some(label) if ["0", "false"].contains(&&*label.to_ascii_lowercase()) => None,
+        Some(label) if ["1", "true"].contains(&&*label.to_ascii_lowercase()) => {
+            Some("defective".to_owned())
+        }
         defect => defect,
     };
     Ok(Row {
@@ -175,7 +189,12 @@ pub(super) fn table(
     mut row: impl FnMut(&Fields<'_>) -> Result<Row, String>,
 ) -> Result<Vec<Row>, DatasetError> {
     let text = read(file)?;
+    // Spreadsheets of some countries write semicolons.
+    let first = text.lines().next().unwrap_or_default();
+    let occurs = |delimiter: &u8| first.bytes().filter(|byte| byte == delimiter).count();
+    let delimiter = [b'\t', b';', b','].into_iter().max_by_key(occurs);
     let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter.unwrap_or(b','))
         .trim(csv::Trim::All)
         .flexible(true)
         .from_reader(text.as_bytes());
@@ -210,7 +229,8 @@ pub(super) fn table(
 fn read(file: &Path) -> Result<String, DatasetError> {
     let bytes =
         bounded_file::read(file, MOST_BYTES).map_err(|error| wrong(file, error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong(file, "it is not UTF-8 text".into()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| wrong(file, "it is not UTF-8 text: save it as UTF-8".into()))?;
     // Spreadsheets begin a file with a byte-order mark.
     Ok(text
         .strip_prefix('\u{feff}')
@@ -244,12 +264,14 @@ pub(super) fn datasets(
             let name = name.unwrap_or_else(|| name_of(file));
             (Dataset::empty(name, root, layout), Vec::new())
         });
-        let path = root.join(row.path);
+        let path = root.join(with_slashes(row.path));
         match (row.split, row.defect) {
             (Split::Test, defect) => tested.push(Labelled {
                 path,
                 defect,
-                mask: row.mask.map(|mask| GroundTruth::of_mask(root.join(mask))),
+                mask: row
+                    .mask
+                    .map(|mask| GroundTruth::of_mask(root.join(with_slashes(mask)))),
             }),
             (Split::Train, None) => dataset.good.push(path),
             (Split::Validation, None) => dataset.validation.push(path),
@@ -265,6 +287,14 @@ pub(super) fn datasets(
         dataset
     });
     Ok(finished.collect())
+}
+
+/// A path as Windows writes it, with the slashes of this system.
+fn with_slashes(path: PathBuf) -> PathBuf {
+    match path.to_str() {
+        Some(text) if text.contains('\\') && !text.contains('/') => text.split('\\').collect(),
+        _ => path,
+    }
 }
 
 /// The name of a data set without a category: the file's, or its folder's if the file has the name of every manifest.

@@ -14,12 +14,45 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::folder::{Folder, PassedOver, photographs_below};
+use super::folder::{Folder, PassedOver, count_images, photographs_below};
 use super::mask::GroundTruth;
 use super::{Dataset, DatasetError, Layout, OpenSettings, TestImage};
 
 /// The names that folders of good images have, in lower case.
-const GOOD_NAMES: [&str; 4] = ["good", "ok", "normal", "nominal"];
+const GOOD_NAMES: [&str; 7] = ["good", "ok", "normal", "nominal", "pass", "io", "gut"];
+
+/// The names of folders whose images are surely not good, in lower case.
+const BAD_NAMES: [&str; 15] = [
+    "bad",
+    "ng",
+    "nok",
+    "ko",
+    "nio",
+    "fail",
+    "failed",
+    "defect",
+    "defects",
+    "defective",
+    "anomaly",
+    "anomalies",
+    "anomalous",
+    "schlecht",
+    "reject",
+];
+
+/// The names of folders of masks, in lower case.
+const MASK_FOLDERS: [&str; 4] = ["ground_truth", "masks", "mask", "labels"];
+
+/// Whether the name of a folder says that its images are not good.
+pub(super) fn is_bad(name: &OsStr) -> bool {
+    BAD_NAMES.iter().any(|bad| name.eq_ignore_ascii_case(bad))
+}
+
+fn is_of_masks(name: &OsStr) -> bool {
+    MASK_FOLDERS
+        .iter()
+        .any(|mask| name.eq_ignore_ascii_case(mask))
+}
 
 /// The data sets at `path`, at least one.
 ///
@@ -128,14 +161,17 @@ fn is_good(name: &OsStr, settings: &OpenSettings) -> bool {
     }
 }
 
-/// The images of one kind in a folder, and below it if that is wanted.
+/// The images of one kind in a folder, and below it if that is wanted, without folders whose names say that they hold masks or, below
+/// good images, defects.
 fn images_of(
     folder: &Path,
     settings: &OpenSettings,
+    is_good: bool,
     passed_over: &mut PassedOver,
 ) -> Result<Vec<PathBuf>, DatasetError> {
     if settings.recursive {
-        return photographs_below(folder, &[], passed_over);
+        let others = |name: &OsStr| is_of_masks(name) || (is_good && is_bad(name));
+        return photographs_below(folder, &[], &others, passed_over);
     }
     let mut here = Folder::photographs(folder)?;
     here.pass_over_folders(&[]);
@@ -154,7 +190,7 @@ pub(super) fn no_good(dataset: &Dataset) -> Result<DatasetError, DatasetError> {
         return Ok(DatasetError::List { path, reason });
     }
     let here = Folder::list(&path)?;
-    let Some(train) = here.find("train") else {
+    let Some(train) = here.find("train").or(here.find("training")) else {
         return Ok(DatasetError::TestOnly { path });
     };
     let here = Folder::list(&train)?;
@@ -177,9 +213,7 @@ fn no_images(path: &Path, passed_over: PassedOver) -> DatasetError {
 
 /// Why a folder without images may have been given, as far as the folders in it tell.
 fn nothing_here(mut here: Folder) -> DatasetError {
-    let with_images = |name: &&OsString| {
-        Folder::list(&here.path.join(name)).is_ok_and(|below| !below.images.is_empty())
-    };
+    let with_images = |name: &&OsString| count_images(&here.path.join(name)) > 0;
     let folders: Vec<String> = (here.folders.iter())
         .filter(with_images)
         .map(|folder| folder.to_string_lossy().into_owned())

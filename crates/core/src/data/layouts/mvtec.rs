@@ -27,7 +27,10 @@ use crate::data::folder::{Folder, MASK_ENDINGS, PassedOver, stem, without_ending
 use crate::data::mask::{GroundTruth, Saturation};
 use crate::data::{Dataset, DatasetError, Layout, OpenSettings, TwoMasks};
 
-/// The most bytes of `defects_config.json`.
+/// The file of the saturation thresholds.
+const CONFIG: &str = "defects_config.json";
+
+/// The most bytes of that file.
 const MOST_CONFIG_BYTES: u64 = 1 << 20;
 
 pub(super) fn open(
@@ -35,8 +38,11 @@ pub(super) fn open(
     settings: &OpenSettings,
 ) -> Result<Option<Dataset>, DatasetError> {
     let public = here.find("test_public");
-    let (train, test) = (here.find("train"), here.find("test").or(public.clone()));
-    let truth = here.find("ground_truth");
+    let train = here.find("train").or(here.find("training"));
+    let test = here.find("test").or(here.find("testing"));
+    let test = test.or(public.clone());
+    let truth = ["ground_truth", "masks", "mask"];
+    let truth = truth.into_iter().find_map(|name| here.find(name));
     if train.is_none() && test.is_none() {
         return Ok(None);
     }
@@ -84,7 +90,12 @@ fn good_images(
     dataset.passed_over.append(here.passed_over);
     let mut images = Vec::new();
     for folder in good {
-        images.extend(images_of(&folder, settings, &mut dataset.passed_over)?);
+        images.extend(images_of(
+            &folder,
+            settings,
+            true,
+            &mut dataset.passed_over,
+        )?);
     }
     Ok(images)
 }
@@ -107,9 +118,10 @@ fn read_test(
     let mut found = Vec::new();
     for kind in &kinds {
         let mut passed_over = PassedOver::default();
-        let images = images_of(&test.join(kind), settings, &mut passed_over)?;
+        let is_good = is_good(kind, settings);
+        let images = images_of(&test.join(kind), settings, is_good, &mut passed_over)?;
         let mut masks = match &truth {
-            Some(truth) => Masks::of(&truth.join(kind))?,
+            Some(truth) => Masks::of(&masks_of(truth, kind)?)?,
             None => Masks::default(),
         };
         masks.add(std::mem::take(&mut passed_over.label_images));
@@ -118,7 +130,7 @@ fn read_test(
             saturation = Some(saturation_thresholds(&dataset.root)?);
             dataset.layout = Layout::MvtecLoco;
         }
-        let defect = (!is_good(kind, settings)).then(|| kind.to_string_lossy().into_owned());
+        let defect = (!is_good).then(|| kind.to_string_lossy().into_owned());
         for path in images {
             let mask = masks.take(&path, saturation.as_ref(), &mut dataset.two_masks);
             let defect = defect.clone();
@@ -128,14 +140,25 @@ fn read_test(
     }
     if let Some(truth) = truth {
         for kind in Folder::list(&truth)?.folders {
-            if !kinds.contains(&&kind) {
+            if !kinds.iter().any(|own| own.eq_ignore_ascii_case(&kind)) {
                 let masks = Masks::of(&truth.join(kind))?;
                 dataset.masks_without_image.extend(masks.rest());
             }
         }
     }
+    if dataset.layout == Layout::MvtecLoco {
+        let used = |file: &PathBuf| file.ends_with(CONFIG);
+        dataset.passed_over.other_files.retain(|file| !used(file));
+    }
     dataset.test = test_images(found);
     Ok(())
+}
+
+/// The folder of the masks of a kind, whatever the case of its name.
+fn masks_of(truth: &Path, kind: &OsString) -> Result<PathBuf, DatasetError> {
+    let name = kind.to_string_lossy();
+    let found = Folder::list_if_there(truth)?.find(&name);
+    Ok(found.unwrap_or_else(|| truth.join(kind)))
 }
 
 /// The masks of one kind of defect by the name of their image; each is taken once.
@@ -211,7 +234,7 @@ struct DefectConfig {
 
 /// The saturation thresholds beside a data set; without the file there are none.
 fn saturation_thresholds(root: &Path) -> Result<Arc<[Saturation]>, DatasetError> {
-    let path = root.join("defects_config.json");
+    let path = root.join(CONFIG);
     if !path.is_file() {
         return Ok(Arc::default());
     }
