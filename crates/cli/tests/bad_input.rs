@@ -43,7 +43,7 @@ fn a_data_set_without_train_good() {
     );
     fs::remove_dir_all(parts.join("train")).unwrap();
     let (output, _) = train(&parts, &[]);
-    assert_failure(&output, 1, &["nothing to learn from"]);
+    assert_failure(&output, 1, &["no good images to learn from"]);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn the_images_before_an_unreadable_one_are_in_all_results() {
     let before: Vec<_> = (0..3)
         .map(|index| text(&images.join(format!("{index:02}.png"))).to_owned())
         .collect();
-    fs::write(&csv, "the table of another run\n").unwrap();
+    fs::write(&csv, "path,score,of another run\n").unwrap();
     for target in [&whole, &lines] {
         let option = format!("--json={}", text(target));
         let words = [text(&images), "--csv", text(&csv), "--out", text(&out)];
@@ -253,7 +253,7 @@ fn names_are_checked_before_any_work() {
     let table = images.join("table.csv");
     fs::copy(&first, &table).unwrap();
     let words = [text(&first), text(&table), "--csv", text(&table)];
-    refused(&words, 2, &["--csv", "table.csv", "one of the images"]);
+    refused(&words, 2, &["--csv", "table.csv", "not a table"]);
     fs::remove_file(&table).unwrap();
     let twice = [text(&first), text(&first), "--out", &*out];
     refused(&twice, 1, &["00.png", "named twice"]);

@@ -750,7 +750,7 @@ fn folders_below_are_inspected_and_keep_their_places() {
     let output = run(&["inspect", text(model()), text(&parts)]);
     assert_success(&output);
     assert!(stdout(&output).contains("of 11 images"), "{output:?}");
-    assert!(stderr(&output).contains("ground_truth holds masks"));
+    assert!(stderr(&output).contains("ground_truth/square holds masks"));
     // Two folders with equal names in them cannot share one for results.
     let twins = [parts.join("train/good"), parts.join("test/good")];
     let out = folder.path().join("out");
