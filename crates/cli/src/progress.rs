@@ -101,7 +101,7 @@ pub struct Printer {
 
 impl Printer {
     pub fn line(&self, line: impl std::fmt::Display) -> io::Result<()> {
-        let print = || writeln!(stdout().lock(), "{line}");
+        let print = || writeln!(anstream::stdout().lock(), "{line}");
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),

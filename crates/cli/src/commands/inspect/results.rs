@@ -17,6 +17,7 @@ use pupilla_files::growing_file::GrowingFile;
 use serde::Serialize;
 
 use super::{Judged, Named};
+use crate::colour;
 use crate::options::Inspect;
 use crate::output;
 use crate::progress::{Printer, Progress};
@@ -254,12 +255,13 @@ impl<'a> Results<'a> {
             return Ok(());
         }
         let verdict = &image.verdict;
+        // Both words take nine places: colours would be counted.
         let word = if verdict.defective {
-            "DEFECTIVE"
+            colour::styled(colour::ALARM, "DEFECTIVE").to_string()
         } else {
-            "good"
+            format!("{:9}", "good")
         };
-        self.say(format!("{:>9.3}  {word:9}  {}", verdict.score, image.path))
+        self.say(format!("{:>9.3}  {word}  {}", verdict.score, image.path))
     }
 
     /// Prints a line on standard output. Without a reader, files that are wanted are written all the same.
