@@ -225,7 +225,10 @@ fn good_beside_bad_is_trained_and_measured_without_leak() {
     assert_success(&trained);
     assert_told(
         &trained,
-        &["folders of good and defective images", "3 defective)"],
+        &[
+            "folders of good and defective images",
+            "3 defective: bad 3)",
+        ],
     );
     let target = folder.path().join("e.json");
     let eval = run(&[
@@ -258,7 +261,7 @@ fn good_beside_bad_is_trained_and_measured_without_leak() {
     assert_failure(&unknown, 1, &["bad, fine"]);
     let named = train(&parts, &out, &["--force", "--good", "fine"]);
     assert_success(&named);
-    assert_told(&named, &["3 defective)"]);
+    assert_told(&named, &["3 defective: bad 3)"]);
 }
 
 #[test]
