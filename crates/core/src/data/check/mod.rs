@@ -389,7 +389,8 @@ mod tests {
             (GreyMasks, vec!["ground_truth/dent/002_mask.png"]),
             (MaskWithoutImage, vec!["ground_truth/dent/009_mask.png"]),
             (MostlyMarked, vec!["ground_truth/dent/002_mask.png"]),
-            // One of the images is grey.
+            // One of the images is dark, and grey.
+            (Mixed, vec![]),
             (Mixed, vec![]),
             (Outlier, vec!["train/good/022.png"]),
         ];
