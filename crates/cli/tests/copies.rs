@@ -5,17 +5,9 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, Rgb, RgbImage};
 
-use crate::data::{assert_failure, assert_success, dataset, good, run, stderr, stdout, text};
-
-/// The quickest detector.
-const QUICK: [&str; 6] = [
-    "--detector",
-    "mahalanobis",
-    "--resize",
-    "none",
-    "--threads",
-    "1",
-];
+use crate::data::{
+    QUICK, assert_failure, assert_success, dataset, good, run, stderr, stdout, text,
+};
 
 /// The same picture in 16 bits: every level times 257.
 fn in_16_bits(image: &RgbImage) -> DynamicImage {

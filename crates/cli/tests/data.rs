@@ -75,6 +75,16 @@ pub fn dataset() -> (TempDir, PathBuf) {
     (folder, parts)
 }
 
+/// Arguments that train the quickest detector.
+pub const QUICK: [&str; 6] = [
+    "--detector",
+    "mahalanobis",
+    "--resize",
+    "none",
+    "--threads",
+    "1",
+];
+
 /// Arguments that train in a moment.
 pub const SHORT: [&str; 8] = [
     "--resize",

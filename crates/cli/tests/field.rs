@@ -11,18 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::data::{
-    SIDE, assert_failure, assert_success, dataset, defective, good, mask, run, stderr, stdout, text,
+    QUICK, SIDE, assert_failure, assert_success, dataset, defective, good, mask, run, stderr,
+    stdout, text,
 };
-
-/// The quickest detector.
-const QUICK: [&str; 6] = [
-    "--detector",
-    "mahalanobis",
-    "--resize",
-    "none",
-    "--threads",
-    "1",
-];
 
 /// A model of the images of [`dataset`], made once.
 fn model() -> &'static Path {

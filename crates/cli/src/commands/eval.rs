@@ -11,7 +11,6 @@ use pupilla_core::observer::Observer;
 use pupilla_core::report::contact_sheet::{ContactSheet, SheetRow};
 use pupilla_core::report::{Label, Shown};
 use pupilla_core::verdict::Rule;
-use pupilla_core::verdict::attribution::Explained;
 use pupilla_files::atomic_file::WriteError;
 
 use crate::commands::inspect::{load, rule};
@@ -149,12 +148,7 @@ pub fn evaluate(
         let reasons = model.unlike_training(tested.acquisition);
         unlike.push((reasons, tested.test.path.clone()));
         learned += usize::from(data.is_some_and(|data| data.has_learned(tested.image)));
-        let without_parts = Explained {
-            map: tested.map.clone(),
-            parts: Vec::new(),
-        };
-        let verdict = rule.judge(&without_parts)?;
-        confusion.add(tested.test.defect.is_some(), verdict.defective);
+        confusion.add(tested.test.defect.is_some(), rule.is_defective(tested.map)?);
         if let Some(folder) = maps {
             let path = map_set::path_of(folder, dataset, tested.test);
             if let Some(parent) = path.parent() {

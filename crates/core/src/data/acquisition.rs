@@ -151,10 +151,7 @@ impl Acquisitions {
     pub fn of(images: &[Acquisition], told_bits: Option<u8>) -> Option<Self> {
         let mut depths: Vec<ImagesOfDepth> = Vec::new();
         for image in images {
-            let bits = match image.depth {
-                Depth::Bits(bits) => Some(bits),
-                Depth::Float => None,
-            };
+            let bits = image.depth.bits();
             match depths.iter_mut().find(|depth| depth.bits == bits) {
                 Some(depth) => {
                     depth.images += 1;
@@ -235,10 +232,7 @@ impl Acquisitions {
     /// How a new image differs from the images learned, in ways that may make a good part look defective; empty if it does not.
     pub fn unlike(&self, image: &Acquisition) -> Vec<String> {
         let mut reasons = Vec::new();
-        let bits = match image.depth {
-            Depth::Bits(bits) => Some(bits),
-            Depth::Float => None,
-        };
+        let bits = image.depth.bits();
         let same_depth = self.depths.iter().find(|depth| depth.bits == bits);
         if same_depth.is_none() {
             let learned: Vec<String> = self.depths.iter().map(ImagesOfDepth::name).collect();

@@ -143,10 +143,18 @@ impl Folder {
     pub fn pass_over_images(&mut self) {
         self.passed_over.beside.append(&mut self.images);
     }
+
+    /// What lies beside the folders that are taken.
+    pub fn rest(&self, taken: &[&Path]) -> PassedOver {
+        let mut rest = self.clone();
+        rest.pass_over_images();
+        rest.pass_over_folders(taken);
+        rest.passed_over
+    }
 }
 
-/// The images in `path` and in all folders below it, a folder's own images first. Hidden folders and the folders in `without` are
-/// left out; folders with the names of `others` are passed over. A folder that is reached twice, through a link, counts once. What is passed over goes to `passed_over`.
+/// The images in `path` and in all folders below it, a folder's own images first. Hidden folders and the folders in `without` are left
+/// out. Folders with the names of `others` are passed over. A folder that is reached twice, through a link, counts once.
 pub(super) fn photographs_below(
     path: &Path,
     without: &[PathBuf],

@@ -8,6 +8,7 @@ pub mod region;
 use serde::Serialize;
 
 use crate::data::mask::Mask;
+use crate::map::anomaly_map::AnomalyMap;
 use crate::map::heatmap::SizeMismatch;
 use crate::verdict::attribution::{Explained, Why};
 use crate::verdict::region::{Region, Regions};
@@ -53,32 +54,25 @@ pub struct ExplainedRegion {
 pub const INSPECTED: &str = "picture of the inspected pixels";
 
 impl Rule {
+    /// Whether an image is called defective: the verdict without regions and reasons.
+    ///
+    /// # Errors
+    /// As [`Rule::judge`].
+    pub fn is_defective(&self, map: &AnomalyMap) -> Result<bool, SizeMismatch> {
+        Ok(self.decide(map)?.defective)
+    }
+
     /// Judges an image by its map.
     ///
     /// # Errors
     /// [`SizeMismatch`] if the mask of inspected pixels has another size than the image.
     pub fn judge(&self, explained: &Explained) -> Result<Verdict, SizeMismatch> {
-        let (map, inspected) = (&explained.map, self.inspected.as_ref());
-        if let Some(mask) = inspected
-            && mask.size() != map.size()
-        {
-            return Err(SizeMismatch {
-                image: map.size(),
-                what: INSPECTED,
-                other: mask.size(),
-            });
-        }
-        let is_inspected = |at: usize| inspected.is_none_or(|mask| mask.defect()[at]);
-        let pixels = map.scores().iter().copied().enumerate();
-        let highest = pixels
-            .filter(|&(at, _)| is_inspected(at))
-            .reduce(|best, next| if next.1 > best.1 { next } else { best });
-        let (at, score) = highest.unwrap_or((0, f32::NEG_INFINITY));
-        let found = Regions::find(map, self.pixel_threshold, inspected, self.min_area);
-        let is_large = |region: &Region| region.peak > self.image_threshold;
-        let defective = score > self.image_threshold
-            && (self.min_area <= 1 || found.regions.iter().any(is_large));
-
+        let Decision {
+            at,
+            score,
+            found,
+            defective,
+        } = self.decide(&explained.map)?;
         let mut at_highest = Vec::with_capacity(explained.parts.len());
         let mut in_regions = Vec::with_capacity(explained.parts.len());
         for part in &explained.parts {
@@ -103,12 +97,49 @@ impl Rule {
                 .collect(),
         })
     }
+
+    fn decide(&self, map: &AnomalyMap) -> Result<Decision, SizeMismatch> {
+        let inspected = self.inspected.as_ref();
+        if let Some(mask) = inspected
+            && mask.size() != map.size()
+        {
+            return Err(SizeMismatch {
+                image: map.size(),
+                what: INSPECTED,
+                other: mask.size(),
+            });
+        }
+        let is_inspected = |at: usize| inspected.is_none_or(|mask| mask.defect()[at]);
+        let pixels = map.scores().iter().copied().enumerate();
+        let highest = pixels
+            .filter(|&(at, _)| is_inspected(at))
+            .reduce(|best, next| if next.1 > best.1 { next } else { best });
+        let (at, score) = highest.unwrap_or((0, f32::NEG_INFINITY));
+        let found = Regions::find(map, self.pixel_threshold, inspected, self.min_area);
+        let is_large = |region: &Region| region.peak > self.image_threshold;
+        let defective = score > self.image_threshold
+            && (self.min_area <= 1 || found.regions.iter().any(is_large));
+        Ok(Decision {
+            at,
+            score,
+            found,
+            defective,
+        })
+    }
+}
+
+/// What decides over an image.
+struct Decision {
+    /// The place of the highest inspected score.
+    at: usize,
+    score: f32,
+    found: Regions,
+    defective: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::map::anomaly_map::AnomalyMap;
     use crate::verdict::attribution::Part;
 
     fn explained(scores: &[f32; 5]) -> Explained {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The masks say which images are good, so that they are read here. Without parts, about a fifth of the good images is there to test
-//! with ([`super::with_test_part`]).
+//! with ([`super::divide`]).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Labelled, is_good, test_images, with_test_part};
+use super::{Labelled, divide, is_good, test_images};
 use crate::data::folder::{Folder, MASK_ENDINGS, PassedOver, stem, without_ending};
 use crate::data::mask::{GroundTruth, Mask, MaskError};
 use crate::data::{Dataset, DatasetError, Layout, OpenSettings};
@@ -37,7 +37,9 @@ pub(super) fn open(
         if !has_labels(&train) || !has_labels(&test) {
             return Ok(None);
         }
-        pass_over_rest(here, &[&train.path, &test.path], &mut dataset.passed_over);
+        dataset
+            .passed_over
+            .append(here.rest(&[&train.path, &test.path]));
         for image in labelled(train, &mut dataset.passed_over)? {
             match image.defect {
                 None => dataset.good.push(image.path),
@@ -63,7 +65,7 @@ pub(super) fn open(
     }
     if here.images.is_empty() {
         let taken: Vec<&Path> = folders.iter().map(|folder| &*folder.path).collect();
-        pass_over_rest(here, &taken, &mut dataset.passed_over);
+        dataset.passed_over.append(here.rest(&taken));
     }
     let (mut good, mut tested) = (Vec::new(), Vec::new());
     for folder in folders {
@@ -74,23 +76,8 @@ pub(super) fn open(
             }
         }
     }
-    let (learned, kept) = with_test_part(good, &here.path);
-    dataset.good = learned;
-    tested.extend(kept.into_iter().map(|path| Labelled {
-        path,
-        defect: None,
-        mask: None,
-    }));
-    dataset.test = test_images(tested);
+    divide(good, tested, &here.path, &mut dataset);
     Ok(Some(dataset))
-}
-
-/// Passes over what lies beside the folders that are taken.
-fn pass_over_rest(here: &Folder, taken: &[&Path], passed_over: &mut PassedOver) {
-    let mut rest = here.clone();
-    rest.pass_over_images();
-    rest.pass_over_folders(taken);
-    passed_over.append(rest.passed_over);
 }
 
 /// Whether at least half of the images have a label image beside them.

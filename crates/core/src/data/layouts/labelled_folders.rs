@@ -6,13 +6,13 @@
 //! <name>/ground_truth/<defect>/000_mask.png     its mask, if there are masks
 //! ```
 //!
-//! There is no split: about a fifth of the good images is there to test with ([`super::with_test_part`]).
+//! There is no split: about a fifth of the good images is there to test with ([`super::divide`]).
 //! VisA without its split has the folders `Data/Images/Normal`, `Data/Images/Anomaly` and `Data/Masks/Anomaly`.
 
 use std::path::{Path, PathBuf};
 
 use super::mvtec::Masks;
-use super::{Labelled, images_of, is_good, test_images, with_test_part};
+use super::{Labelled, divide, images_of, is_good};
 use crate::data::folder::{Folder, PassedOver};
 use crate::data::{Dataset, DatasetError, Layout, OpenSettings};
 
@@ -71,18 +71,8 @@ fn of_folders(
     if good.is_empty() || tested.is_empty() {
         return Ok(None);
     }
-    let mut rest = here.clone();
-    rest.pass_over_images();
     let taken: Vec<&Path> = taken.iter().map(PathBuf::as_path).collect();
-    rest.pass_over_folders(&taken);
-    dataset.passed_over.append(rest.passed_over);
-    let (learned, kept) = with_test_part(good, &here.path);
-    dataset.good = learned;
-    tested.extend(kept.into_iter().map(|path| Labelled {
-        path,
-        defect: None,
-        mask: None,
-    }));
-    dataset.test = test_images(tested);
+    dataset.passed_over.append(here.rest(&taken));
+    divide(good, tested, &here.path, &mut dataset);
     Ok(Some(dataset))
 }

@@ -279,10 +279,10 @@ fn name_within(image: &Path, folder: &Path) -> PathBuf {
     Path::new(&digits).join(image.file_name().unwrap_or_default())
 }
 
-/// Divides good images without a split of their own: about a fifth of them, chosen by the file names, is there to test with. Of several
-/// images, at least one is in each part. A new image hardly ever changes the part of another. Returns the images to learn from, then the
-/// images to test with.
-fn with_test_part(images: Vec<PathBuf>, root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
+/// Divides the good images of a data set without a split: about a fifth of them, chosen by their names within `root`, is there to test
+/// with, beside the `defective` images. Of several images, at least one is in each part. A new image hardly ever changes the part of
+/// another.
+fn divide(good: Vec<PathBuf>, defective: Vec<Labelled>, root: &Path, dataset: &mut Dataset) {
     const SHARE: f64 = 0.2;
     let place = |image: &PathBuf| {
         let name = image.strip_prefix(root).unwrap_or(image);
@@ -292,10 +292,17 @@ fn with_test_part(images: Vec<PathBuf>, root: &Path) -> (Vec<PathBuf>, Vec<PathB
         u64::from_be_bytes(head)
     };
     let most = (SHARE * u64::MAX as f64) as u64;
-    let lowest = images.iter().map(place).min();
-    let highest = images.iter().map(place).max();
-    images.into_iter().partition(|image| {
+    let lowest = good.iter().map(place).min();
+    let highest = good.iter().map(place).max();
+    let (learned, tested): (Vec<_>, Vec<_>) = good.into_iter().partition(|image| {
         let place = Some(place(image));
         place == highest || (place > Some(most) && place != lowest)
-    })
+    });
+    let tested = tested.into_iter().map(|path| Labelled {
+        path,
+        defect: None,
+        mask: None,
+    });
+    dataset.good = learned;
+    dataset.test = test_images(defective.into_iter().chain(tested).collect());
 }

@@ -52,13 +52,10 @@ pub(super) fn open(
         _ => Layout::MvtecAd,
     };
     let mut dataset = Dataset::empty(Dataset::name_of(path), path, layout);
-    let mut rest = here.clone();
-    rest.pass_over_images();
     let validation = here.find("validation").or(here.find("val"));
     let taken = [&train, &test, &truth, &validation];
     let taken: Vec<&Path> = taken.into_iter().flatten().map(PathBuf::as_path).collect();
-    rest.pass_over_folders(&taken);
-    dataset.passed_over.append(rest.passed_over);
+    dataset.passed_over.append(here.rest(&taken));
     if let Some(train) = &train {
         dataset.good = good_images(train, settings, &mut dataset)?;
     }

@@ -17,6 +17,16 @@ pub enum Depth {
     Float,
 }
 
+impl Depth {
+    /// The bits of a value; `None` for floating-point numbers.
+    pub fn bits(self) -> Option<u8> {
+        match self {
+            Self::Bits(bits) => Some(bits),
+            Self::Float => None,
+        }
+    }
+}
+
 impl fmt::Display for Depth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
