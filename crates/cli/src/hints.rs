@@ -2,7 +2,7 @@
 
 use pupilla::backbone::BackboneError;
 use pupilla::device::DeviceError;
-use pupilla::{ExtractorError, FitFilesError, ScoreError, TrainError};
+use pupilla::{ExtractorError, FitError, ScoreError, TrainError};
 use std::path::Path;
 
 use pupilla_core::data::DatasetError;
@@ -37,8 +37,8 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 fn dataset_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e DatasetError> {
-    match cause.downcast_ref::<FitFilesError>() {
-        Some(FitFilesError::Dataset(error)) => Some(error),
+    match cause.downcast_ref::<FitError>() {
+        Some(FitError::Dataset(error)) => Some(error),
         _ => cause.downcast_ref(),
     }
 }
@@ -54,8 +54,8 @@ fn missing<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e Path>
 
 /// An error of training, bare or in what wraps it without being a link of the chain.
 pub fn train_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e TrainError> {
-    match cause.downcast_ref::<FitFilesError>() {
-        Some(FitFilesError::Train(error)) => Some(error),
+    match cause.downcast_ref::<FitError>() {
+        Some(FitError::Train(error)) => Some(error),
         _ => cause.downcast_ref(),
     }
 }
@@ -187,7 +187,7 @@ mod tests {
         };
         let wanted = Some("--budget 80s, or --steps".to_owned());
         assert_eq!(of(error()), wanted);
-        assert_eq!(of(FitFilesError::from(error())), wanted);
+        assert_eq!(of(FitError::from(error())), wanted);
     }
 
     #[test]

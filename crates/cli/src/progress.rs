@@ -16,9 +16,14 @@ use crate::options::ProgressStyle;
 /// The exit status of a command that was asked to stop: what shells give after Ctrl-C.
 pub const STOPPED: u8 = 130;
 
-/// Shows work on standard error, and ends it at Ctrl-C or SIGTERM.
+/// Who gets the events of `--progress json`.
+pub type Events = Box<dyn Fn(&serde_json::Value) + Send>;
+
+/// Shows work on standard error, and ends it at Ctrl-C or SIGTERM. Or gives the events of the work to a host, which ends the work itself.
 pub struct Progress {
     style: ProgressStyle,
+    /// The host, with the style [`ProgressStyle::Json`].
+    host: Option<Events>,
     bar: Option<ProgressBar>,
     stage: String,
     total: u64,
@@ -57,14 +62,34 @@ impl Progress {
         } else {
             ProgressStyle::None
         };
-        Ok(Self {
-            style: style.unwrap_or(default),
+        let mut progress = Self::of_host(None, stop);
+        progress.style = style.unwrap_or(default);
+        Ok(progress)
+    }
+
+    /// Gives the events to a host. Listens for no signal.
+    pub fn hosted(events: Events, stop: StopFlag) -> Self {
+        Self::of_host(Some(events), stop)
+    }
+
+    fn of_host(host: Option<Events>, stop: StopFlag) -> Self {
+        Self {
+            style: ProgressStyle::Json,
+            host,
             bar: None,
             stage: String::new(),
             total: 0,
             stop,
             skipped: 0,
-        })
+        }
+    }
+
+    /// An event, in the style [`ProgressStyle::Json`].
+    fn event(&self, event: &serde_json::Value) {
+        match &self.host {
+            Some(host) => host(event),
+            None => print_line(event),
+        }
     }
 
     /// Prints lines of results while a stage is shown.
@@ -87,7 +112,7 @@ impl Progress {
 
     fn say(&self, text: &str, event: &serde_json::Value) {
         match (self.style, &self.bar) {
-            (ProgressStyle::Json, _) => print_line(event),
+            (ProgressStyle::Json, _) => self.event(event),
             (_, Some(bar)) => bar.suspend(|| print_line(text)),
             (_, None) => print_line(text),
         }
@@ -121,7 +146,7 @@ impl Observer for Progress {
         match self.style {
             ProgressStyle::None => {}
             ProgressStyle::Json => {
-                print_line(json!({"event": "start", "stage": stage, "total": total}));
+                self.event(&json!({"event": "start", "stage": stage, "total": total}));
             }
             ProgressStyle::Bar => {
                 let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
@@ -148,7 +173,7 @@ impl Observer for Progress {
                 "event": "progress", "stage": self.stage,
                 "done": done, "total": self.total, "loss": loss,
             });
-            print_line(event);
+            self.event(&event);
         }
     }
 
@@ -158,7 +183,7 @@ impl Observer for Progress {
                 .iter()
                 .map(|(name, value)| ((*name).to_string(), json!(value)))
                 .collect();
-            print_line(json!({"event": "losses", "step": step, "terms": terms}));
+            self.event(&json!({"event": "losses", "step": step, "terms": terms}));
         }
     }
 
@@ -173,7 +198,7 @@ impl Observer for Progress {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         } else if self.style == ProgressStyle::Json {
-            print_line(json!({"event": "finish", "stage": self.stage}));
+            self.event(&json!({"event": "finish", "stage": self.stage}));
         }
     }
 

@@ -194,10 +194,13 @@ fn about_model(
     let mut facts = vec![
         ("detector", about.header.kind.clone()),
         ("file", name_of(file)),
-        ("SHA-256", file_fingerprint(file)?),
-        ("written by", about.header.program.clone()),
-        ("used by", format!("pupilla {}", env!("CARGO_PKG_VERSION"))),
     ];
+    // A host may have the model in memory alone.
+    if file.is_file() {
+        facts.push(("SHA-256", file_fingerprint(file)?));
+    }
+    facts.push(("written by", about.header.program.clone()));
+    facts.push(("used by", format!("pupilla {}", env!("CARGO_PKG_VERSION"))));
     if let FileManifest::StudentTeacher(manifest) = model.manifest() {
         facts.push(("scales", scales(&manifest.training)));
     }

@@ -35,7 +35,7 @@
 //! | way | when |
 //! |---|---|
 //! | [`Trainer::train`] | any detector, named by its [`DetectorKind`], with its usual settings, on a folder of images |
-//! | [`PreparedFiles::fit`] | a configuration of your own, on a folder of images |
+//! | [`PreparedImages::fit`] | a configuration of your own, on a folder of images |
 //! | [`Config::fit`] | a configuration of your own, on images that are not files |
 //!
 //! A configuration is [checked](Config::check) before it can be [fitted](Fit). A checked configuration can have
@@ -77,7 +77,7 @@ pub use manifest::{Manifest, Trained};
 pub use model::{About, DoesNotApply, FileManifest, Model};
 pub use patch_network::{PatchNetworkConfig, ReceptiveField};
 pub use trainer::Trainer;
-pub use training::prepared_files::{FitFilesError, PreparedFiles};
+pub use training::prepared_images::{FitError, PreparedImages};
 pub use training::{Checked, Checkpoints, Config, Length, TrainedInSteps, UnfinishedRun};
 
 pub use pupilla_core::data::image_source::FileSettings;

@@ -18,7 +18,7 @@ use crate::features::{BackboneExtractor, Extractor, Teacher};
 use crate::manifest::Trained;
 use crate::model::Model;
 use crate::patch_network::ReceptiveField;
-use crate::training::prepared_files::{FitFilesError, PreparedFiles};
+use crate::training::prepared_images::{FitError, PreparedImages};
 use crate::training::{Checked, Config, Length};
 
 /// What to train. A setting that is not given has the default of the detector.
@@ -131,7 +131,7 @@ impl Trainer {
     /// # Errors
     /// If a setting was given that the detector does not have: a pretrained network or patch sizes for a reconstruction detector, a
     /// length for a detector that does not train in steps.
-    pub fn config(&self) -> Result<DetectorConfig, FitFilesError> {
+    pub fn config(&self) -> Result<DetectorConfig, FitError> {
         let config = match self.kind().family() {
             Family::StudentTeacher => DetectorConfig::StudentTeacher(self.students()?),
             Family::Embedding => DetectorConfig::Embedding(Box::new(self.embedding()?)),
@@ -140,15 +140,11 @@ impl Trainer {
         Ok(config)
     }
 
-    /// Trains on the good images of a data set, of which some are kept back for validation ([`PreparedFiles`]).
+    /// Trains on the good images of a data set, of which some are kept back for validation ([`PreparedImages`]).
     ///
     /// # Errors
-    /// As [`config`](Self::config), [`PreparedFiles::open`] and [`PreparedFiles::fit`].
-    pub fn train(
-        &self,
-        good: &Dataset,
-        observer: &mut dyn Observer,
-    ) -> Result<Model, FitFilesError> {
+    /// As [`config`](Self::config), [`PreparedImages::open`] and [`PreparedImages::fit`].
+    pub fn train(&self, good: &Dataset, observer: &mut dyn Observer) -> Result<Model, FitError> {
         Ok(match self.config()? {
             DetectorConfig::StudentTeacher(config) => self.fit(&config, good, observer)?.into(),
             DetectorConfig::Embedding(config) => self.fit(&*config, good, observer)?.into(),
@@ -171,16 +167,16 @@ impl Trainer {
         config: &C,
         good: &Dataset,
         observer: &mut dyn Observer,
-    ) -> Result<D, FitFilesError>
+    ) -> Result<D, FitError>
     where
         for<'a> Checked<'a, C>: Fit<Detector = D, Error = TrainError>,
     {
         let config = config.check()?;
-        let files = PreparedFiles::open(good, self.seed, &self.files, observer)?;
+        let files = PreparedImages::open(good, self.seed, &self.files, observer)?;
         Ok(files.fit(&config, observer)?)
     }
 
-    fn students(&self) -> Result<StudentTeacherConfig, FitFilesError> {
+    fn students(&self) -> Result<StudentTeacherConfig, FitError> {
         let usual = match self.backbone {
             Some(_) => StudentTeacherConfig::BACKBONE_SCALES.to_vec(),
             None => StudentTeacherConfig::usual_scales(self.length),
@@ -202,7 +198,7 @@ impl Trainer {
         Ok(config)
     }
 
-    fn embedding(&self) -> Result<EmbeddingConfig, FitFilesError> {
+    fn embedding(&self) -> Result<EmbeddingConfig, FitError> {
         if self.length.is_some() {
             return Err(self.lacks("length", "it is not trained in steps"));
         }
@@ -225,7 +221,7 @@ impl Trainer {
         Ok(config)
     }
 
-    fn reconstruction(&self) -> Result<ReconstructionConfig, FitFilesError> {
+    fn reconstruction(&self) -> Result<ReconstructionConfig, FitError> {
         if self.backbone.is_some() {
             return Err(self.lacks("backbone", "it looks at pixels"));
         }
@@ -243,7 +239,7 @@ impl Trainer {
         Ok(config)
     }
 
-    fn lacks(&self, setting: &'static str, why: &str) -> FitFilesError {
+    fn lacks(&self, setting: &'static str, why: &str) -> FitError {
         let reason = format!("the detector {} does not have it: {why}", self.kind());
         TrainError::Setting { setting, reason }.into()
     }

@@ -1,10 +1,14 @@
 //! The common case: from a folder to a model in few words.
 
+use std::sync::Arc;
+
 use pupilla::backbone::BackboneError;
 use pupilla::{
-    BackboneExtractor, Dataset, Detector, DetectorConfig, DetectorKind, ExtractorError, Family,
-    Length, Model, ReceptiveField, Resize, Silent, Trainer, write_png,
+    BackboneExtractor, Config, Dataset, Detector, DetectorConfig, DetectorKind, ExtractorError,
+    Family, FileSettings, Length, Model, PreparedImages, ReceptiveField, Resize, Silent, Size,
+    Trainer, write_png,
 };
+use pupilla_core::image::read::{StoredImage, Values};
 use pupilla_core::map::heatmap::to_rgb8;
 
 use crate::student_teacher::{striped, with_defect};
@@ -56,6 +60,44 @@ fn a_folder_of_images_becomes_a_model_of_any_family() {
         let other = trainer.seed(4).train(&good, &mut Silent).unwrap();
         assert!(saved(&other) != saved(&model), "{family:?}");
     }
+}
+
+#[test]
+fn images_in_memory_train_the_detector_of_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut held = Vec::new();
+    // The last image is a copy of the first image.
+    for (index, seed) in [0, 1, 2, 3, 4, 5, 0].into_iter().enumerate() {
+        let picture = to_rgb8(&striped(48, 44, seed));
+        write_png(folder.path().join(format!("{index}.png")), &picture).unwrap();
+        let values = Values::Bits8(picture.into_raw());
+        let image = StoredImage::of_values(Size::new(48, 44), values).unwrap();
+        held.push(Arc::new(image));
+    }
+    let trainer = Trainer::new().detector(DetectorKind::KMeans);
+    let trainer = trainer.resize(Resize::Square(40));
+    let Ok(DetectorConfig::Embedding(config)) = trainer.config() else {
+        panic!("k-means compares features")
+    };
+    let config = config.check().unwrap();
+    let settings = FileSettings::default();
+    let dataset = Dataset::open(folder.path()).unwrap();
+    let of_files = PreparedImages::open(&dataset, 3, &settings, &mut Silent).unwrap();
+    let of_memory = PreparedImages::of_images(held.clone(), 3, &settings, &mut Silent).unwrap();
+    assert_eq!(of_memory.data().learned, of_files.data().learned);
+    assert_eq!(of_memory.data().images, of_files.data().images);
+    let maps = [of_files, of_memory].map(|images| {
+        let detector = images.fit(&config, &mut Silent).unwrap();
+        detector.anomaly_map(&striped(48, 44, 9)).unwrap()
+    });
+    assert_eq!(maps[0], maps[1]);
+    let again = PreparedImages::of_images(held.clone(), 3, &settings, &mut Silent).unwrap();
+    let fewer = PreparedImages::of_images(held[1..].to_vec(), 3, &settings, &mut Silent).unwrap();
+    let twice = PreparedImages::of_images(held, 3, &settings, &mut Silent).unwrap();
+    assert_eq!(again.data().fingerprint, twice.data().fingerprint);
+    assert_ne!(again.data().fingerprint, fewer.data().fingerprint);
+    let none = PreparedImages::of_images([], 3, &settings, &mut Silent);
+    assert!(none.is_err());
 }
 
 #[test]

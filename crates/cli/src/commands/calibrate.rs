@@ -1,75 +1,40 @@
 //! `pupilla calibrate`: new thresholds for a model, from good images alone.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use pupilla::Model;
 use pupilla::manifest::{CalibrationData, CalibrationManifest, DataManifest};
-use pupilla_core::data::image_source::{FileSettings, ImageFiles, ImageSource};
-use pupilla_core::data::{Dataset, Layout, content_digits, file_fingerprint, fingerprint};
+use pupilla_core::data::image_source::{FileSettings, HeldImage, ImageSet, ImageSource};
+use pupilla_core::data::{Dataset, Layout, file_fingerprint};
+use pupilla_core::image::read::StoredImage;
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::Threshold;
 use pupilla_core::verdict::calibration_run::calibrate;
 
-use crate::commands::inspect::load;
+use crate::commands::inspect::{computing_as, load};
 use crate::options::Calibrate;
 use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
 use crate::{data_set, region_of_interest};
 
 pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
-    output::check_json(options.json.file())?;
+    let json = options.json.file();
+    output::check_json(json)?;
     let out = options.out.as_deref().unwrap_or(&options.model);
-    output::distinct("--json and the model", options.json.file(), Some(out))?;
+    output::distinct("--json and the model", json, Some(out))?;
     check_no_test_images(options)?;
     let model = load(&options.model, &options.computing, 0)?;
-    let inspected = region_of_interest::read(options.roi.picture())?;
-    let dataset = data_set::open(&options.good, &options.layout, progress)?;
-    dataset.require_good()?;
-    if dataset.layout != Layout::GoodImages {
-        check_train_good(options)?;
-    }
     // New thresholds in place are what the command is for.
     let in_place = output::place(out) == output::place(&options.model);
     output::check_weights(out, Weights::Model, in_place || options.replacing.force)?;
-    let settings = FileSettings {
-        read: model.read_settings(),
-        skip_unreadable: options.unreadable.skip,
-    };
-    let good = [&dataset.good[..], &dataset.validation].concat();
-    let files = ImageFiles::open(&good, &settings, progress)?;
-    let unlike = files
-        .acquisitions()
-        .map(|image| model.unlike_training(image));
-    data_set::warn_unlike(unlike.zip(files.paths()), files.len(), progress);
-    let unseen = unseen(model.about().data, &dataset, &files)?;
-    let files = match files.paths().len() - unseen.len() {
-        0 => files,
-        seen => {
-            progress.warn(&format!(
-                "the model has learned from {seen} of these images: only the {} others are taken",
-                unseen.len()
-            ));
-            files.select(&unseen)
-        }
-    };
-    let fingerprint = fingerprint(&files.paths(), &dataset.root)?;
-    let rates = options.rates.wanted();
-    let thresholds = calibrate(&model, &files, rates, inspected.as_ref(), progress)?;
-    let roi = options.roi.picture().map(file_fingerprint).transpose()?;
-    let calibration = CalibrationManifest {
-        thresholds,
-        sampling: model.sampling(),
-        data: Some(CalibrationData {
-            name: dataset.name,
-            fingerprint,
-            roi,
-        }),
-    };
     let before = model.about().calibration.thresholds;
-    let model = model.with_calibration(calibration.clone());
+    let model = of_folder(model, options, progress)?;
     model.save(out)?;
 
-    let json = options.json.file();
+    let calibration = model.about().calibration;
+    let thresholds = calibration.thresholds;
     output::line(json, format_args!("{} good images", thresholds.images))?;
     for (name, old, new) in [
         ("image", before.image, thresholds.image),
@@ -78,10 +43,95 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
         output::line(json, told(name, old, new))?;
     }
     output::line(json, format_args!("wrote {}", out.display()))?;
-    if let Some(target) = json {
-        output::json(target, &calibration)?;
+    json.map_or(Ok(()), |target| output::json(target, &calibration))
+}
+
+/// The model with the options about positions and memory.
+pub fn computing(model: Model, options: &Calibrate) -> anyhow::Result<Model> {
+    computing_as(model, &options.computing, 0)
+}
+
+/// The model with thresholds from the folder of the options.
+pub fn of_folder(
+    model: Model,
+    options: &Calibrate,
+    progress: &mut Progress,
+) -> anyhow::Result<Model> {
+    check_no_test_images(options)?;
+    let dataset = data_set::open(&options.good, &options.layout, progress)?;
+    dataset.require_good()?;
+    if dataset.layout != Layout::GoodImages {
+        check_train_good(options)?;
     }
-    Ok(())
+    let good = [&dataset.good[..], &dataset.validation].concat();
+    let images = ImageSet::open(&good, &file_settings(&model, options), progress)?;
+    with_thresholds(
+        model,
+        &images,
+        &dataset.name,
+        &dataset.root,
+        options,
+        progress,
+    )
+}
+
+/// The model with thresholds from images in memory.
+pub fn of_images(
+    model: Model,
+    images: Vec<Arc<StoredImage>>,
+    options: &Calibrate,
+    progress: &mut Progress,
+) -> anyhow::Result<Model> {
+    let images = HeldImage::numbered(images);
+    let images = ImageSet::of_images(images, &file_settings(&model, options), progress)?;
+    let name = "images in memory";
+    with_thresholds(model, &images, name, Path::new(""), options, progress)
+}
+
+fn file_settings(model: &Model, options: &Calibrate) -> FileSettings {
+    FileSettings {
+        read: model.read_settings(),
+        skip_unreadable: options.unreadable.skip,
+    }
+}
+
+/// The model with thresholds from images: of those that it has not learned from. Their paths are relative to `root`.
+fn with_thresholds(
+    model: Model,
+    images: &ImageSet,
+    name: &str,
+    root: &Path,
+    options: &Calibrate,
+    progress: &mut Progress,
+) -> anyhow::Result<Model> {
+    let inspected = region_of_interest::read(options.roi.picture())?;
+    let unlike = images
+        .acquisitions()
+        .map(|image| model.unlike_training(image));
+    data_set::warn_unlike(unlike.zip(images.paths()), images.len(), progress);
+    let unseen = unseen(model.about().data, root, images)?;
+    let seen = images.len() - unseen.len();
+    if seen > 0 {
+        progress.warn(&format!(
+            "the model has learned from {seen} of these images: only the {} others are taken",
+            unseen.len()
+        ));
+    }
+    let images = images.select(&unseen);
+    let fingerprint = images.fingerprint(root)?;
+    let rates = options.rates.wanted();
+    let thresholds = calibrate(&model, &images, rates, inspected.as_ref(), progress)?;
+    let roi = options.roi.picture().map(file_fingerprint).transpose()?;
+    let calibration = CalibrationManifest {
+        thresholds,
+        sampling: model.sampling(),
+        data: Some(CalibrationData {
+            name: name.to_owned(),
+            fingerprint,
+            roi,
+        }),
+    };
+    Ok(model.with_calibration(calibration))
 }
 
 fn told(name: &str, old: Threshold, new: Threshold) -> String {
@@ -156,31 +206,31 @@ fn whole(path: &Path) -> anyhow::Result<PathBuf> {
 /// The images that the model has not learned from.
 fn unseen(
     data: Option<&DataManifest>,
-    dataset: &Dataset,
-    files: &ImageFiles,
+    root: &Path,
+    images: &ImageSet,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let paths = files.paths();
+    let paths = images.paths();
     let Some(data) = data else {
         return Ok(paths);
     };
     let paths = &paths;
     let unseen: Vec<PathBuf> = if data.learned.is_empty() {
         // An older file knows the images by their names and the whole folder's fingerprint alone.
-        let same = data.fingerprint == fingerprint(paths, &dataset.root)?;
+        let same = data.fingerprint == images.fingerprint(root)?;
         let is_kept = |path: &&PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             !same || data.validation.iter().any(|kept| *kept == name)
         };
         paths.iter().filter(is_kept).cloned().collect()
     } else {
-        // An older file knows the images by the bytes of their files.
-        let of_files = content_digits(paths)?;
+        // An older model knows the images by the bytes of their files.
+        let of_files = images.content_digits()?;
         let is_learned = |digits: &str| {
             let known = |learned: &String| learned.as_str().cmp(digits);
             data.learned.binary_search_by(known).is_ok()
         };
-        let images = paths.iter().zip(files.pictures().zip(&of_files));
-        images
+        let known = paths.iter().zip(images.pictures().zip(&of_files));
+        known
             .filter(|(_, (picture, of_file))| !is_learned(picture) && !is_learned(of_file))
             .map(|(path, _)| path.clone())
             .collect()

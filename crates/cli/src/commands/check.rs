@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::ExitCode;
 
 use pupilla_core::data::Dataset;
 use pupilla_core::data::check::{CheckSettings, DatasetCheck, Severity, check};
@@ -18,19 +17,47 @@ const PROBLEMS: u8 = 3;
 /// Files of one finding that are shown to people; the JSON has all.
 const SHOWN: usize = 5;
 
+/// What was found in one data set, or in several.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Found {
+    In(Box<DatasetCheck>),
+    InSeveral(Several),
+}
+
 /// Several data sets, by their names.
 #[derive(Serialize)]
-struct Several {
+pub struct Several {
     problems: usize,
     notices: usize,
     categories: BTreeMap<String, DatasetCheck>,
 }
 
-pub fn run(arguments: &Check, progress: &mut Progress) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Check, progress: &mut Progress) -> anyhow::Result<u8> {
     let json = arguments.json.file();
     output::check_json(json)?;
+    let found = look(arguments, json, progress)?;
+    if let Some(target) = json {
+        output::json(target, &found)?;
+    }
+    let problems = match &found {
+        Found::In(found) => found.problems,
+        Found::InSeveral(several) => several.problems,
+    };
+    Ok(if problems > 0 {
+        PROBLEMS
+    } else {
+        crate::SUCCESS
+    })
+}
+
+/// Looks at the data sets of the options, and prints what it finds unless standard output carries JSON.
+pub fn look(
+    arguments: &Check,
+    json: Option<&Path>,
+    progress: &mut Progress,
+) -> anyhow::Result<Found> {
     let datasets = Dataset::open_all(&arguments.data, &arguments.layout.settings())?;
-    let several = datasets.len() > 1;
     let settings = CheckSettings {
         read: arguments.decoding.settings(),
         mask_threshold: arguments.masks.threshold,
@@ -41,26 +68,15 @@ pub fn run(arguments: &Check, progress: &mut Progress) -> anyhow::Result<ExitCod
         print(&found, json)?;
         checks.insert(found.name.clone(), found);
     }
-    let sum = |count: fn(&DatasetCheck) -> usize| checks.values().map(count).sum();
-    let (problems, notices) = (sum(|found| found.problems), sum(|found| found.notices));
-    if let Some(target) = json {
-        match checks.values().next() {
-            Some(found) if !several => output::json(target, found)?,
-            _ => output::json(
-                target,
-                &Several {
-                    problems,
-                    notices,
-                    categories: checks,
-                },
-            )?,
-        }
+    if let ([_], Some((_, found))) = (&datasets[..], checks.first_key_value()) {
+        return Ok(Found::In(Box::new(found.clone())));
     }
-    Ok(if problems > 0 {
-        ExitCode::from(PROBLEMS)
-    } else {
-        ExitCode::SUCCESS
-    })
+    let sum = |count: fn(&DatasetCheck) -> usize| checks.values().map(count).sum();
+    Ok(Found::InSeveral(Several {
+        problems: sum(|found| found.problems),
+        notices: sum(|found| found.notices),
+        categories: checks,
+    }))
 }
 
 fn print(found: &DatasetCheck, json: Option<&Path>) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! `pupilla eval`: how well a model finds the labelled defects of a data set.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pupilla::{FileSettings, Model};
 use pupilla_core::data::{Dataset, Layout};
@@ -13,16 +13,56 @@ use pupilla_core::report::{Label, Shown};
 use pupilla_core::verdict::Rule;
 use pupilla_files::atomic_file::WriteError;
 
-use crate::commands::inspect::{load, rule};
+use crate::commands::inspect::{computing_as, rule};
 use crate::commands::measures;
 use crate::options::Eval;
+use crate::output::NewFolders;
 use crate::progress::Progress;
 use crate::report::{CURVE_SPACING, TestReports};
 use crate::{data_set, output};
 
 pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
-    output::check_json(eval.json.file())?;
-    let mut model = load(&eval.model, &eval.computing, 0)?;
+    let json = eval.json.file();
+    output::check_json(json)?;
+    let model = Model::load(&eval.model)?;
+    let mut measured = measure(model, eval, progress)?;
+    measures::print(&measured.evaluation, json)?;
+    for page in measured.write_pages(eval)? {
+        output::line(json, format_args!("wrote {}", page.display()))?;
+    }
+    json.map_or(Ok(()), |target| output::json(target, &measured.evaluation))
+}
+
+/// A model that was measured, and what its pages show.
+pub struct Measured {
+    pub evaluation: Evaluation,
+    model: Model,
+    dataset: Dataset,
+    sheet: Option<ContactSheet>,
+    reports: TestReports,
+    /// The folders of the options.
+    _folders: Vec<NewFolders>,
+}
+
+impl Measured {
+    /// Writes the pages of the options; gives their paths. Afterwards, the evaluation has the curves that were asked for alone.
+    pub fn write_pages(&mut self, eval: &Eval) -> anyhow::Result<Vec<PathBuf>> {
+        if let (Some(sheet), Some(folder)) = (&self.sheet, &eval.pictures) {
+            write_sheet(sheet, folder)?;
+        }
+        let (model, file) = (&self.model, &eval.model);
+        let pages = (self.reports).write(model, file, &self.dataset, &self.evaluation)?;
+        if eval.curves.spacing.is_none() {
+            // They were made for the pages.
+            self.evaluation.curves = None;
+        }
+        Ok(pages)
+    }
+}
+
+/// Measures a model on the data set of the options.
+pub fn measure(model: Model, eval: &Eval, progress: &mut Progress) -> anyhow::Result<Measured> {
+    let mut model = computing_as(model, &eval.computing, 0)?;
     if !eval.scales.is_empty() {
         let students = model.student_teacher("--scales")?;
         model = students.with_scales(&eval.scales)?.into();
@@ -83,7 +123,7 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         );
     }
     let mut sheet = eval.pictures.as_ref().map(|_| ContactSheet::new(heatmap));
-    let mut evaluation = evaluate(
+    let evaluation = evaluate(
         &model,
         &dataset,
         &settings,
@@ -96,23 +136,14 @@ pub fn run(eval: &Eval, progress: &mut Progress) -> anyhow::Result<()> {
         },
         progress,
     )?;
-
-    let json = eval.json.file();
-    measures::print(&evaluation, json)?;
-    if let (Some(sheet), Some(folder)) = (sheet, &eval.pictures) {
-        write_sheet(&sheet, folder)?;
-    }
-    for page in reports.write(&model, &eval.model, &dataset, &evaluation)? {
-        output::line(json, format_args!("wrote {}", page.display()))?;
-    }
-    if eval.curves.spacing.is_none() {
-        // They were made for the pages.
-        evaluation.curves = None;
-    }
-    if let Some(target) = json {
-        output::json(target, &evaluation)?;
-    }
-    Ok(())
+    Ok(Measured {
+        evaluation,
+        model,
+        dataset,
+        sheet,
+        reports,
+        _folders,
+    })
 }
 
 /// Where the tested images go.

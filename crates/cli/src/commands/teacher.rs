@@ -9,7 +9,7 @@ use pupilla::teacher::{
     TeacherManifest, TrainedTeacher,
 };
 use pupilla::{Checkpoints, Teacher};
-use pupilla_core::data::image_source::{FileSettings, ImageFiles, ImageSource};
+use pupilla_core::data::image_source::{FileSettings, ImageSet, ImageSource};
 use pupilla_core::data::{fingerprint, images_in};
 use pupilla_core::map::heatmap::write_png;
 use pupilla_core::observer::Observer;
@@ -72,7 +72,7 @@ pub fn train(train: &TeacherTrain, progress: &mut Progress) -> anyhow::Result<()
     if let Some(log) = &train.log {
         output::check_alike("--log", log, b"step,", "table of losses")?;
     }
-    let files = ImageFiles::open(&paths, &file_settings(train.unreadable.skip), progress)?;
+    let files = ImageSet::open(&paths, &file_settings(train.unreadable.skip), progress)?;
     if files.len() < paths.len() {
         progress.warn(&format!(
             "{} of {} images are left out",
@@ -158,7 +158,7 @@ pub fn report(report: &TeacherReport, progress: &mut Progress) -> anyhow::Result
         output::check_no_image("--out", report.out.as_deref(), &paths)?;
         output::check_alike("--out", out, PNG, "PNG")?;
     }
-    let files = ImageFiles::open(&paths, &file_settings(report.unreadable.skip), progress)?;
+    let files = ImageSet::open(&paths, &file_settings(report.unreadable.skip), progress)?;
     let manifest = teacher.manifest();
     let same = manifest.fingerprint.is_some()
         && manifest.fingerprint == Some(fingerprint(&files.paths(), &report.images)?);
@@ -378,7 +378,7 @@ fn source(train: &TeacherTrain) -> Option<&WeightSource> {
     (!given.without_backbone).then_some(&given.backbone)
 }
 
-fn provenance(train: &TeacherTrain, files: &ImageFiles) -> anyhow::Result<Provenance> {
+fn provenance(train: &TeacherTrain, files: &ImageSet) -> anyhow::Result<Provenance> {
     let of_backbone = source(train).map(WeightSource::fingerprint).transpose()?;
     Ok(Provenance {
         data: train.data_terms.clone(),

@@ -17,6 +17,7 @@ mod teacher;
 mod train;
 mod values;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -150,40 +151,34 @@ fn built(mut command: clap::Command) -> clap::Command {
     })
 }
 
-/// The options of this process. Ends it if they are wrong, or help is wanted.
+/// The options in the words of a command line, of which the first is the program's name.
 ///
 /// # Errors
-/// If an option does not belong to what else was given, or a value does not follow its option after `=`.
-pub fn parse() -> Result<Arguments, Usage> {
+/// [`clap::Error`] if a word is wrong, or help is wanted. [`Usage`] if an option does not belong to what else was given, or a value does
+/// not follow its option after `=`.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<Arguments> {
     let mut command = command();
-    let words = optional_values::joined(&command, std::env::args_os())?;
-    let mut matches = command
-        .try_get_matches_from_mut(&words)
-        .unwrap_or_else(|error| error.exit());
+    let words = optional_values::joined(&command, words)?;
+    let mut matches = command.try_get_matches_from_mut(&words)?;
     let choice = belonging::choice_of_students(&command, &matches);
     if choice.is_some() {
         command = built(belonging::with_students(Arguments::command()));
-        matches = command
-            .try_get_matches_from_mut(&words)
-            .unwrap_or_else(|error| error.exit());
+        matches = command.try_get_matches_from_mut(&words)?;
     }
     let source = matches.value_source("device");
     if source == Some(clap::parser::ValueSource::CommandLine)
         && let Some(name) = matches.subcommand_name()
         && WITHOUT_NETWORKS.contains(&name)
     {
-        return Err(Usage(format!("--device: {name} runs no network")));
+        return Err(Usage(format!("--device: {name} runs no network")).into());
     }
     belonging::check(&command, &matches, choice.as_deref())?;
-    match Arguments::from_arg_matches(&matches) {
-        Ok(mut arguments) => {
-            if let (Command::Train(train), Some(option)) = (&mut arguments.command, choice) {
-                train.chosen_by = Some(option);
-            }
-            Ok(arguments)
-        }
-        Err(error) => error.format(&mut command).exit(),
+    let arguments = Arguments::from_arg_matches(&matches);
+    let mut arguments = arguments.map_err(|error| error.format(&mut command))?;
+    if let (Command::Train(train), Some(option)) = (&mut arguments.command, choice) {
+        train.chosen_by = Some(option);
     }
+    Ok(arguments)
 }
 
 #[cfg(test)]

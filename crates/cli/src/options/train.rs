@@ -29,8 +29,8 @@ Examples:
 pub struct Train {
     /// A folder of good images, a data set in a known layout (MVTec AD, VisA, good beside bad images, …), or a manifest (.csv, .jsonl)
     pub data: PathBuf,
-    /// The model file to write
-    #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
+    /// The model file to write; needed unless --dry-run is given
+    #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub replacing: Replacing,

@@ -100,17 +100,12 @@ pub fn file_digest(path: &Path) -> Result<[u8; 32], FingerprintError> {
     }
 }
 
-/// The first 16 digits of the SHA-256 of each file's content, in the order of `paths`: to know an image again under
-/// another name.
+/// The first 16 digits of the SHA-256 of a file's content: to know an image again under another name.
 ///
 /// # Errors
-/// [`FingerprintError`] for the first file that cannot be read.
-pub fn content_digits(paths: &[PathBuf]) -> Result<Vec<String>, FingerprintError> {
-    let digests: Vec<_> = paths.par_iter().map(|path| file_digest(path)).collect();
-    digests
-        .into_iter()
-        .map(|digest| Ok(hexadecimal(&digest?[..8])))
-        .collect()
+/// If it cannot be read.
+pub fn content_digits(path: &Path) -> Result<String, FingerprintError> {
+    Ok(hexadecimal(&file_digest(path)?[..8]))
 }
 
 /// The first 16 digits of the SHA-256 over the size and the pixels of an image, as 16-bit numbers: the same for every lossless encoding

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::acquisition::Acquisition;
-use super::fingerprint::picture_digits;
-use crate::image::read::{self, ReadError, ReadSettings};
+use super::fingerprint::{
+    FingerprintError, content_digits, content_fingerprint, fingerprint, picture_digits,
+};
+use crate::image::read::{self, ReadError, ReadSettings, Stored, StoredImage};
 use crate::image::{Image, Size};
 use crate::observer::Observer;
 use rayon::prelude::*;
@@ -57,7 +60,7 @@ impl ImageSource for Vec<Image> {
 /// Why a set of image files cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ImageFilesError {
+pub enum ImageSetError {
     /// A file cannot be read as an image.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -78,23 +81,70 @@ pub struct FileSettings {
     pub skip_unreadable: bool,
 }
 
-/// Image files, each of another picture. Each file is decoded once before work begins, and again whenever its image is needed.
+/// An image that is in memory instead of in a file, with its name.
 #[derive(Clone, Debug)]
-pub struct ImageFiles {
-    files: Vec<ImageFile>,
+pub struct HeldImage {
+    /// The name, in place of a path.
+    pub name: PathBuf,
+    /// The image.
+    pub image: Arc<StoredImage>,
+}
+
+impl HeldImage {
+    /// Images whose names are their numbers, `image 0000` for the first. The names have the order of the images.
+    pub fn numbered(images: impl IntoIterator<Item = Arc<StoredImage>>) -> Vec<Self> {
+        let images: Vec<_> = images.into_iter().collect();
+        let digits = images.len().to_string().len().max(4);
+        let named = images.into_iter().enumerate().map(|(number, image)| Self {
+            name: format!("image {number:0digits$}").into(),
+            image,
+        });
+        named.collect()
+    }
+}
+
+/// Images, each of another picture: files, or images in memory. Each file is decoded once before work begins, and again whenever its image
+/// is needed.
+#[derive(Clone, Debug)]
+pub struct ImageSet {
+    images: Vec<Member>,
     read: ReadSettings,
 }
 
 #[derive(Clone, Debug)]
-struct ImageFile {
-    path: PathBuf,
+struct Member {
+    place: Place,
     size: Size,
     /// [`picture_digits`].
     picture: String,
     acquisition: Acquisition,
 }
 
-impl ImageFiles {
+/// Where an image is.
+#[derive(Clone, Debug)]
+enum Place {
+    File(PathBuf),
+    Memory(HeldImage),
+}
+
+impl Place {
+    /// The path, or the name of an image in memory.
+    fn path(&self) -> &PathBuf {
+        match self {
+            Self::File(path) => path,
+            Self::Memory(held) => &held.name,
+        }
+    }
+
+    fn read(&self, settings: &ReadSettings) -> Result<(Image, Stored), ReadError> {
+        match self {
+            Self::File(path) => read::read_stored(path, settings),
+            Self::Memory(held) => held.image.to_image(&held.name, settings.bits),
+        }
+    }
+}
+
+impl ImageSet {
     /// Decodes every file once: a broken one is found now, not after an hour of training. Of files that show the same picture, in
     /// whatever encoding, the first is taken, and the observer is told of the others: copies are no further evidence.
     ///
@@ -105,21 +155,43 @@ impl ImageFiles {
         paths: &[PathBuf],
         settings: &FileSettings,
         observer: &mut dyn Observer,
-    ) -> Result<Self, ImageFilesError> {
+    ) -> Result<Self, ImageSetError> {
+        let places = paths.iter().cloned().map(Place::File).collect();
+        Self::of(places, settings, observer)
+    }
+
+    /// The same for images in memory. Each has a name of its own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_images(
+        images: Vec<HeldImage>,
+        settings: &FileSettings,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, ImageSetError> {
+        let places = images.into_iter().map(Place::Memory).collect();
+        Self::of(places, settings, observer)
+    }
+
+    fn of(
+        places: Vec<Place>,
+        settings: &FileSettings,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, ImageSetError> {
         const PIECE: usize = 32;
-        let mut files = Vec::with_capacity(paths.len());
-        observer.start("reading images", paths.len() as u64);
-        for (piece, some) in paths.chunks(PIECE).enumerate() {
+        let mut images = Vec::with_capacity(places.len());
+        observer.start("reading images", places.len() as u64);
+        for (piece, some) in places.chunks(PIECE).enumerate() {
             if observer.stop_requested() {
-                return Err(ImageFilesError::Stopped);
+                return Err(ImageSetError::Stopped);
             }
-            let open = |path: &PathBuf| ImageFile::open(path, &settings.read);
-            let opened: Vec<_> = some.par_iter().map(open).collect();
-            for (path, file) in some.iter().zip(opened) {
-                match file {
-                    Ok(file) => files.push(file),
+            let read = |place: &Place| Member::read(place, &settings.read);
+            let read: Vec<_> = some.par_iter().map(read).collect();
+            for (place, image) in some.iter().zip(read) {
+                match image {
+                    Ok(image) => images.push(image),
                     Err(error) if settings.skip_unreadable => {
-                        observer.skipped(path, &error.to_string())
+                        observer.skipped(place.path(), &error.to_string())
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -127,68 +199,99 @@ impl ImageFiles {
             observer.advance((piece * PIECE + some.len()) as u64, None);
         }
         observer.finish();
-        if files.is_empty() {
-            return Err(ImageFilesError::NoneReadable(paths.len()));
+        if images.is_empty() {
+            return Err(ImageSetError::NoneReadable(places.len()));
         }
-        let files = without_copies(files, observer);
+        let images = without_copies(images, observer);
         let read = settings.read;
-        Ok(Self { files, read })
+        Ok(Self { images, read })
     }
 
-    /// The files that are taken.
+    /// The paths of the files that are taken, or the names of the images in memory.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.files.iter().map(|file| file.path.clone()).collect()
+        let paths = self.images.iter().map(|image| image.place.path().clone());
+        paths.collect()
     }
 
-    /// What identifies the picture of each file, see [`picture_digits`].
+    /// What identifies each picture, see [`picture_digits`].
     pub fn pictures(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|file| file.picture.as_str())
+        self.images.iter().map(|image| image.picture.as_str())
     }
 
-    /// How the image of each file was taken.
+    /// How each image was taken.
     pub fn acquisitions(&self) -> impl Iterator<Item = &Acquisition> {
-        self.files.iter().map(|file| &file.acquisition)
+        self.images.iter().map(|image| &image.acquisition)
     }
 
-    /// The files whose paths are in `paths`, in the order of `paths`.
+    /// The fingerprint of the files ([`fingerprint`]). An image in memory has the fingerprint of its name and its picture.
+    ///
+    /// # Errors
+    /// If a file cannot be read any more.
+    pub fn fingerprint(&self, root: &Path) -> Result<String, FingerprintError> {
+        let is_file = |image: &Member| matches!(image.place, Place::File(_));
+        if self.images.iter().all(is_file) {
+            return fingerprint(&self.paths(), root);
+        }
+        let content =
+            |image: &Member| format!("{} {}\n", image.place.path().display(), image.picture);
+        let content: String = self.images.iter().map(content).collect();
+        Ok(content_fingerprint("images in memory", content.as_bytes()))
+    }
+
+    /// [`content_digits`] of each file; empty for an image in memory.
+    ///
+    /// # Errors
+    /// If a file cannot be read any more.
+    pub fn content_digits(&self) -> Result<Vec<String>, FingerprintError> {
+        let of = |image: &Member| match &image.place {
+            Place::File(path) => content_digits(path),
+            Place::Memory(_) => Ok(String::new()),
+        };
+        self.images.par_iter().map(of).collect()
+    }
+
+    /// The images whose paths are in `paths`, in the order of `paths`.
     #[must_use]
     pub fn select(&self, paths: &[PathBuf]) -> Self {
-        let known: HashMap<&PathBuf, &ImageFile> =
-            self.files.iter().map(|file| (&file.path, file)).collect();
-        let files = paths
+        let known: HashMap<&PathBuf, &Member> = self
+            .images
+            .iter()
+            .map(|image| (image.place.path(), image))
+            .collect();
+        let images = paths
             .iter()
             .filter_map(|path| known.get(path).copied().cloned());
         Self {
-            files: files.collect(),
+            images: images.collect(),
             read: self.read,
         }
     }
 }
 
-impl ImageFile {
-    fn open(path: &Path, settings: &ReadSettings) -> Result<Self, ReadError> {
-        let (image, stored) = read::read_stored(path, settings)?;
+impl Member {
+    fn read(place: &Place, settings: &ReadSettings) -> Result<Self, ReadError> {
+        let (image, stored) = place.read(settings)?;
         Ok(Self {
             acquisition: Acquisition::of(&image, &stored),
-            path: path.to_path_buf(),
+            place: place.clone(),
             size: image.size(),
             picture: picture_digits(&image),
         })
     }
 }
 
-/// The files without copies of earlier files; tells the observer of the copies.
-fn without_copies(files: Vec<ImageFile>, observer: &mut dyn Observer) -> Vec<ImageFile> {
-    let all = files.len();
+/// The images without copies of earlier images; tells the observer of the copies.
+fn without_copies(images: Vec<Member>, observer: &mut dyn Observer) -> Vec<Member> {
+    let all = images.len();
     let mut first_of: HashMap<String, PathBuf> = HashMap::new();
     let mut example = None;
     let mut different = Vec::with_capacity(all);
-    for file in files {
-        if let Some(original) = first_of.get(&file.picture) {
-            example.get_or_insert_with(|| (file.path.clone(), original.clone()));
+    for image in images {
+        if let Some(original) = first_of.get(&image.picture) {
+            example.get_or_insert_with(|| (image.place.path().clone(), original.clone()));
         } else {
-            first_of.insert(file.picture.clone(), file.path.clone());
-            different.push(file);
+            first_of.insert(image.picture.clone(), image.place.path().clone());
+            different.push(image);
         }
     }
     if let Some((copy, original)) = example {
@@ -202,20 +305,21 @@ fn without_copies(files: Vec<ImageFile>, observer: &mut dyn Observer) -> Vec<Ima
     different
 }
 
-impl ImageSource for ImageFiles {
+impl ImageSource for ImageSet {
     fn len(&self) -> usize {
-        self.files.len()
+        self.images.len()
     }
 
     fn image(&self, index: usize) -> Result<Image, ReadError> {
-        read::read_with(&self.files[index].path, &self.read)
+        let (image, _) = self.images[index].place.read(&self.read)?;
+        Ok(image)
     }
 
     fn size(&self, index: usize) -> Result<Size, ReadError> {
-        Ok(self.files[index].size)
+        Ok(self.images[index].size)
     }
 
     fn name(&self, index: usize) -> String {
-        self.files[index].path.display().to_string()
+        self.images[index].place.path().display().to_string()
     }
 }

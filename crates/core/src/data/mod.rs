@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 pub use acquisition::{Acquisition, Acquisitions, ImagesOfDepth, Range};
 pub use dataset::{Dataset, DatasetError, Layout, OpenSettings, TestImage, TwoMasks};
 pub use fingerprint::{
-    FingerprintError, content_digits, content_fingerprint, file_digest, file_fingerprint,
-    fingerprint, picture_digits,
+    FingerprintError, content_fingerprint, file_digest, file_fingerprint, fingerprint,
+    picture_digits,
 };
 pub use folder::{FolderBelow, PassedOver};
 pub use split::{Split, SplitError, split};

@@ -12,9 +12,10 @@ use crate::data::mask::MaskError;
 use crate::data::{Dataset, DatasetError, TestImage};
 use crate::evaluate::{Evaluation, EvaluationError, Evaluator, ScoredImage};
 use crate::image::read::{self, ReadError};
+use crate::map::anomaly_map::AnomalyMap;
 use crate::map::map_file::{self, MapFileError};
 use crate::map::map_set::{self, MapSetError};
-use crate::observer::Observer;
+use crate::observer::{Observer, Stopped, for_each};
 
 /// The most pixels that are read before the next call of the observer (one image at least): bounds what is held
 /// beside the gathered pixels.
@@ -44,6 +45,20 @@ impl Default for MapSettings {
     }
 }
 
+impl MapSettings {
+    /// What gathers the evaluation.
+    ///
+    /// # Errors
+    /// If the limit of the false-positive rate is out of its range.
+    pub fn evaluator(&self) -> Result<Evaluator, EvaluationError> {
+        let evaluator = Evaluator::new(self.fpr_limit, self.mask_threshold)?;
+        Ok(match self.curve_spacing {
+            Some(spacing) => evaluator.with_curves(spacing),
+            None => evaluator,
+        })
+    }
+}
+
 /// Maps could not be evaluated. Each variant names the file concerned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,9 +81,31 @@ pub enum MapRunError {
     /// A map cannot be evaluated.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
+    /// The maps in memory are not as many as the images.
+    #[error(
+        "{maps} anomaly maps for {images} test images: give one map for each image, in the order of the data set"
+    )]
+    Count {
+        /// Number of maps.
+        maps: usize,
+        /// Number of test images.
+        images: usize,
+    },
+    /// A map in memory has another size than its image.
+    #[error(
+        "the anomaly map of {image} is {map_size} pixels, its image {image_size}: enlarge the map to the size of the image"
+    )]
+    Size {
+        /// The image.
+        image: String,
+        /// Width and height of the map.
+        map_size: Size,
+        /// Width and height of the image.
+        image_size: Size,
+    },
     /// The observer asked to stop.
-    #[error("stopped on request")]
-    Stopped,
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 /// Evaluates the maps in `folder` ([`map_set`] says where) against the test part of `dataset`.
@@ -85,10 +122,7 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Evaluation, MapRunError> {
     let tests = dataset.require_test()?;
-    let mut evaluator = Evaluator::new(settings.fpr_limit, settings.mask_threshold)?;
-    if let Some(spacing) = settings.curve_spacing {
-        evaluator = evaluator.with_curves(spacing);
-    }
+    let mut evaluator = settings.evaluator()?;
     let maps = map_set::find(folder, dataset)?;
     if let Some(first) = maps.without_image.first() {
         observer.warn(&format!(
@@ -112,7 +146,7 @@ pub fn run(
     let mut waiting = &files[..];
     while !waiting.is_empty() {
         if observer.stop_requested() {
-            return Err(MapRunError::Stopped);
+            return Err(Stopped.into());
         }
         let (some, rest) = waiting.split_at(piece(waiting));
         let scored: Vec<_> = some
@@ -127,6 +161,47 @@ pub fn run(
         observer.advance(evaluator.images() as u64, None);
     }
     observer.finish();
+    let evaluation = evaluator.finish();
+    for warning in &evaluation.warnings {
+        observer.warn(warning);
+    }
+    Ok(evaluation)
+}
+
+/// Evaluates maps in memory, one for each image of the test part of `dataset`, in the data set's order.
+///
+/// # Errors
+/// As [`run`]; also if the maps are not as many as the images.
+pub fn run_held(
+    maps: &[AnomalyMap],
+    dataset: &Dataset,
+    settings: &MapSettings,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation, MapRunError> {
+    let tests = dataset.require_test()?;
+    if maps.len() != tests.len() {
+        return Err(MapRunError::Count {
+            maps: maps.len(),
+            images: tests.len(),
+        });
+    }
+    let mut evaluator = settings.evaluator()?;
+    let stage = format!("scoring {}", dataset.name);
+    for_each(observer, &stage, maps.len(), |index| {
+        let (test, map) = (&tests[index], &maps[index]);
+        let size = read::size(&test.path)?;
+        let name = test.display_name();
+        if map.size() != size {
+            return Err(MapRunError::Size {
+                image: name,
+                map_size: map.size(),
+                image_size: size,
+            });
+        }
+        let mask = test.read_mask(settings.mask_threshold, size)?;
+        evaluator.add(&name, test.defect.as_deref(), map, mask.as_ref())?;
+        Ok(())
+    })?;
     let evaluation = evaluator.finish();
     for warning in &evaluation.warnings {
         observer.warn(warning);
@@ -169,7 +244,6 @@ fn piece(files: &[File<'_>]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::map::anomaly_map::AnomalyMap;
     use crate::observer::Silent;
     use ::image::{GrayImage, Luma};
     use std::fs;
@@ -227,6 +301,31 @@ mod tests {
         assert_eq!(found, twin.finish());
         assert_eq!((found.images, found.per_defect.len()), (5, 2));
         assert!(found.pixel.au_pro.is_some() && found.curves.unwrap().pixels.is_some());
+    }
+
+    #[test]
+    fn maps_in_memory_are_measured_like_files() {
+        let (_folder, dataset, maps) = data();
+        let settings = MapSettings {
+            curve_spacing: Some(0.0),
+            ..MapSettings::default()
+        };
+        let held = dataset.test.iter().enumerate();
+        let held: Vec<_> = held.map(|(number, test)| map_of(test, number)).collect();
+        let found = run_held(&held, &dataset, &settings, &mut Silent).unwrap();
+        assert_eq!(found, run(&maps, &dataset, &settings, &mut Silent).unwrap());
+        let error = |maps: &[AnomalyMap]| {
+            let result = run_held(maps, &dataset, &settings, &mut Silent);
+            result.unwrap_err().to_string()
+        };
+        assert!(error(&held[1..]).starts_with("4 anomaly maps for 5 test images"));
+        let mut wrong = held.clone();
+        wrong.swap(0, 1);
+        assert!(error(&wrong).starts_with("the anomaly map of bent/1.png"));
+        let stop = crate::observer::StopFlag::default();
+        stop.raise();
+        let stopped = run_held(&held, &dataset, &settings, &mut stop.clone());
+        assert!(matches!(stopped, Err(MapRunError::Stopped(_))));
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl AnomalyMap {
         &self.scores
     }
 
+    /// All scores, `[height, width]`, without a copy.
+    pub fn into_scores(self) -> Vec<f32> {
+        self.scores
+    }
+
     /// The image's score: the maximum of the map (the convention of MVTec's evaluation).
     pub fn image_score(&self) -> f32 {
         self.scores

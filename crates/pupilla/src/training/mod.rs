@@ -1,11 +1,11 @@
 //! The parts that every training shares: the loop, the budget, the checkpoints, and the thresholds at the end.
 //!
-//! [`prepared_files`] (a folder, split) → the loop ([`train`]), with [`budget`], [`schedule`] and [`checkpoints`] → [`calibrate`] (the thresholds).
+//! [`prepared_images`] (a folder, split) → the loop ([`train`]), with [`budget`], [`schedule`] and [`checkpoints`] → [`calibrate`] (the thresholds).
 
 pub(crate) mod budget;
 pub(crate) mod calibrate;
 pub mod checkpoints;
-pub mod prepared_files;
+pub mod prepared_images;
 pub(crate) mod schedule;
 
 pub use budget::Length;
@@ -166,7 +166,7 @@ pub trait Config: Sized {
     }
 
     /// [Checks](Self::check) every setting, and [fits](Fit::fit): for images that are not files, such as a camera's.
-    /// [`PreparedFiles::fit`](crate::PreparedFiles::fit) fits on a folder.
+    /// [`PreparedImages::fit`](crate::PreparedImages::fit) fits on a folder.
     ///
     /// # Errors
     /// As [`check`](Self::check) and [`Fit::fit`].

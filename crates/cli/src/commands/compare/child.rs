@@ -1,7 +1,10 @@
 //! Runs a command of this program in a process of its own: shows its progress, and measures its time and memory.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,23 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// How long it may take to stop by itself, which leaves a checkpoint of its last step.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// The words that start this program, if it is not the file of this process.
+static OWN_COMMAND: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// Says which words start this program, before its own: `python -m …`. The first call counts.
+pub fn start_with(words: Vec<OsString>) {
+    let _ = OWN_COMMAND.set(words);
+}
+
+/// The file to start, and its first words.
+fn own_command() -> anyhow::Result<(OsString, &'static [OsString])> {
+    if let Some([program, words @ ..]) = OWN_COMMAND.get().map(Vec::as_slice) {
+        return Ok((program.clone(), words));
+    }
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok((program.into_os_string(), &[]))
+}
+
 /// What a command took.
 pub struct Child {
     /// With those of the runs that it went on from.
@@ -29,10 +49,11 @@ pub struct Child {
 impl Child {
     /// Runs a command to its end; its last words as the error if it fails.
     pub fn run(words: &[String], progress: &mut Progress) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let (program, first) = own_command()?;
         let start = Instant::now();
         let threads = rayon::current_num_threads().to_string();
         let mut child = Command::new(&program)
+            .args(first)
             .args(words)
             .args(["--progress", "json", "--threads", &threads])
             // It stops in good order when this ends: because we let it go, or are no more.
@@ -41,7 +62,7 @@ impl Child {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start {}", Path::new(&program).display()))?;
         let mut input = child.stdin.take();
         let (sender, lines) = channel();
         if let Some(stderr) = child.stderr.take() {

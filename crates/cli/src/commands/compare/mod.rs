@@ -3,7 +3,7 @@
 //! Each detector is trained and measured by processes of its own, with the commands that a user would give. So a detector that fails or
 //! runs out of memory does not disturb the others, and its memory is measured alone.
 
-mod child;
+pub mod child;
 mod job;
 mod table;
 

@@ -5,7 +5,6 @@ mod names;
 mod results;
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use pupilla::device;
@@ -28,7 +27,7 @@ use results::{JsonTarget, Results};
 /// The exit status of a run with `--fail-on-defect` that finds a defective image.
 const DEFECT: u8 = 4;
 
-pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<ExitCode> {
+pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<u8> {
     let out = inspect.out.as_deref();
     check_targets(inspect)?;
     let images = inputs::list(&inspect.images, out, progress)?;
@@ -52,9 +51,9 @@ pub fn run(inspect: &Inspect, progress: &mut Progress) -> anyhow::Result<ExitCod
     }
     let defective = results.end(skipped, ended, progress)?;
     Ok(if inspect.fail_on_defect && defective > 0 {
-        ExitCode::from(DEFECT)
+        DEFECT
     } else {
-        ExitCode::SUCCESS
+        crate::SUCCESS
     })
 }
 
@@ -206,7 +205,15 @@ fn check_roi(model: &Model, inspect: &Inspect, progress: &mut Progress) -> anyho
 
 /// Loads a model, with the options about positions and memory. Of the memory, the detector does not get `beside` bytes.
 pub fn load(path: &Path, computing: &Computing, beside: usize) -> anyhow::Result<Model> {
-    let mut model = Model::load(path)?;
+    computing_as(Model::load(path)?, computing, beside)
+}
+
+/// The model with the options about positions and memory.
+pub fn computing_as(
+    mut model: Model,
+    computing: &Computing,
+    beside: usize,
+) -> anyhow::Result<Model> {
     if computing.dense {
         let students = model.student_teacher("--dense")?;
         model = students.with_sampling(Sampling::Dense).into();

@@ -6,14 +6,16 @@ mod student_teacher;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use pupilla::Config as _;
 use pupilla::backbone::WeightSource;
 use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, DetectorKind, ExtractorError, Family,
-    FileManifest, FileSettings, Model, PreparedFiles, TrainError, UnfinishedRun,
+    FileManifest, FileSettings, Model, PreparedImages, TrainError, UnfinishedRun,
 };
+use pupilla_core::image::read::StoredImage;
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::RejectRate;
 use serde::Serialize;
@@ -26,9 +28,42 @@ use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
 
 pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
-    let config = config(train)?;
     let json = train.json.file();
     output::check_json(json)?;
+    output::distinct("--json and --out", json, train.out.as_deref())?;
+    if train.out.is_none() && !train.run.dry_run {
+        let text = "--out FILE is missing: the model file to write".to_owned();
+        return Err(Usage(text).into());
+    }
+    match (trained(train, None, progress)?, &train.out) {
+        (Outcome::Plan(plan), _) => json.map_or(Ok(()), |target| output::json(target, &plan)),
+        (Outcome::Model(model), Some(out)) => print(&model, out, json),
+        // Without --out, nothing is trained here.
+        (Outcome::Model(_), None) => Ok(()),
+    }
+}
+
+/// What comes of the command.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Steps, time and memory: nothing was trained.
+    Plan(Value),
+    /// The trained model, which is in the file of `--out`, if there is one.
+    Model(Box<Model>),
+}
+
+/// Trains on images in memory, or else on the data set of the options.
+pub fn trained(
+    train: &Train,
+    images: Option<Vec<Arc<StoredImage>>>,
+    progress: &mut Progress,
+) -> anyhow::Result<Outcome> {
+    let config = config(train)?;
+    let json = train.json.file();
+    if train.run.resume && train.out.is_none() {
+        let text = "--resume goes on with the checkpoint of --out: give --out too".to_owned();
+        return Err(Usage(text).into());
+    }
     if let Some(option) = &train.chosen_by {
         let (chosen, usual) = (train.detector, DetectorKind::default());
         output::line(
@@ -36,8 +71,10 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
             format_args!("{chosen}, because of {option} (the default is {usual})"),
         )?;
     }
-    output::distinct("--json and --out", json, train.out.as_deref())?;
-    let dataset = data_set::open(&train.data, &train.layout, progress)?;
+    let dataset = match images {
+        Some(_) => None,
+        None => Some(data_set::open(&train.data, &train.layout, progress)?),
+    };
     if let Some(out) = train.out.as_ref().filter(|_| !train.run.dry_run) {
         let checkpoint = checkpoint_of(out);
         let goes_on = train.run.resume && checkpoint.exists();
@@ -50,13 +87,14 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
         read: train.decoding.settings(),
         skip_unreadable: train.unreadable.skip,
     };
-    let files = PreparedFiles::open(&dataset, train.seed.value, &settings, progress)?;
-    let Some(model) = fit(&config, &files, train, progress)? else {
-        return Ok(());
-    };
-    // Without --out, which --dry-run alone allows, nothing has been trained.
-    let Some(out) = &train.out else {
-        return Ok(());
+    let seed = train.seed.value;
+    let images = match &dataset {
+        Some(dataset) => PreparedImages::open(dataset, seed, &settings, progress),
+        None => PreparedImages::of_images(images.unwrap_or_default(), seed, &settings, progress),
+    }?;
+    let outcome = fit(&config, &images, train, progress)?;
+    let (Outcome::Model(model), Some(out)) = (&outcome, &train.out) else {
+        return Ok(outcome);
     };
     model.save(out)?;
     // Only these detectors write checkpoints: another file of that name is not ours.
@@ -67,7 +105,7 @@ pub fn run(train: &Train, progress: &mut Progress) -> anyhow::Result<()> {
             .remove()
             .with_context(|| format!("cannot remove {path}"))?;
     }
-    print(&model, out, json)
+    Ok(outcome)
 }
 
 fn config(train: &Train) -> anyhow::Result<DetectorConfig> {
@@ -82,15 +120,14 @@ fn config(train: &Train) -> anyhow::Result<DetectorConfig> {
     }
 }
 
-/// The trained model; `None` if only a plan was wanted.
 fn fit(
     config: &DetectorConfig,
-    files: &PreparedFiles,
+    images: &PreparedImages,
     train: &Train,
     progress: &mut Progress,
-) -> anyhow::Result<Option<Model>> {
-    let (training, validation) = (files.training(), files.validation());
-    let data = &files.data().fingerprint;
+) -> anyhow::Result<Outcome> {
+    let (training, validation) = (images.training(), images.validation());
+    let data = &images.data().fingerprint;
     match config {
         DetectorConfig::StudentTeacher(config) => {
             let config = config.check()?;
@@ -99,11 +136,12 @@ fn fit(
                 progress,
                 |progress| config.plan(training, validation, progress),
                 student_teacher::print_plan,
-                |kept, progress| files.fit(&config.with_checkpoints(kept, data), progress),
+                |kept, progress| images.fit(&config.with_checkpoints(kept, data), progress),
             )
         }
         DetectorConfig::Embedding(config) => {
-            Ok(Some(files.fit(&config.check()?, progress)?.into()))
+            let detector = images.fit(&config.check()?, progress)?;
+            Ok(Outcome::Model(Box::new(detector.into())))
         }
         DetectorConfig::Reconstruction(config) => {
             let config = config.check()?;
@@ -112,7 +150,7 @@ fn fit(
                 progress,
                 |progress| config.plan(training, validation, progress),
                 reconstruction::print_plan,
-                |kept, progress| files.fit(&config.with_checkpoints(kept, data), progress),
+                |kept, progress| images.fit(&config.with_checkpoints(kept, data), progress),
             )
         }
     }
@@ -192,7 +230,7 @@ fn in_steps<P: Serialize, D: Into<Model>>(
     plan: impl FnOnce(&mut Progress) -> Result<P, TrainError>,
     print: impl FnOnce(&P, Option<&Path>) -> anyhow::Result<()>,
     fit: impl FnOnce(Option<&Checkpoints>, &mut Progress) -> Result<D, TrainError>,
-) -> anyhow::Result<Option<Model>> {
+) -> anyhow::Result<Outcome> {
     let json = train.json.file();
     let checkpoints = train.out.as_ref().map(|out| checkpoints(train, out));
     let goes_on = |kept: &Checkpoints| kept.resume && kept.path.exists();
@@ -200,11 +238,11 @@ fn in_steps<P: Serialize, D: Into<Model>>(
         let plan = plan(progress)?;
         print(&plan, json)?;
         if train.run.dry_run {
-            json.map_or(Ok(()), |target| output::json(target, &plan))?;
-            return Ok(None);
+            return Ok(Outcome::Plan(serde_json::to_value(&plan)?));
         }
     }
-    Ok(Some(fit(checkpoints.as_ref(), progress)?.into()))
+    let detector = fit(checkpoints.as_ref(), progress)?;
+    Ok(Outcome::Model(Box::new(detector.into())))
 }
 
 /// A pretrained network, with the maps that were asked for.

@@ -32,8 +32,7 @@ pub use format::{IMAGE_EXTENSIONS, has_image_extension, has_unread_image_extensi
 pub use limits::Limits;
 use limits::for_metadata;
 use pupilla_files::bounded_file::{self, MOST_DECODED};
-use stored::Decoded;
-pub use stored::{Depth, Stored};
+pub use stored::{Depth, Stored, StoredImage, Values};
 
 /// How image files are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +67,7 @@ pub fn read_with(path: &Path, settings: &ReadSettings) -> Result<Image, ReadErro
 /// # Errors
 /// As [`read`].
 pub fn read_stored(path: &Path, settings: &ReadSettings) -> Result<(Image, Stored), ReadError> {
-    decode_stored(path, &settings.limits)?.into_image(path, settings.bits)
+    stored(path, &settings.limits)?.to_image(path, settings.bits)
 }
 
 /// Decodes `path` in its own colour type, upright (orientation applied), with values that use the whole range of their type.
@@ -76,12 +75,28 @@ pub fn read_stored(path: &Path, settings: &ReadSettings) -> Result<(Image, Store
 /// # Errors
 /// As [`read`], but the values of a floating-point image are not checked.
 pub fn decode(path: &Path, limits: &Limits) -> Result<DynamicImage, ReadError> {
-    decode_stored(path, limits).map(Decoded::at_full_range)
+    stored(path, limits).map(StoredImage::at_full_range)
 }
 
-fn decode_stored(path: &Path, limits: &Limits) -> Result<Decoded, ReadError> {
+/// Decodes `path` upright, with values as they are stored.
+///
+/// # Errors
+/// As [`decode`].
+pub fn stored(path: &Path, limits: &Limits) -> Result<StoredImage, ReadError> {
     let bytes = bounded_file::read(path, limits.file_bytes)
         .map_err(|error| ReadError::opening(path, error))?;
+    decode_bytes(path, bytes, limits)
+}
+
+/// Decodes the bytes of a file that are in memory, upright; `path` names them in errors. Their number is not limited.
+///
+/// # Errors
+/// As [`read`], but the values of a floating-point image are not checked.
+pub fn decode_bytes(
+    path: &Path,
+    bytes: Vec<u8>,
+    limits: &Limits,
+) -> Result<StoredImage, ReadError> {
     let format = format_of(path, &bytes)?;
     let length = bytes.len() as u64;
     let (mut decoded, orientation) = if format == Format::Tiff {
@@ -98,8 +113,8 @@ fn decode_stored(path: &Path, limits: &Limits) -> Result<Decoded, ReadError> {
         let orientation = opened.decoder.orientation().map_err(place)?;
         let image = DynamicImage::from_decoder(opened.decoder).map_err(place)?;
         let decoded = match opened.most {
-            Some(most) => Decoded::up_to(image, most),
-            None => Decoded::new(image),
+            Some(most) => StoredImage::up_to(image, most),
+            None => StoredImage::new(image),
         };
         (decoded, orientation)
     };

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
-use image::DynamicImage;
+use image::{DynamicImage, GrayImage, ImageBuffer, RgbImage};
 
 use super::ReadError;
-use crate::image::Image;
+use crate::image::{Image, Size};
 
 /// How the values of an image file are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,19 +47,82 @@ pub struct Stored {
     pub colour: bool,
 }
 
-/// A decoded image, in its own depth and colour type.
-pub(super) struct Decoded {
+/// An image in its own depth and colour type, as a file or a camera gives it. [`to_image`](Self::to_image) converts it.
+#[derive(Clone, Debug)]
+pub struct StoredImage {
     /// 8 and 16 bits and floating-point numbers; 32-bit numbers too are in an `f32` image.
-    pub image: DynamicImage,
-    pub depth: Depth,
+    pub(super) image: DynamicImage,
+    pub(super) depth: Depth,
     /// The stored value of white: it becomes 1.
-    pub white: f32,
-    pub colour: bool,
+    pub(super) white: f32,
+    pub(super) colour: bool,
 }
 
-impl Decoded {
+/// The values of an image: rows from top to bottom, the colours of a pixel beside each other.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// White is 255.
+    Bits8(Vec<u8>),
+    /// White is 65 535.
+    Bits16(Vec<u16>),
+    /// White is 1.
+    Float(Vec<f32>),
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bits8(values) => values.len(),
+            Self::Bits16(values) => values.len(),
+            Self::Float(values) => values.len(),
+        }
+    }
+}
+
+impl StoredImage {
+    /// An image of values in memory: grey (one value for each pixel) or red, green and blue (three values).
+    ///
+    /// `None` if a side is 0 or above `u32::MAX`, or the values are neither one nor three for each pixel.
+    pub fn of_values(size: Size, values: Values) -> Option<Self> {
+        let side = |side: usize| u32::try_from(side).ok().filter(|&side| side > 0);
+        let (width, height) = (side(size.width)?, side(size.height)?);
+        let colour = if values.len() == size.area() {
+            false
+        } else if values.len() == size.area().checked_mul(3)? {
+            true
+        } else {
+            return None;
+        };
+        let image = match (values, colour) {
+            (Values::Bits8(values), false) => GrayImage::from_raw(width, height, values)?.into(),
+            (Values::Bits8(values), true) => RgbImage::from_raw(width, height, values)?.into(),
+            (Values::Bits16(values), false) => {
+                DynamicImage::ImageLuma16(ImageBuffer::from_raw(width, height, values)?)
+            }
+            (Values::Bits16(values), true) => {
+                DynamicImage::ImageRgb16(ImageBuffer::from_raw(width, height, values)?)
+            }
+            (Values::Float(values), colour) => {
+                // The crate `image` has no grey of floating-point numbers.
+                let values = if colour {
+                    values
+                } else {
+                    values.into_iter().flat_map(|value| [value; 3]).collect()
+                };
+                DynamicImage::ImageRgb32F(ImageBuffer::from_raw(width, height, values)?)
+            }
+        };
+        let stored = Self::new(image);
+        Some(Self { colour, ..stored })
+    }
+
+    /// Width and height.
+    pub fn size(&self) -> Size {
+        Size::new(self.image.width() as usize, self.image.height() as usize)
+    }
+
     /// An image whose values use the whole range of their type.
-    pub fn new(image: DynamicImage) -> Self {
+    pub(super) fn new(image: DynamicImage) -> Self {
         let colour = image.color();
         let depth = match colour.bits_per_pixel() / u16::from(colour.channel_count()) {
             32 => Depth::Float,
@@ -78,7 +141,7 @@ impl Decoded {
     }
 
     /// An image whose values the decoder has scaled to the range of their type, and whose file has them up to `most`.
-    pub fn up_to(image: DynamicImage, most: u32) -> Self {
+    pub(super) fn up_to(image: DynamicImage, most: u32) -> Self {
         let mut decoded = Self::new(image);
         let white = most as f32;
         if white >= decoded.white {
@@ -101,7 +164,7 @@ impl Decoded {
     }
 
     /// The image with values that use the whole range of their type; floating-point values are divided by white.
-    pub fn at_full_range(self) -> DynamicImage {
+    pub(super) fn at_full_range(self) -> DynamicImage {
         let mut image = self.image;
         let white = self.white;
         let to_8 = |value: &mut u8| *value = (f32::from(*value) / white * 255.0).round() as u8;
@@ -122,8 +185,12 @@ impl Decoded {
         image
     }
 
-    /// The image as every caller sees it, and how it was stored. With `bits`, white is the largest number of so many bits.
-    pub fn into_image(self, path: &Path, bits: Option<u8>) -> Result<(Image, Stored), ReadError> {
+    /// The image as every caller sees it, and how it was stored. `path` names it in errors. With `bits`, white is the largest number of
+    /// so many bits ([`ReadSettings::bits`](super::ReadSettings::bits)).
+    ///
+    /// # Errors
+    /// If a value is larger than `bits` allow, or a floating-point value is outside of `[0, 1]`, or `bits` do not fit the depth.
+    pub fn to_image(&self, path: &Path, bits: Option<u8>) -> Result<(Image, Stored), ReadError> {
         if let Some(bits) = bits
             && !matches!(self.depth, Depth::Bits(own) if own >= bits)
         {

@@ -82,6 +82,48 @@ fn depths_and_colours_become_rgb_in_the_unit_interval() {
 }
 
 #[test]
+fn values_in_memory_become_what_their_file_becomes() {
+    let folder = Folder::new();
+    let name = Path::new("values");
+    let size = Size::new(5, 3);
+    let colours: Vec<u16> = (0..45).map(|value| value * 1400).collect();
+    let bytes: Vec<u8> = colours.iter().map(|value| (value / 257) as u8).collect();
+    let deep = ImageBuffer::<Rgb<u16>, _>::from_raw(5, 3, colours.clone()).unwrap();
+    let grey = ImageBuffer::<Luma<u16>, _>::from_raw(5, 3, colours[..15].to_vec()).unwrap();
+    let shallow = ImageBuffer::<Rgb<u8>, _>::from_raw(5, 3, bytes.clone()).unwrap();
+    let cases: [(DynamicImage, Values); 3] = [
+        (deep.into(), Values::Bits16(colours.clone())),
+        (grey.into(), Values::Bits16(colours[..15].to_vec())),
+        (shallow.into(), Values::Bits8(bytes.clone())),
+    ];
+    for (number, (image, values)) in cases.into_iter().enumerate() {
+        let content = encoded(image, ImageFormat::Png);
+        let path = folder.file(&number.to_string(), &content);
+        let held = StoredImage::of_values(size, values).unwrap();
+        assert_eq!(held.size(), size);
+        let of_file = read_stored(&path, &ReadSettings::default()).unwrap();
+        assert_eq!(held.to_image(name, None).unwrap(), of_file, "{number}");
+        let decoded = decode_bytes(name, content, &Limits::default()).unwrap();
+        assert_eq!(decoded.to_image(name, None).unwrap(), of_file, "{number}");
+    }
+    let floats: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+    let float = StoredImage::of_values(size, Values::Float(floats)).unwrap();
+    let (image, stored) = float.to_image(name, None).unwrap();
+    let of_bytes = StoredImage::of_values(size, Values::Bits8(bytes)).unwrap();
+    assert_eq!(image, of_bytes.to_image(name, None).unwrap().0);
+    assert_eq!((stored.depth, stored.colour), (Depth::Float, true));
+    let grey = StoredImage::of_values(size, Values::Float(vec![0.5; 15])).unwrap();
+    assert!(!grey.to_image(name, None).unwrap().1.colour);
+    let high = StoredImage::of_values(size, Values::Float(vec![1.5; 15])).unwrap();
+    let error = high.to_image(name, None).unwrap_err().to_string();
+    assert!(error.starts_with("values holds the value 1.5"), "{error}");
+    for (size, count) in [(size, 14), (size, 30), (Size::new(0, 3), 0)] {
+        let none = StoredImage::of_values(size, Values::Bits8(vec![0; count]));
+        assert!(none.is_none(), "{size} {count}");
+    }
+}
+
+#[test]
 fn a_palette_is_looked_up() {
     let folder = Folder::new();
     // 2×1, two palette entries: red, then a blue-ish one.

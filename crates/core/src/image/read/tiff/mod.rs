@@ -15,7 +15,7 @@ use tiff::TiffError;
 use tiff::decoder::{Decoder, DecodingResult, Limits as TiffLimits};
 
 use super::jpeg::{self, Fault};
-use super::stored::Decoded;
+use super::stored::StoredImage;
 use super::{Limits, ReadError};
 pub(super) use header::Header;
 use header::JpegChunk;
@@ -25,7 +25,7 @@ pub(super) fn decode(
     path: &Path,
     mut bytes: Vec<u8>,
     limits: &Limits,
-) -> Result<(Decoded, Header), ReadError> {
+) -> Result<(StoredImage, Header), ReadError> {
     let length = bytes.len() as u64;
     let header = Header::read(path, Box::new(Cursor::new(&bytes)), length, limits)?;
     for chunk in &header.jpeg_chunks {

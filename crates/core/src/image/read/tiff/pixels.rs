@@ -4,10 +4,10 @@ use image::{DynamicImage, ImageBuffer};
 use tiff::decoder::DecodingResult;
 
 use super::header::{Colours, Header};
-use crate::image::read::stored::{Decoded, Depth, largest};
+use crate::image::read::stored::{Depth, StoredImage, largest};
 
 /// The image of these values; `None` if they are not as many as the header says.
-pub(super) fn picture(header: &Header, values: DecodingResult) -> Option<Decoded> {
+pub(super) fn picture(header: &Header, values: DecodingResult) -> Option<StoredImage> {
     match values {
         DecodingResult::U8(values) if header.bits < 8 => few_bits(header, &values),
         DecodingResult::U8(values) if header.bits > 8 => {
@@ -24,7 +24,7 @@ pub(super) fn picture(header: &Header, values: DecodingResult) -> Option<Decoded
                 Colours::Cmyk => shallow(header, from_inks_8(header, &values), 3),
                 _ => shallow(header, whole(header, values, u8::MAX), header.samples),
             };
-            Some(Decoded::new(image?))
+            Some(StoredImage::new(image?))
         }
         DecodingResult::U16(values) => {
             let values = joined(header, values);
@@ -32,9 +32,9 @@ pub(super) fn picture(header: &Header, values: DecodingResult) -> Option<Decoded
                 let rgb = from_inks_16(header, &values);
                 let (width, height) = (header.width, header.height);
                 let image = ImageBuffer::from_raw(width, height, rgb)?;
-                return Some(Decoded::new(DynamicImage::ImageRgb16(image)));
+                return Some(StoredImage::new(DynamicImage::ImageRgb16(image)));
             }
-            deep(header, whole(header, values, u16::MAX)).map(Decoded::new)
+            deep(header, whole(header, values, u16::MAX)).map(StoredImage::new)
         }
         DecodingResult::U32(values) => {
             let values = whole(header, joined(header, values), u32::MAX);
@@ -54,8 +54,8 @@ pub(super) fn picture(header: &Header, values: DecodingResult) -> Option<Decoded
     }
 }
 
-fn with_white(header: &Header, image: DynamicImage, white: f32) -> Decoded {
-    Decoded {
+fn with_white(header: &Header, image: DynamicImage, white: f32) -> StoredImage {
+    StoredImage {
         image,
         depth: Depth::Bits(header.bits),
         white,
@@ -112,7 +112,7 @@ fn unpacked(header: &Header, bytes: &[u8]) -> Vec<u16> {
 }
 
 /// Grey or a palette in 1, 2 or 4 bits.
-fn few_bits(header: &Header, bytes: &[u8]) -> Option<Decoded> {
+fn few_bits(header: &Header, bytes: &[u8]) -> Option<StoredImage> {
     let values = unpacked(header, bytes);
     let image = if let Colours::Palette(palette) = &header.colours {
         let values: Vec<u8> = values.iter().map(|&value| value as u8).collect();
@@ -122,7 +122,7 @@ fn few_bits(header: &Header, bytes: &[u8]) -> Option<Decoded> {
         let values = values.iter().map(|&value| (value * step) as u8).collect();
         shallow(header, whole(header, values, u8::MAX), 1)
     };
-    Some(Decoded::new(image?))
+    Some(StoredImage::new(image?))
 }
 
 /// The colours of a palette. Programs store 8 bits as the higher or as both halves of 16; a few as the lower half.
@@ -194,11 +194,11 @@ fn deep(header: &Header, values: Vec<u16>) -> Option<DynamicImage> {
     })
 }
 
-fn float_picture(header: &Header, values: impl Iterator<Item = f32>) -> Option<Decoded> {
+fn float_picture(header: &Header, values: impl Iterator<Item = f32>) -> Option<StoredImage> {
     let inverted = header.colours == Colours::InvertedGrey;
     let values = values.map(|value| if inverted { 1.0 - value } else { value });
     let image = floating(header, values)?;
-    Some(Decoded {
+    Some(StoredImage {
         image,
         depth: Depth::Float,
         white: 1.0,

@@ -1,15 +1,16 @@
-//! The good images of a folder, split for training and validation; and the training of a detector that records where its images came
-//! from.
+//! Good images of a folder or in memory, split for training and validation; and the training of a detector that records where its images
+//! came from.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use pupilla_core::data::image_source::{FileSettings, ImageFiles, ImageFilesError};
+use pupilla_core::data::image_source::{FileSettings, HeldImage, ImageSet, ImageSetError};
 use pupilla_core::data::{
-    Acquisition, Acquisitions, Dataset, DatasetError, FingerprintError, Split, SplitError,
-    fingerprint, split,
+    Acquisition, Acquisitions, Dataset, DatasetError, FingerprintError, Split, SplitError, split,
 };
 use pupilla_core::detector::Fit;
+use pupilla_core::image::read::StoredImage;
 use pupilla_core::observer::Observer;
 use pupilla_files::weight_file::WeightFileError;
 
@@ -25,10 +26,10 @@ fn validation_share(images: usize) -> f64 {
     (ENOUGH / images as f64).clamp(0.1, 0.2)
 }
 
-/// Training on files could not begin or could not go on.
+/// Training on images could not begin or could not go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FitFilesError {
+pub enum FitError {
     /// Training itself.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -37,7 +38,7 @@ pub enum FitFilesError {
     Dataset(#[from] DatasetError),
     /// The image files.
     #[error(transparent)]
-    Files(#[from] ImageFilesError),
+    Files(#[from] ImageSetError),
     /// The split into training and validation.
     #[error(transparent)]
     Split(#[from] SplitError),
@@ -52,30 +53,30 @@ pub enum FitFilesError {
     Fingerprint(#[from] FingerprintError),
 }
 
-/// The good images of a data set: a detector of any configuration is [fitted](Self::fit) on them.
+/// The good images of a data set, or in memory: a detector of any configuration is [fitted](Self::fit) on them.
 ///
 /// ```no_run
-/// use pupilla::{Config, Dataset, FileSettings, PreparedFiles, Silent, StudentTeacherConfig};
+/// use pupilla::{Config, Dataset, FileSettings, PreparedImages, Silent, StudentTeacherConfig};
 ///
 /// let mut config = StudentTeacherConfig::built_in()?;
 /// config.settings.students = 5;
 /// let config = config.check()?;
 /// let settings = FileSettings::default();
-/// let files = PreparedFiles::open(&Dataset::open("good_images")?, 0, &settings, &mut Silent)?;
+/// let files = PreparedImages::open(&Dataset::open("good_images")?, 0, &settings, &mut Silent)?;
 /// let detector = files.fit(&config, &mut Silent)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Every file is decoded once. Of copies of a picture, one is taken. Some of the files are kept back for validation: those that the data
-/// set has for it, or else files chosen by the seed: a tenth, and of fewer than a hundred files a fifth or ten files.
+/// Every file is decoded once. Of copies of a picture, one is taken. Some of the images are kept back for validation: those that the data
+/// set has for it, or else images chosen by the seed: a tenth, and of fewer than a hundred images a fifth or ten images.
 #[derive(Clone, Debug)]
-pub struct PreparedFiles {
-    training: ImageFiles,
-    validation: ImageFiles,
+pub struct PreparedImages {
+    training: ImageSet,
+    validation: ImageSet,
     data: DataManifest,
 }
 
-impl PreparedFiles {
+impl PreparedImages {
     /// Reads and splits. Tells the observer if the images differ in depth, size or colour, or use a part of their range.
     ///
     /// # Errors
@@ -85,34 +86,67 @@ impl PreparedFiles {
         seed: u64,
         settings: &FileSettings,
         observer: &mut dyn Observer,
-    ) -> Result<Self, FitFilesError> {
+    ) -> Result<Self, FitError> {
         dataset.require_good()?;
         let all = [&dataset.good[..], &dataset.validation].concat();
-        let files = ImageFiles::open(&all, settings, observer)?;
-        let taken: Vec<Acquisition> = files.acquisitions().copied().collect();
-        let images = Acquisitions::of(&taken, settings.read.bits);
-        for warning in images.iter().flat_map(Acquisitions::warnings) {
+        let images = ImageSet::open(&all, settings, observer)?;
+        let from = Source {
+            name: &dataset.name,
+            root: &dataset.root,
+            validation: &dataset.validation,
+        };
+        Self::of(images, from, seed, settings, observer)
+    }
+
+    /// The same for images in memory, in this order. Their names are numbers.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_images(
+        images: impl IntoIterator<Item = Arc<StoredImage>>,
+        seed: u64,
+        settings: &FileSettings,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, FitError> {
+        let images = ImageSet::of_images(HeldImage::numbered(images), settings, observer)?;
+        let from = Source {
+            name: "images in memory",
+            root: Path::new(""),
+            validation: &[],
+        };
+        Self::of(images, from, seed, settings, observer)
+    }
+
+    fn of(
+        images: ImageSet,
+        from: Source<'_>,
+        seed: u64,
+        settings: &FileSettings,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, FitError> {
+        let taken: Vec<Acquisition> = images.acquisitions().copied().collect();
+        let acquired = Acquisitions::of(&taken, settings.read.bits);
+        for warning in acquired.iter().flat_map(Acquisitions::warnings) {
             observer.warn(&warning);
         }
-        let paths = files.paths();
-        let split = split_of(dataset, &paths, seed)?;
+        let split = split_of(from.validation, &images.paths(), seed)?;
         let (training, validation) = (
-            files.select(&split.training),
-            files.select(&split.validation),
+            images.select(&split.training),
+            images.select(&split.validation),
         );
         let mut learned: Vec<String> = training.pictures().map(str::to_string).collect();
         learned.sort_unstable();
         Ok(Self {
             data: DataManifest {
-                name: dataset.name.clone(),
-                fingerprint: fingerprint(&paths, &dataset.root)?,
+                name: from.name.to_owned(),
+                fingerprint: images.fingerprint(from.root)?,
                 validation: split
                     .validation
                     .iter()
                     .map(|path| file_name(path))
                     .collect(),
                 learned,
-                images,
+                images: acquired,
             },
             training,
             validation,
@@ -120,12 +154,12 @@ impl PreparedFiles {
     }
 
     /// The images to learn from.
-    pub fn training(&self) -> &ImageFiles {
+    pub fn training(&self) -> &ImageSet {
         &self.training
     }
 
     /// The images that are kept back.
-    pub fn validation(&self) -> &ImageFiles {
+    pub fn validation(&self) -> &ImageSet {
         &self.validation
     }
 
@@ -152,13 +186,22 @@ impl PreparedFiles {
     }
 }
 
+/// Where the images are from.
+struct Source<'a> {
+    name: &'a str,
+    /// The folder that paths are relative to.
+    root: &'a Path,
+    /// The paths of the data set's own validation images.
+    validation: &'a [PathBuf],
+}
+
 /// The data set's own split, or one by the seed. Of copies in both parts, the one to learn from has been taken.
-fn split_of(dataset: &Dataset, files: &[PathBuf], seed: u64) -> Result<Split, SplitError> {
-    let own: HashSet<&PathBuf> = dataset.validation.iter().collect();
+fn split_of(own: &[PathBuf], images: &[PathBuf], seed: u64) -> Result<Split, SplitError> {
+    let own: HashSet<&PathBuf> = own.iter().collect();
     let (validation, training): (Vec<_>, Vec<_>) =
-        files.iter().cloned().partition(|path| own.contains(path));
+        images.iter().cloned().partition(|path| own.contains(path));
     if validation.is_empty() || training.is_empty() {
-        return split(files, validation_share(files.len()), seed);
+        return split(images, validation_share(images.len()), seed);
     }
     Ok(Split {
         training,
