@@ -12,6 +12,13 @@ use pyo3::types::PyBytes;
 
 use crate::errors;
 
+/// What the names of image files end in, in lower case, as ".png".
+#[pyfunction]
+pub fn image_suffixes() -> Vec<String> {
+    let suffixes = read::IMAGE_EXTENSIONS.iter();
+    suffixes.map(|extension| format!(".{extension}")).collect()
+}
+
 /// An image, decoded, with its values as they are stored.
 #[pyclass(frozen, module = "pupilla._core")]
 pub struct Image {

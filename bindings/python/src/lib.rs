@@ -20,7 +20,7 @@ mod _core {
     #[pymodule_export]
     use super::data::{Dataset, TestImage};
     #[pymodule_export]
-    use super::images::Image;
+    use super::images::{Image, image_suffixes};
     #[pymodule_export]
     use super::model::{Inspection, Model};
     #[pymodule_export]

@@ -120,7 +120,7 @@ def test_settings_of_an_inspection(model: pupilla.Model, stain: Path) -> None:
         model.inspect(stain, roi=GREY)
     with pytest.raises(pupilla.SettingError, match="marks no pixel"):
         model.inspect(stain, roi=GREY > 0)
-    with pytest.raises(pupilla.PupillaError, match="64×64"):
+    with pytest.raises(pupilla.SettingError, match="64×64"):
         model.inspect(stain, roi=np.ones((3, 3), bool))
     with pytest.raises(pupilla.SettingError, match="threshold"):
         model.inspect(stain, threshold=float("nan"))

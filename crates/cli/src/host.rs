@@ -16,7 +16,9 @@ use pupilla_core::evaluate::map_run::{self, MapSettings};
 use pupilla_core::evaluate::test_run::TestError;
 use pupilla_core::image::read::{ReadError, StoredImage};
 use pupilla_core::map::anomaly_map::AnomalyMap;
+use pupilla_core::map::heatmap::SizeMismatch;
 use pupilla_core::observer::Stopped;
+use pupilla_core::verdict::INSPECTED;
 use pupilla_files::weight_file::WeightFileError;
 use serde_json::Value;
 
@@ -428,7 +430,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
             _ => ErrorKind::Training,
         });
     }
-    if cause.is::<DoesNotApply>() {
+    let of_inspected = |error: &SizeMismatch| error.what == INSPECTED;
+    if cause.is::<DoesNotApply>() || cause.downcast_ref().is_some_and(of_inspected) {
         return Some(ErrorKind::Setting);
     }
     if cause.is::<ReadError>()

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Dataset", "Image", "Inspection", "Model", "TestImage", "calibrate", "check", "device", "evaluate", "main", "plan", "score", "score_masks", "set_device", "set_threads", "settings", "threads", "train", "version", "words"]
+__all__ = ["Dataset", "Image", "Inspection", "Model", "TestImage", "calibrate", "check", "device", "evaluate", "image_suffixes", "main", "plan", "score", "score_masks", "set_device", "set_threads", "settings", "threads", "train", "version", "words"]
 
 @final
 class Dataset:
@@ -225,6 +225,11 @@ def device() -> str:
 def evaluate(model: Model, name: str | PathLike[str], data: str | PathLike[str], settings: SupportsGetItem[int, tuple[str, bool | SupportsGetItem[int, str]]], listener: Any) -> tuple[Any, list[Path]]:
     """
     Measures a model on a data set: the evaluation, and the pages that were written.
+    """
+
+def image_suffixes() -> list[str]:
+    """
+    What the names of image files end in, in lower case, as ".png".
     """
 
 def main(words: SupportsGetItem[int, str], own_command: SupportsGetItem[int, str]) -> int:

@@ -31,13 +31,13 @@ try:
         column_or_1d,
         validate_data,
     )
-except ImportError as error:
-    raise ImportError("pupilla.sklearn needs scikit-learn 1.6 or newer: pip install 'pupilla[sklearn]'") from error
+except ImportError as _missing:
+    raise ImportError("pupilla.sklearn needs scikit-learn 1.6 or newer: pip install 'pupilla[sklearn]'") from _missing
 
 if TYPE_CHECKING:
-    from sklearn.utils import Tags
+    from sklearn.utils import Tags as _Tags
 
-    from ._model import Model
+    from ._model import Model as _Model
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -117,7 +117,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             labels = column_or_1d(y)
             check_consistent_length(images, labels)
             images = [image for image, label in zip(images, labels) if label != -1]
-        self.model_: Model = train(images, progress=self.progress, **self._settings())
+        self.model_: _Model = train(images, progress=self.progress, **self._settings())
         return self
 
     def score_samples(self, X: Iterable[ImageLike]) -> npt.NDArray[np.float64]:
@@ -187,7 +187,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             text = f"image_shape {shape} does not suit rows of {table.shape[1]} values: give (height, width)"
             raise SettingError(text) from None
 
-    def __sklearn_tags__(self) -> Tags:
+    def __sklearn_tags__(self) -> _Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = self.image_shape is not None
         tags.input_tags.three_d_array = self.image_shape is None
