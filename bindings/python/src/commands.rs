@@ -167,6 +167,18 @@ pub fn evaluate<'py>(
     Ok((pythonize(py, &evaluation)?, pages))
 }
 
+/// The images that the program inspects in a folder, or the file itself.
+#[pyfunction]
+pub fn images(
+    py: Python<'_>,
+    path: PathBuf,
+    listener: &Bound<'_, PyAny>,
+) -> PyResult<Vec<PathBuf>> {
+    work::run(py, Some(listener), move |progress| {
+        host::images(&path, progress)
+    })
+}
+
 /// Looks for problems of a data set.
 #[pyfunction]
 pub fn check<'py>(

@@ -15,7 +15,8 @@ mod work;
 mod _core {
     #[pymodule_export]
     use super::commands::{
-        calibrate, check, evaluate, main, plan, score, score_masks, settings, train, version, words,
+        calibrate, check, evaluate, images, main, plan, score, score_masks, settings, train,
+        version, words,
     };
     #[pymodule_export]
     use super::data::{Dataset, TestImage};

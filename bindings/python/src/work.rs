@@ -1,11 +1,12 @@
 //! Long work: on threads of its own, without the interpreter's lock, told to a listener, and stopped by Ctrl-C.
 //!
-//! All computing happens in one pool of threads. A process that was forked has none of its parent's threads, so that it gets a pool of
-//! its own at its first call.
+//! A call computes in a pool of threads that no other call has at the same time. So calls of several Python threads go on side by side:
+//! in one pool, a worker that waits for a part of a training would take another call as its next task, and the training would wait for
+//! the end of this call. A process that was forked has none of its parent's threads, so it starts pools of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pupilla::device::{self as devices, DeviceChoice};
@@ -21,60 +22,95 @@ use crate::errors;
 /// How often the listener gets events, and Ctrl-C is looked for. Rarely enough that other Python threads run at full speed.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// The threads that compute.
-static POOL: Mutex<Pool> = Mutex::new(Pool {
+/// The pools that no call uses now.
+static POOLS: Mutex<Pools> = Mutex::new(Pools {
     wanted: None,
-    started: None,
+    idle: Vec::new(),
 });
 
-struct Pool {
+struct Pools {
     /// The number of threads that was asked for.
     wanted: Option<usize>,
-    /// The pool, and the process that started it.
-    started: Option<(u32, Arc<ThreadPool>)>,
+    idle: Vec<Pool>,
 }
+
+/// A pool of threads, as long as a call has it. Afterwards, another call takes it.
+struct Pool {
+    /// The process that started the threads.
+    process: u32,
+    wanted: Option<usize>,
+    /// `None` while it is dropped.
+    threads: Option<ThreadPool>,
+}
+
+/// The most pools that wait for a call.
+const MOST_IDLE: usize = 8;
 
 impl Pool {
-    /// The pool of this process.
-    fn of_process(&mut self) -> anyhow::Result<Arc<ThreadPool>> {
+    /// A pool of this process with as many threads as are wanted now.
+    fn take() -> anyhow::Result<Self> {
         let process = std::process::id();
-        if let Some((owner, pool)) = &self.started
-            && *owner == process
-        {
-            return Ok(Arc::clone(pool));
+        let (wanted, idle) = {
+            let mut pools = lock(&POOLS);
+            let wanted = pools.wanted;
+            let fits = |pool: &Pool| pool.process == process && pool.wanted == wanted;
+            let taken = pools.idle.iter().rposition(fits);
+            (wanted, taken.map(|index| pools.idle.swap_remove(index)))
+        };
+        if let Some(pool) = idle {
+            return Ok(pool);
         }
-        self.forget();
         let mut builder = ThreadPoolBuilder::new().thread_name(|index| format!("pupilla {index}"));
-        if let Some(threads) = self.wanted {
+        if let Some(threads) = wanted {
             builder = builder.num_threads(threads);
         }
-        let pool = Arc::new(builder.build()?);
-        self.started = Some((process, Arc::clone(&pool)));
-        Ok(pool)
+        let threads = Some(builder.build()?);
+        Ok(Self {
+            process,
+            wanted,
+            threads,
+        })
     }
 
-    /// Takes the pool away. The pool of another process is never dropped: it would wait for threads that this process does not have.
-    fn forget(&mut self) {
-        if let Some((owner, pool)) = self.started.take()
-            && owner != std::process::id()
-        {
-            std::mem::forget(pool);
+    /// Lets another call take the pool. A pool with another number of threads than is wanted now ends.
+    fn give_back(self) {
+        let mut pools = lock(&POOLS);
+        if pools.wanted == self.wanted && pools.idle.len() < MOST_IDLE {
+            pools.idle.push(self);
+        } else {
+            // Before the pool ends its threads.
+            drop(pools);
+        }
+    }
+
+    fn threads(&self) -> &ThreadPool {
+        match &self.threads {
+            Some(threads) => threads,
+            None => unreachable!("the pool is not being dropped"),
         }
     }
 }
 
-fn pool() -> anyhow::Result<Arc<ThreadPool>> {
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    pool.of_process()
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // A pool of another process would wait for threads that this process does not have.
+        if self.process != std::process::id() {
+            std::mem::forget(self.threads.take());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Number of threads that compute.
 #[pyfunction]
 pub fn threads(py: Python<'_>) -> PyResult<usize> {
-    match pool() {
-        Ok(pool) => Ok(pool.current_num_threads()),
-        Err(error) => Err(errors::exception(py, &error)),
-    }
+    let pool = Pool::take().map_err(|error| errors::exception(py, &error))?;
+    let count = pool.threads().current_num_threads();
+    pool.give_back();
+    Ok(count)
 }
 
 /// Sets the number of threads that compute from the next call on; None is one for each core. A training repeats its bytes with the same
@@ -88,19 +124,23 @@ pub fn set_threads(py: Python<'_>, count: Option<usize>) -> PyResult<()> {
         let text = format!("{count} threads are out of range: give 1 to {MOST}, or None");
         return Err(errors::raise(py, ErrorKind::Setting, &text));
     }
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    pool.forget();
-    pool.wanted = count;
+    let others = {
+        let mut pools = lock(&POOLS);
+        pools.wanted = count;
+        std::mem::take(&mut pools.idle)
+    };
+    // Outside of the lock: threads end.
+    drop(others);
     Ok(())
 }
 
-/// The device that was chosen, and the process's choice of it.
+/// The device that this process has chosen, and its name.
 static DEVICE: Mutex<Option<(DeviceChoice, String)>> = Mutex::new(None);
 
 /// The device that computes networks, in words.
 #[pyfunction]
 pub fn device() -> String {
-    let chosen = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
+    let chosen = lock(&DEVICE);
     let chosen = chosen.as_ref().map(|(_, name)| name.clone());
     chosen.unwrap_or_else(|| "the processor".to_owned())
 }
@@ -115,7 +155,7 @@ pub fn set_device(py: Python<'_>, device: &str) -> PyResult<String> {
             return Err(errors::raise(py, ErrorKind::Setting, &text));
         }
     };
-    let mut chosen = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut chosen = lock(&DEVICE);
     match &*chosen {
         Some((before, name)) if *before == choice => return Ok(name.clone()),
         Some((before, name)) => {
@@ -137,19 +177,19 @@ enum Message<T> {
     Done(std::thread::Result<anyhow::Result<T>>),
 }
 
-/// Runs work on the pool. The calling thread waits without the interpreter's lock. Now and then it gives `listener` the events, and lets
+/// Runs work in a pool. The calling thread waits without the interpreter's lock. Now and then it gives `listener` the events, and lets
 /// Python handle signals. If either raises, the work is stopped, and the exception is raised.
 pub fn run<T: Send + 'static>(
     py: Python<'_>,
     listener: Option<&Bound<'_, PyAny>>,
     work: impl FnOnce(&mut Progress) -> anyhow::Result<T> + Send,
 ) -> PyResult<T> {
-    let pool = pool().map_err(|error| errors::exception(py, &error))?;
+    let pool = Pool::take().map_err(|error| errors::exception(py, &error))?;
     let listener = listener.map(|listener| listener.clone().unbind());
     let stop = StopFlag::default();
     let (result, interrupt) = py.detach(|| {
         let (sender, receiver) = channel();
-        pool.in_place_scope(|scope| {
+        pool.threads().in_place_scope(|scope| {
             let of_work = stop.clone();
             scope.spawn(move |_| {
                 let events = sender.clone();
@@ -168,6 +208,7 @@ pub fn run<T: Send + 'static>(
             wait(&receiver, listener.as_ref(), &stop)
         })
     });
+    pool.give_back();
     let failure = match result {
         Some(Ok(Ok(value))) if interrupt.is_none() => return Ok(value),
         Some(Ok(Ok(_))) => None,

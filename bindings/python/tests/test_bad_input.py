@@ -76,6 +76,16 @@ def test_the_names_of_images_in_a_list(model: pupilla.Model) -> None:
         pupilla.train(images)
 
 
+def test_what_cannot_be_inspected(model: pupilla.Model, tmp_path: Path) -> None:
+    with pytest.raises(pupilla.PupillaError, match="no image"):
+        list(model.inspect_many(tmp_path))
+    with pytest.raises(pupilla.ImageError, match="does not exist"):
+        list(model.inspect_many(tmp_path / "missing"))
+    for one in (part(1), GREY, b"bytes"):
+        with pytest.raises(pupilla.ImageError, match="list of images"):
+            list(model.inspect_many(one))
+
+
 def test_what_cannot_be_trained_on(tmp_path: Path) -> None:
     with pytest.raises(pupilla.DatasetError, match="does not exist"):
         pupilla.train(tmp_path / "missing")

@@ -203,6 +203,15 @@ def test_inspect_many_keeps_the_order_and_reads_ahead(model: pupilla.Model, data
     assert [result.pred_score for result in found] == [model.inspect(image).pred_score for image in images]
 
 
+def test_a_folder_is_inspected_like_the_program_does(model: pupilla.Model, model_file: Path, data: Path) -> None:
+    printed = program("inspect", model_file, data / "test", "--json").stdout
+    wanted = [(entry["path"], entry["defective"]) for entry in json.loads(printed)["images"]]
+    for folder in (data / "test", str(data / "test")):
+        assert [(result.path, result.pred_label) for result in model.inspect_many(folder)] == wanted
+    of_dataset = list(model.inspect_many(pupilla.Dataset(data)))
+    assert sorted(result.path for result in of_dataset) == sorted(path for path, _ in wanted)
+
+
 def test_the_console_script_is_the_program(model_file: Path, stain: Path) -> None:
     script = Path(sys.executable).with_name("pupilla")
     said = subprocess.run([script, "inspect", model_file, stain], capture_output=True, text=True, check=False)

@@ -89,6 +89,26 @@ def test_threads_inspect_side_by_side(model: pupilla.Model, data: Path) -> None:
     assert together == alone * 5
 
 
+def test_a_training_does_not_hold_up_an_inspection(model: pupilla.Model, good: Path, stain: Path) -> None:
+    wanted = model.inspect(stain).pred_score
+    scores: list[float] = []
+
+    def inspect_meanwhile(event: Any) -> None:
+        if event["event"] == "losses" and len(scores) < 3:
+            with ThreadPoolExecutor(1) as pool:
+                scores.append(pool.submit(lambda: model.inspect(stain).pred_score).result(timeout=60))
+            if len(scores) == 3:
+                raise InterruptedError
+
+    pupilla.set_threads(1)
+    try:
+        with pytest.raises(InterruptedError):
+            pupilla.train(good, detector="l2-ae", steps=100_000, resize=64, progress=inspect_meanwhile)
+    finally:
+        pupilla.set_threads(None)
+    assert scores == [wanted] * 3
+
+
 def test_other_threads_go_on_during_a_training(good: Path) -> None:
     ended = threading.Event()
     counted = []

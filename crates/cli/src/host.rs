@@ -22,6 +22,7 @@ use pupilla_core::verdict::INSPECTED;
 use pupilla_files::weight_file::WeightFileError;
 use serde_json::Value;
 
+use crate::commands::inspect::inputs;
 use crate::commands::{calibrate, check, compare, eval, score, train};
 use crate::options::{self, Command, Score};
 use crate::output::{self, Usage};
@@ -279,6 +280,15 @@ pub fn calibrate(
         Images::Folder(_) => calibrate::of_folder(model, &options, progress),
         Images::Held(images) => calibrate::of_images(model, images, &options, progress),
     }
+}
+
+/// The images that `pupilla inspect` takes from a folder, or the file itself.
+///
+/// # Errors
+/// If a folder cannot be listed, or holds no image.
+pub fn images(path: &Path, progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
+    let named = inputs::list(&[path.to_path_buf()], None, progress)?;
+    Ok(named.into_iter().map(|image| image.path).collect())
 }
 
 /// `pupilla eval`: the evaluation, as the command's JSON, and the pages that were written. `name` stands for the model's file on pages.

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Dataset", "Image", "Inspection", "Model", "TestImage", "calibrate", "check", "device", "evaluate", "image_suffixes", "main", "plan", "score", "score_masks", "set_device", "set_threads", "settings", "threads", "train", "version", "words"]
+__all__ = ["Dataset", "Image", "Inspection", "Model", "TestImage", "calibrate", "check", "device", "evaluate", "image_suffixes", "images", "main", "plan", "score", "score_masks", "set_device", "set_threads", "settings", "threads", "train", "version", "words"]
 
 @final
 class Dataset:
@@ -230,6 +230,11 @@ def evaluate(model: Model, name: str | PathLike[str], data: str | PathLike[str],
 def image_suffixes() -> list[str]:
     """
     What the names of image files end in, in lower case, as ".png".
+    """
+
+def images(path: str | PathLike[str], listener: Any) -> list[Path]:
+    """
+    The images that the program inspects in a folder, or the file itself.
     """
 
 def main(words: SupportsGetItem[int, str], own_command: SupportsGetItem[int, str]) -> int:

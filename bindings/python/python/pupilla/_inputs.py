@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
 import numpy as np
 
 from . import _core
+from ._dataset import Dataset
+from ._progress import Listener
 from .errors import ImageError
-
-if TYPE_CHECKING:
-    from ._dataset import Dataset
 
 ImageLike = Any
 """A path, the bytes of a file, an open binary file, a PIL image, an array ``[height, width]`` or ``[height, width, 3]``, or anything with
 ``__dlpack__``. Arrays have the type ``uint8``, ``uint16``, or floating-point values in [0, 1]: the type alone decides."""
 
-Images = Union[str, "os.PathLike[str]", "Dataset", Iterable[ImageLike]]
+Images = Union[str, "os.PathLike[str]", Dataset, Iterable[ImageLike]]
 """A folder, a data set, or images."""
 
 _SHAPES = "give [height, width] or [height, width, 3]"
@@ -40,8 +39,24 @@ def image(given: ImageLike, name: str = "the image") -> _core.Image:
     return _core.Image.of_array(array(given, name), name)
 
 
+def each(given: Images) -> Iterable[ImageLike]:
+    """The images to inspect, one by one: of a folder, of the test part of a data set, or those that were given."""
+    if isinstance(given, Dataset):
+        return given.test
+    if isinstance(given, (str, os.PathLike)):
+        with Listener(None, to_caller=5) as listener:
+            return _core.images(os.fspath(given), listener)
+    _check_several(given)
+    return given
+
+
 def images(given: Iterable[ImageLike]) -> list[_core.Image]:
     """The images, decoded."""
+    _check_several(given)
+    return [image(one, f"image {index}") for index, one in enumerate(given)]
+
+
+def _check_several(given: Any) -> None:
     if isinstance(given, np.ndarray) and given.ndim < 3 or isinstance(given, (bytes, bytearray, memoryview)):
         raise ImageError("one image was given where several are needed: give a list of images, or a folder")
     if isinstance(given, np.ndarray) and given.ndim == 3 and given.shape[-1] in (1, 3, 4):
@@ -51,7 +66,6 @@ def images(given: Iterable[ImageLike]) -> list[_core.Image]:
         )
     if not isinstance(given, Iterable) or isinstance(given, dict):
         raise ImageError(f"{type(given).__name__} is neither a folder nor a list of images")
-    return [image(one, f"image {index}") for index, one in enumerate(given)]
 
 
 def array(given: Any, name: str) -> np.ndarray[Any, Any]:

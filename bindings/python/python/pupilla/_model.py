@@ -108,19 +108,23 @@ class Model:
 
     def inspect_many(
         self,
-        images: Iterable[ImageLike],
+        images: Images,
         *,
         threshold: float | None = None,
         pixel_threshold: float | None = None,
         min_area: int = 1,
         roi: npt.ArrayLike | None = None,
     ) -> Iterator[Result]:
-        """Judges images in their order, and reads the next images during the work. Results come one by one."""
+        """Judges images in their order, and reads the next images during the work. Results come one by one.
+
+        ``images`` are a list of images, or a folder: then all images in the folder and below, as ``pupilla inspect`` takes them. Of a
+        data set, the test images are taken.
+        """
         mask = _mask(roi)
         waiting: deque[Future[_core.Image]] = deque()
         reader = ThreadPoolExecutor(1, thread_name_prefix="pupilla reader")
         try:
-            for index, image in enumerate(images):
+            for index, image in enumerate(_inputs.each(images)):
                 waiting.append(reader.submit(_inputs.image, image, f"image {index}"))
                 if len(waiting) > _READ_AHEAD:
                     read = waiting.popleft().result()

@@ -1,6 +1,6 @@
 //! `pupilla inspect`: images in; scores, verdicts and heatmaps out.
 
-mod inputs;
+pub mod inputs;
 mod names;
 mod results;
 
