@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use numpy::PyReadonlyArray2;
 use pupilla_cli::host::{self, Given, Images, Maps, Outcome, SettingKind};
-use pupilla_core::observer::Stopped;
+use pupilla_core::observer::{Observer, Stopped};
 use pyo3::prelude::*;
 use pythonize::pythonize;
 
@@ -35,10 +35,11 @@ fn given(settings: Settings) -> host::Settings {
     given.collect()
 }
 
-/// Images to learn from: a path, or a list of images.
+/// Images to learn from: a path, a list of paths, or a list of images.
 #[derive(FromPyObject)]
 pub enum Data<'py> {
     Folder(PathBuf),
+    Files(Vec<PathBuf>),
     Held(Vec<Bound<'py, Image>>),
 }
 
@@ -46,6 +47,7 @@ impl From<Data<'_>> for Images {
     fn from(data: Data<'_>) -> Self {
         match data {
             Data::Folder(path) => Self::Folder(path),
+            Data::Files(paths) => Self::Files(paths),
             Data::Held(images) => {
                 let images = images.iter().map(|image| image.get().stored.clone());
                 Self::Held(images.collect())
@@ -90,7 +92,7 @@ pub fn words(
     settings: Settings,
 ) -> PyResult<Vec<OsString>> {
     let data: Vec<_> = data.iter().map(PathBuf::as_path).collect();
-    let words = host::words(command, &data, given(settings));
+    let words = host::checked_words(command, &data, given(settings));
     words.map_err(|error| errors::exception(py, &error))
 }
 
@@ -246,7 +248,7 @@ pub fn score_masks<'py>(
         let mut evaluator = host::map_settings(settings)?.evaluator()?;
         let images = maps.iter().zip(defects.iter().zip(&masks));
         for (index, (map, (defect, mask))) in images.enumerate() {
-            if pupilla_core::observer::Observer::stop_requested(progress) {
+            if progress.stop_requested() {
                 return Err(Stopped.into());
             }
             let good = pupilla_core::data::mask::Mask::good(map.width(), map.height());
@@ -256,7 +258,11 @@ pub fn score_masks<'py>(
             };
             evaluator.add(&format!("image {index}"), defect.as_deref(), map, mask)?;
         }
-        host::json(&evaluator.finish())
+        let evaluation = evaluator.finish();
+        for warning in &evaluation.warnings {
+            progress.warn(warning);
+        }
+        host::json(&evaluation)
     })?;
     Ok(pythonize(py, &evaluation)?)
 }

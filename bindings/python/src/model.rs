@@ -183,8 +183,10 @@ impl Inspection {
     /// The pixels of the regions, `[height, width]`.
     fn mask<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let map = self.copied_map(py)?;
-        let regions = self.regions(&map);
-        let marked: Vec<bool> = regions.labels.iter().map(|&label| label > 0).collect();
+        let marked: Vec<bool> = py.detach(|| {
+            let labels = self.regions(&map).labels;
+            labels.into_iter().map(|label| label > 0).collect()
+        });
         let marked = PyArray1::from_vec(py, marked);
         Ok(marked.reshape([map.height(), map.width()])?.into_any())
     }
@@ -209,8 +211,8 @@ impl Inspection {
 
     /// The path of the image, or its name in errors.
     #[getter]
-    fn name(&self) -> String {
-        self.image.name.display().to_string()
+    fn name(&self) -> PathBuf {
+        self.image.name.clone()
     }
 
     /// The image with coloured scores and outlined regions, `[height, width, 3]`, as `pupilla inspect --out` draws it.
@@ -223,10 +225,12 @@ impl Inspection {
     /// The heatmap as a PNG.
     fn heatmap_png<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let picture = self.picture(py)?;
-        let mut content = Vec::new();
-        picture
-            .write_to(&mut Cursor::new(&mut content), ImageFormat::Png)
-            .map_err(|error| errors::of(py, error))?;
+        let content = py.detach(|| {
+            let mut content = Vec::new();
+            let written = picture.write_to(&mut Cursor::new(&mut content), ImageFormat::Png);
+            written.map(|()| content)
+        });
+        let content = content.map_err(|error| errors::of(py, error))?;
         Ok(PyBytes::new(py, &content))
     }
 

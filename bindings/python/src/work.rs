@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use pupilla::device::{self as devices, DeviceChoice};
@@ -50,15 +50,14 @@ impl Pool {
     /// A pool of this process with as many threads as are wanted now.
     fn take() -> anyhow::Result<Self> {
         let process = std::process::id();
-        let (wanted, idle) = {
-            let mut pools = lock(&POOLS);
-            let wanted = pools.wanted;
-            let fits = |pool: &Pool| pool.process == process && pool.wanted == wanted;
-            let taken = pools.idle.iter().rposition(fits);
-            (wanted, taken.map(|index| pools.idle.swap_remove(index)))
-        };
-        if let Some(pool) = idle {
-            return Ok(pool);
+        let mut wanted = None;
+        if let Some(mut pools) = lock_if_free(&POOLS) {
+            wanted = pools.wanted;
+            // Those of the process that forked this one.
+            pools.idle.retain(|pool| pool.process == process);
+            if let Some(pool) = pools.idle.pop() {
+                return Ok(pool);
+            }
         }
         let mut builder = ThreadPoolBuilder::new().thread_name(|index| format!("pupilla {index}"));
         if let Some(threads) = wanted {
@@ -74,12 +73,11 @@ impl Pool {
 
     /// Lets another call take the pool. A pool with another number of threads than is wanted now ends.
     fn give_back(self) {
-        let mut pools = lock(&POOLS);
-        if pools.wanted == self.wanted && pools.idle.len() < MOST_IDLE {
+        if let Some(mut pools) = lock_if_free(&POOLS)
+            && pools.wanted == self.wanted
+            && pools.idle.len() < MOST_IDLE
+        {
             pools.idle.push(self);
-        } else {
-            // Before the pool ends its threads.
-            drop(pools);
         }
     }
 
@@ -100,6 +98,19 @@ impl Drop for Pool {
     }
 }
 
+/// The guard; `None` if another thread keeps the lock for long, or held the lock when this process was forked.
+fn lock_if_free<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(100)),
+        }
+    }
+    None
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -116,8 +127,8 @@ pub fn threads(py: Python<'_>) -> PyResult<usize> {
 /// Sets the number of threads that compute from the next call on; None is one for each core. A training repeats its bytes with the same
 /// number alone.
 #[pyfunction]
-pub fn set_threads(py: Python<'_>, count: Option<usize>) -> PyResult<()> {
-    const MOST: usize = 1024;
+pub fn set_threads(py: Python<'_>, count: Option<i64>) -> PyResult<()> {
+    const MOST: i64 = 1024;
     if let Some(count) = count
         && !(1..=MOST).contains(&count)
     {
@@ -126,7 +137,7 @@ pub fn set_threads(py: Python<'_>, count: Option<usize>) -> PyResult<()> {
     }
     let others = {
         let mut pools = lock(&POOLS);
-        pools.wanted = count;
+        pools.wanted = count.map(|count| count as usize);
         std::mem::take(&mut pools.idle)
     };
     // Outside of the lock: threads end.

@@ -34,6 +34,7 @@ IMAGES: dict[str, tuple[Any, str]] = {
     "nothing": (None, "NoneType: give a path"),
     "a number": (3, "int: give a path"),
     "text file": (io.StringIO("x"), "mode 'rb'"),
+    "a masked array": (np.ma.masked_array(GREY), "masked array: fill it"),
     "signed 32 bits": (Image.fromarray(np.full((64, 64), 70_000, np.int32)), "0 to 65535"),
 }
 
@@ -109,7 +110,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "of another detector": ({"detector": "padim", "steps": 3}, "steps belongs to detector"),
     "no such detector": ({"detector": "yolo"}, "yolo"),
     "out of range": ({"detector": "student-teacher", "students": 0}, "students"),
-    "no number": ({"detector": "l2-ae", "steps": "many"}, "many"),
+    "no number": ({"detector": "l2-ae", "steps": "many"}, 'steps is "many": invalid digit'),
+    "no value of it": ({"detector": "student-teacher", "preset": "fast"}, 'preset is "fast": give quick, paper'),
     "a list": ({"seed": [1, 2]}, "one value"),
     "no switch": ({"recursive": "yes"}, "True or False"),
     "both lengths": ({"detector": "l2-ae", "steps": 3, "budget": "1m"}, "budget"),
@@ -125,6 +127,34 @@ def test_settings(good: Path, name: str) -> None:
     assert "--" not in str(raised.value)
 
 
+def test_settings_of_folders_do_not_belong_to_lists(model: pupilla.Model) -> None:
+    images = [part(seed) for seed in range(3)]
+    for setting in ({"good": "x"}, {"recursive": True}, {"category": "x"}):
+        for call in (pupilla.train, model.calibrate, pupilla.plan):
+            with pytest.raises(pupilla.SettingError, match="says how a folder is read"):
+                call(images, **setting)
+        with pytest.raises(pupilla.SettingError, match="says how a folder is read"):
+            pupilla.score([GREY], [None], **setting)
+
+
+def test_wrong_settings_of_the_program_are_told_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(pupilla.SettingError, match='seed is "x"'):
+        pupilla.demo(tmp_path / "demo", seed="x")
+    with pytest.raises(pupilla.SettingError, match='detectors is "yolo"'):
+        pupilla.compare(tmp_path, tmp_path / "out", detectors=["yolo"])
+    with pytest.raises(pupilla.SettingError, match='scale is "19"'):
+        pupilla.teacher_train(tmp_path, tmp_path / "teacher", scale=19)
+
+
+def test_names_of_files_stay_as_they_are(tmp_path: Path, model: pupilla.Model) -> None:
+    for name in ("my--model-x--y.pupilla", "--steps.pupilla"):
+        with pytest.raises(pupilla.ModelError, match=name):
+            pupilla.Model.load(tmp_path / name)
+    odd = tmp_path / "a--b \udcff.png"
+    Image.fromarray(GREY).save(odd)
+    assert model.inspect(odd).path == str(odd)
+
+
 def test_settings_of_an_inspection(model: pupilla.Model, stain: Path) -> None:
     with pytest.raises(pupilla.SettingError, match="booleans"):
         model.inspect(stain, roi=GREY)
@@ -134,8 +164,15 @@ def test_settings_of_an_inspection(model: pupilla.Model, stain: Path) -> None:
         model.inspect(stain, roi=np.ones((3, 3), bool))
     with pytest.raises(pupilla.SettingError, match="threshold"):
         model.inspect(stain, threshold=float("nan"))
-    with pytest.raises(pupilla.SettingError, match="min_area"):
-        model.inspect(stain, min_area=-1)
+    for value in ("high", float("inf"), 1e300):
+        with pytest.raises(pupilla.SettingError, match="threshold is"):
+            model.inspect(stain, threshold=value)
+    for value in (-1, 1.5, 1 << 70):
+        with pytest.raises(pupilla.SettingError, match="min_area is"):
+            model.inspect(stain, min_area=value)
+    # Told where it was given, not at the first result.
+    with pytest.raises(pupilla.SettingError, match="roi"):
+        model.inspect_many([stain], roi=3)
 
 
 def test_files_that_are_no_models(model_file: Path, stain: Path, tmp_path: Path) -> None:
@@ -144,10 +181,14 @@ def test_files_that_are_no_models(model_file: Path, stain: Path, tmp_path: Path)
     with pytest.raises(pupilla.ModelError, match=str(stain)):
         pupilla.Model.load(stain)
     content = model_file.read_bytes()
-    for wrong in (b"", content[:100], content[:-1], content.replace(b'"format_version":"', b'"format_version":"9')):
-        if wrong != content:
-            with pytest.raises(pupilla.ModelError):
-                pupilla.Model.from_bytes(wrong)
+    for wrong in (b"", content[:100], content[:-1]):
+        with pytest.raises(pupilla.ModelError):
+            pupilla.Model.from_bytes(wrong)
+    version = b'\\"format_version\\":'
+    assert content.count(version) == 1
+    at = content.index(version) + len(version)
+    with pytest.raises(pupilla.ModelError, match="version 9"):
+        pupilla.Model.from_bytes(content[:at] + b"9" + content[at + 1 :])
     with pytest.raises(pupilla.SettingError, match="dense belongs to student-teacher"):
         pupilla.Model.load(model_file, dense=True)
 
@@ -182,6 +223,11 @@ def test_threads_and_devices() -> None:
             pupilla.set_threads(count)
     with pytest.raises(pupilla.SettingError, match="no device"):
         pupilla.set_device("tpu")
+    with pytest.raises(pupilla.DeviceError, match="gpu"):
+        pupilla.set_device("gpu")
+    assert pupilla.set_device("cpu") == pupilla.set_device("cpu") == pupilla.device()
+    with pytest.raises(pupilla.DeviceError, match="start another process"):
+        pupilla.set_device("gpu")
 
 
 def test_a_folder_that_changes_while_it_is_read(good: Path, tmp_path: Path) -> None:

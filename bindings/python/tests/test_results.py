@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,19 @@ def test_the_parts_of_a_score(good: Path, stain: Path) -> None:
     assert set(result.parts["scales"]) == {"33"}
     total = sum(part["score"] for part in result.parts["terms"].values())
     assert total == pytest.approx(result.pred_score, rel=1e-4)
+
+
+def test_what_a_result_gives_away_changes_nothing(model: pupilla.Model, stain: Path) -> None:
+    result = model.inspect(stain)
+    result.to_dict()["regions"].clear()
+    assert result.regions and result.to_dict()["regions"]
+    with pytest.raises(TypeError, match="send to_dict"):
+        pickle.dumps(result)
+
+
+def test_a_data_set_can_be_sent(data: Path) -> None:
+    dataset = pickle.loads(pickle.dumps(pupilla.Dataset(data, good="good")))
+    assert dataset.good == pupilla.Dataset(data).good
 
 
 def test_pictures(model: pupilla.Model, stain: Path, tmp_path: Path) -> None:

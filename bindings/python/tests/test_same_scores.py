@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import subprocess
@@ -201,6 +202,30 @@ def test_inspect_many_keeps_the_order_and_reads_ahead(model: pupilla.Model, data
     found = [first, *results]
     assert [result.path for result in found] == [str(image) for image in images]
     assert [result.pred_score for result in found] == [model.inspect(image).pred_score for image in images]
+
+
+def test_a_copy_computes_as_its_model(good: Path, stain: Path, tmp_path: Path) -> None:
+    path = tmp_path / "students.pupilla"
+    pupilla.train(good, detector="student-teacher", scales=33, steps=2, resize=64, progress=False, out=path)
+    dense = pupilla.Model.load(path, dense=True)
+    score = dense.inspect(stain).pred_score
+    assert score != pupilla.Model.load(path).inspect(stain).pred_score
+    for copied in (pickle.loads(pickle.dumps(dense)), copy.deepcopy(dense)):
+        assert copied.inspect(stain).pred_score == score
+    small = pickle.loads(pickle.dumps(pupilla.Model.load(path, memory=1000)))
+    with pytest.raises(pupilla.InspectionError, match="memory"):
+        small.inspect(stain)
+
+
+def test_paths_in_a_list_are_read_when_they_are_needed(model: pupilla.Model, good: Path, tmp_path: Path) -> None:
+    files = sorted(good.iterdir())
+    assert pupilla.train(files, resize=64, progress=False).threshold == model.threshold
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    for images in ([*files, tmp_path / "broken.png"], [part(seed) for seed in range(14)] + [b"no image"]):
+        with pytest.raises(pupilla.ImageError, match="is not a PNG"):
+            pupilla.train(images, resize=64, progress=False)
+        with pytest.warns(pupilla.PupillaWarning, match="skipped"):
+            pupilla.train(images, resize=64, progress=False, skip_unreadable=True)
 
 
 def test_a_folder_is_inspected_like_the_program_does(model: pupilla.Model, model_file: Path, data: Path) -> None:

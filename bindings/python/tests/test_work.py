@@ -131,7 +131,9 @@ def test_other_threads_go_on_during_a_training(good: Path) -> None:
 
 
 INTERRUPTED = """
-import sys, time, pupilla
+import signal, sys, pupilla
+# A shell starts commands in the background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 told_of = []
 def told(event):
     if event["event"] == "progress" and event["stage"].startswith("training") and event["done"] > 1 and not told_of:
@@ -212,6 +214,7 @@ def test_a_fork_during_a_training(good: Path, model: pupilla.Model, stain: Path)
             forked.append(child)
 
     pupilla.train(good, detector="l2-ae", steps=30, resize=64, progress=fork)
+    assert forked
     deadline = time.monotonic() + 60
     while (ended := os.waitpid(forked[0], os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.05)

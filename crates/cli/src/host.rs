@@ -1,19 +1,22 @@
 //! The commands for a program of another language that holds this one, such as a Python package. Data and results are values. Settings
 //! have the names of the program's options, with `_` in place of `-`, so that one list of options serves both.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command as Clap};
+use pupilla::backbone::BackboneError;
 use pupilla::device::DeviceError;
 use pupilla::{DoesNotApply, FitError, Model, ScoreError, TrainError};
-use pupilla_core::data::image_source::ImageSetError;
+use pupilla_core::data::image_source::{ImageSetError, Listed};
 use pupilla_core::data::mask::MaskError;
 use pupilla_core::data::{Dataset, DatasetError};
-use pupilla_core::evaluate::Evaluation;
-use pupilla_core::evaluate::map_run::{self, MapSettings};
+use pupilla_core::evaluate::map_run::{self, MapRunError, MapSettings};
 use pupilla_core::evaluate::test_run::TestError;
+use pupilla_core::evaluate::{Evaluation, EvaluationError};
 use pupilla_core::image::read::{ReadError, StoredImage};
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::map::heatmap::SizeMismatch;
@@ -208,6 +211,20 @@ fn unknown(command: &str, name: &str, names: &[String]) -> Usage {
     Usage(format!("{command} has no setting {name}: {cure}"))
 }
 
+/// [`words`] whose values are right too.
+///
+/// # Errors
+/// Those of the command's options.
+pub fn checked_words(
+    command: &str,
+    data: &[&Path],
+    settings: Settings,
+) -> anyhow::Result<Vec<OsString>> {
+    let words = words(command, data, settings)?;
+    options::parse(words.clone())?;
+    Ok(words)
+}
+
 /// The options of a command.
 fn parse(command: &str, data: &[&Path], settings: Settings) -> anyhow::Result<Command> {
     Ok(options::parse(words(command, data, settings)?)?.command)
@@ -221,6 +238,8 @@ const IN_MEMORY: &str = "in memory";
 pub enum Images {
     /// A folder, a data set, or a manifest.
     Folder(PathBuf),
+    /// Files.
+    Files(Vec<PathBuf>),
     /// Images in memory.
     Held(Vec<Arc<StoredImage>>),
 }
@@ -229,14 +248,15 @@ impl Images {
     fn path(&self) -> &Path {
         match self {
             Self::Folder(path) => path,
-            Self::Held(_) => Path::new(IN_MEMORY),
+            Self::Files(_) | Self::Held(_) => Path::new(IN_MEMORY),
         }
     }
 
-    fn held(self) -> Option<Vec<Arc<StoredImage>>> {
+    fn listed(self) -> Option<Listed> {
         match self {
             Self::Folder(_) => None,
-            Self::Held(images) => Some(images),
+            Self::Files(paths) => Some(Listed::Files(paths)),
+            Self::Held(images) => Some(Listed::Held(images)),
         }
     }
 }
@@ -252,13 +272,21 @@ pub fn train(
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
     let mut words = words("train", &[images.path()], settings)?;
-    if plan_only {
-        words.insert(2, "--dry-run".into());
-    }
-    let Command::Train(options) = options::parse(words)?.command else {
-        unreachable!("the words are those of train")
+    let train_options = |words| match options::parse(words)?.command {
+        Command::Train(options) => Ok::<_, anyhow::Error>(options),
+        _ => unreachable!("the words are those of train"),
     };
-    train::trained(&options, images.held(), progress)
+    let mut options = train_options(words.clone())?;
+    if plan_only {
+        if !options.detector.is_trained_in_steps() {
+            let kind = options.detector;
+            let text = format!("{kind} is not trained in steps: there is nothing to plan");
+            return Err(Usage(text).into());
+        }
+        words.insert(2, "--dry-run".into());
+        options = train_options(words)?;
+    }
+    train::trained(&options, images.listed(), progress)
 }
 
 /// `pupilla calibrate`: the model with new thresholds.
@@ -276,9 +304,9 @@ pub fn calibrate(
         unreachable!("the words are those of calibrate")
     };
     let model = calibrate::computing(model, &options)?;
-    match images {
-        Images::Folder(_) => calibrate::of_folder(model, &options, progress),
-        Images::Held(images) => calibrate::of_images(model, images, &options, progress),
+    match images.listed() {
+        None => calibrate::of_folder(model, &options, progress),
+        Some(images) => calibrate::of_list(model, images, &options, progress),
     }
 }
 
@@ -444,7 +472,19 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     if cause.is::<DoesNotApply>() || cause.downcast_ref().is_some_and(of_inspected) {
         return Some(ErrorKind::Setting);
     }
-    if cause.is::<ReadError>()
+    if let Some(error) = cause.downcast_ref::<MapRunError>() {
+        return Some(match error {
+            MapRunError::Stopped(_) => ErrorKind::Stopped,
+            MapRunError::Dataset(_) => ErrorKind::Dataset,
+            MapRunError::Evaluation(EvaluationError::FprLimit(_)) => ErrorKind::Setting,
+            _ => ErrorKind::Image,
+        });
+    }
+    if cause.is::<BackboneError>() {
+        return Some(ErrorKind::Model);
+    }
+    if cause.is::<EvaluationError>()
+        || cause.is::<ReadError>()
         || cause.is::<MaskError>()
         || files.is_some()
         || matches!(test, Some(TestError::Read(_) | TestError::Mask(_)))
@@ -473,7 +513,10 @@ pub fn message(error: &anyhow::Error) -> String {
     let text = match error.downcast_ref::<clap::Error>() {
         Some(error) => of_parser(error),
         None => {
-            let hint = hints::hint(error).map_or(String::new(), |hint| format!(" ({hint})"));
+            // Commands of the program and remarks on the shell help nobody here.
+            let hint =
+                hints::hint(error).filter(|hint| !hint.contains(['`']) && !hint.contains("shell"));
+            let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
             format!("{}{hint}", output::sentence(error))
         }
     };
@@ -482,6 +525,29 @@ pub fn message(error: &anyhow::Error) -> String {
 
 /// What the parser says of a wrong value, without the lines about the command line.
 fn of_parser(error: &clap::Error) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    if let (Some(option), Some(value)) = (
+        text(ContextKind::InvalidArg),
+        text(ContextKind::InvalidValue),
+    ) {
+        let name = option.split(' ').next().unwrap_or_default();
+        // A path stands in angle brackets.
+        let name = name.trim_matches(['<', '>']).to_lowercase();
+        if value.is_empty() {
+            return format!("{name} is empty: give a value");
+        }
+        let cure = match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(values)) => format!("give {}", values.join(", ")),
+            _ => match std::error::Error::source(error) {
+                Some(source) => source.to_string(),
+                None => "give another value".to_owned(),
+            },
+        };
+        return format!("{name} is {value:?}: {cure}");
+    }
     let text = error.render().to_string();
     let about = text.split("\n\n").take_while(|paragraph| {
         !["Usage:", "For more"]
@@ -493,8 +559,14 @@ fn of_parser(error: &clap::Error) -> String {
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
-/// The text with `learning_rate` in place of `--learning-rate`.
+/// The text with `learning_rate` in place of `--learning-rate`: options of the program, where a word begins.
 fn with_setting_names(text: &str) -> String {
+    static OPTIONS: OnceLock<BTreeSet<String>> = OnceLock::new();
+    let options = OPTIONS.get_or_init(|| {
+        let mut options = BTreeSet::new();
+        add_options(&options::command(), &mut options);
+        options
+    });
     let mut parts = text.split("--");
     let mut named = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -502,13 +574,26 @@ fn with_setting_names(text: &str) -> String {
             .find(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'))
             .unwrap_or(part.len());
         let (name, rest) = part.split_at(end);
-        if name.is_empty() {
+        let begins = named.is_empty() || named.ends_with([' ', '(', '\'', '"', '`']);
+        if begins && options.contains(name) {
+            named.push_str(&name.replace('-', "_"));
+            named.push_str(rest);
+        } else {
             named.push_str("--");
+            named.push_str(part);
         }
-        named.push_str(&name.replace('-', "_"));
-        named.push_str(rest);
     }
     named
+}
+
+fn add_options(command: &Clap, options: &mut BTreeSet<String>) {
+    let own = command
+        .get_arguments()
+        .filter_map(|option| option.get_long());
+    options.extend(own.map(str::to_owned));
+    for below in command.get_subcommands() {
+        add_options(below, options);
+    }
 }
 
 #[cfg(test)]
@@ -558,8 +643,12 @@ mod tests {
         let text = said("train", given("learning_rat", "0.1"));
         assert!(text.ends_with("is learning_rate meant?"), "{text}");
         let text = said("train", given("steps", "many"));
-        assert!(text.contains("'many' for 'steps <N>'"), "{text}");
-        assert!(!text.contains("Usage") && !text.contains("--"), "{text}");
+        assert!(
+            text.starts_with("steps is \"many\": invalid digit"),
+            "{text}"
+        );
+        let text = said("train", given("preset", "fast"));
+        assert_eq!(text, "preset is \"fast\": give quick, paper");
         let mut settings = given("detector", "padim");
         settings.extend(given("learning_rate", "0.1"));
         let text = said("train", settings);
@@ -575,6 +664,14 @@ mod tests {
             let text = said("train", given(command_line, "1"));
             assert!(text.contains("no setting"), "{text}");
         }
+    }
+
+    #[test]
+    fn names_of_files_stay_as_they_are() {
+        let error =
+            anyhow::anyhow!("cannot read my--steps.png, --steps, (--learning-rate) or --x--y");
+        let wanted = "cannot read my--steps.png, steps, (learning_rate) or --x--y";
+        assert_eq!(message(&error), wanted);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, TryLockError},
 };
 
 /// A cache line, to align buffers for the widest vectors.
@@ -19,6 +19,20 @@ impl Line {
 
 static FREE: Mutex<Vec<Vec<Line>>> = Mutex::new(Vec::new());
 
+/// The free buffers; `None` if another thread keeps them for long. That thread may not even exist: a process that was forked while a
+/// thread held the lock finds it locked for ever. Who gets no list does without it.
+fn free() -> Option<MutexGuard<'static, Vec<Vec<Line>>>> {
+    const TRIES: usize = 1000;
+    for _ in 0..TRIES {
+        match FREE.try_lock() {
+            Ok(free) => return Some(free),
+            Err(TryLockError::Poisoned(free)) => return Some(free.into_inner()),
+            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+        }
+    }
+    None
+}
+
 /// A buffer of `f32` with unspecified contents, aligned to 64 bytes.
 pub(crate) struct Buffer {
     lines: Vec<Line>,
@@ -29,17 +43,17 @@ impl Buffer {
     /// A buffer of `len` elements: the smallest free one that is large enough, else the largest one, grown.
     pub(crate) fn new(len: usize) -> Self {
         let needed = len.div_ceil(Line::LEN);
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let best = (0..free.len()).min_by_key(|&index| {
-            let capacity = free[index].len();
-            if capacity >= needed {
-                (false, capacity)
-            } else {
-                (true, usize::MAX - capacity)
-            }
+        let mut lines = free().map_or_else(Vec::new, |mut free| {
+            let best = (0..free.len()).min_by_key(|&index| {
+                let capacity = free[index].len();
+                if capacity >= needed {
+                    (false, capacity)
+                } else {
+                    (true, usize::MAX - capacity)
+                }
+            });
+            best.map_or_else(Vec::new, |index| free.swap_remove(index))
         });
-        let mut lines = best.map_or_else(Vec::new, |index| free.swap_remove(index));
-        drop(free);
         if lines.len() < needed {
             // Not `resize`, which would copy contents that nobody wants.
             lines = Vec::new();
@@ -51,9 +65,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        FREE.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(std::mem::take(&mut self.lines));
+        if let Some(mut free) = free() {
+            free.push(std::mem::take(&mut self.lines));
+        }
     }
 }
 
@@ -75,5 +89,7 @@ impl DerefMut for Buffer {
 
 /// Gives the scratch memory that is kept for the next call back to the allocator.
 pub fn release_workspaces() {
-    FREE.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    if let Some(mut free) = free() {
+        free.clear();
+    }
 }

@@ -77,7 +77,7 @@ pub use manifest::{Manifest, Trained};
 pub use model::{About, DoesNotApply, FileManifest, Model};
 pub use patch_network::{PatchNetworkConfig, ReceptiveField};
 pub use trainer::Trainer;
-pub use training::prepared_images::{FitError, PreparedImages};
+pub use training::prepared_images::{FitError, LIST, PreparedImages};
 pub use training::{Checked, Checkpoints, Config, Length, TrainedInSteps, UnfinishedRun};
 
 pub use pupilla_core::data::image_source::FileSettings;

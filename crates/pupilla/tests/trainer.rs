@@ -8,6 +8,7 @@ use pupilla::{
     Family, FileSettings, Length, Model, PreparedImages, ReceptiveField, Resize, Silent, Size,
     Trainer, write_png,
 };
+use pupilla_core::data::image_source::Listed;
 use pupilla_core::image::read::{StoredImage, Values};
 use pupilla_core::map::heatmap::to_rgb8;
 
@@ -83,20 +84,27 @@ fn images_in_memory_train_the_detector_of_their_files() {
     let settings = FileSettings::default();
     let dataset = Dataset::open(folder.path()).unwrap();
     let of_files = PreparedImages::open(&dataset, 3, &settings, &mut Silent).unwrap();
-    let of_memory = PreparedImages::of_images(held.clone(), 3, &settings, &mut Silent).unwrap();
+    let of_memory =
+        PreparedImages::of_list(Listed::Held(held.clone()), 3, &settings, &mut Silent).unwrap();
     assert_eq!(of_memory.data().learned, of_files.data().learned);
     assert_eq!(of_memory.data().images, of_files.data().images);
-    let maps = [of_files, of_memory].map(|images| {
+    let paths = (0..7).map(|index| folder.path().join(format!("{index}.png")));
+    let listed = Listed::Files(paths.collect());
+    let of_list = PreparedImages::of_list(listed, 3, &settings, &mut Silent).unwrap();
+    let maps = [of_files, of_memory, of_list].map(|images| {
         let detector = images.fit(&config, &mut Silent).unwrap();
         detector.anomaly_map(&striped(48, 44, 9)).unwrap()
     });
-    assert_eq!(maps[0], maps[1]);
-    let again = PreparedImages::of_images(held.clone(), 3, &settings, &mut Silent).unwrap();
-    let fewer = PreparedImages::of_images(held[1..].to_vec(), 3, &settings, &mut Silent).unwrap();
-    let twice = PreparedImages::of_images(held, 3, &settings, &mut Silent).unwrap();
+    assert!(maps[0] == maps[1] && maps[0] == maps[2]);
+    let again =
+        PreparedImages::of_list(Listed::Held(held.clone()), 3, &settings, &mut Silent).unwrap();
+    let fewer =
+        PreparedImages::of_list(Listed::Held(held[1..].to_vec()), 3, &settings, &mut Silent)
+            .unwrap();
+    let twice = PreparedImages::of_list(Listed::Held(held), 3, &settings, &mut Silent).unwrap();
     assert_eq!(again.data().fingerprint, twice.data().fingerprint);
     assert_ne!(again.data().fingerprint, fewer.data().fingerprint);
-    let none = PreparedImages::of_images([], 3, &settings, &mut Silent);
+    let none = PreparedImages::of_list(Listed::Files(Vec::new()), 3, &settings, &mut Silent);
     assert!(none.is_err());
 }
 

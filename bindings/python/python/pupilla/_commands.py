@@ -56,21 +56,23 @@ def plan(data: Images, *, progress: Progress = None, **settings: Unpack[TrainSet
 def _images(data: Images, settings: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     if isinstance(data, (str, os.PathLike, Dataset)):
         return _settings_words.with_place(data, settings)
-    return _inputs.images(data), dict(settings)
+    return _inputs.several(data, settings)
 
 
 def evaluate(
-    model: Model,
+    model: Model | str | os.PathLike[str],
     dataset: str | os.PathLike[str] | Dataset,
     *,
     progress: Progress = None,
     **settings: Unpack[EvalSettings],
 ) -> Evaluation:
-    """Measures a model on a data set with labelled defects. ``report="folder"`` writes a page with pictures.
+    """Measures a model, or the model of a file, on a data set with labelled defects. ``report="folder"`` writes a page with pictures.
 
     Settings are the options of ``pupilla eval``.
     """
     path, given = _settings_words.with_place(dataset, settings)
+    if not isinstance(model, Model):
+        model = Model.load(model)
     with Listener(progress) as listener:
         values, pages = _core.evaluate(model._core, model._path, path, _settings_words.given(given), listener)
     return Evaluation(values, [Path(page) for page in pages])
@@ -146,6 +148,9 @@ def _score_masks(
 ) -> Evaluation:
     if isinstance(maps, (str, os.PathLike, Mapping)):
         raise SettingError("a list of masks needs a list of maps")
+    for name in ("good", "recursive", "category"):
+        if settings.get(name):
+            raise SettingError(f"{name} says how a folder is read, but the masks are a list: leave {name} out")
     taken = _maps(maps)
     marked = [_mask(mask, index) for index, mask in enumerate(masks)]
     if defects is None:

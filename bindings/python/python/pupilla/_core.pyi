@@ -110,7 +110,7 @@ class Inspection:
         The pixels of the regions, `[height, width]`.
         """
     @property
-    def name(self, /) -> str:
+    def name(self, /) -> Path:
         """
         The path of the image, or its name in errors.
         """
@@ -207,7 +207,7 @@ class TestImage:
         The file.
         """
 
-def calibrate(model: Model, data: str | PathLike[str] | SupportsGetItem[int, Image], settings: SupportsGetItem[int, tuple[str, bool | SupportsGetItem[int, str]]], listener: Any) -> Model:
+def calibrate(model: Model, data: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]] | SupportsGetItem[int, Image], settings: SupportsGetItem[int, tuple[str, bool | SupportsGetItem[int, str]]], listener: Any) -> Model:
     """
     The model with new thresholds.
     """
@@ -242,7 +242,7 @@ def main(words: SupportsGetItem[int, str], own_command: SupportsGetItem[int, str
     The program: `words` are its name and its arguments, `own_command` starts it. Gives the exit status.
     """
 
-def plan(data: str | PathLike[str] | SupportsGetItem[int, Image], settings: SupportsGetItem[int, tuple[str, bool | SupportsGetItem[int, str]]], listener: Any) -> Any:
+def plan(data: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]] | SupportsGetItem[int, Image], settings: SupportsGetItem[int, tuple[str, bool | SupportsGetItem[int, str]]], listener: Any) -> Any:
     """
     What a training would take.
     """
@@ -279,7 +279,7 @@ def threads() -> int:
     Number of threads that compute.
     """
 
-def train(data: str | PathLike[str] | SupportsGetItem[int, Image], settings: SupportsGetItem[int, tuple[str, bool | SupportsGetItem[int, str]]], listener: Any) -> Model:
+def train(data: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]] | SupportsGetItem[int, Image], settings: SupportsGetItem[int, tuple[str, bool | SupportsGetItem[int, str]]], listener: Any) -> Model:
     """
     Trains a detector.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from . import _core
 
@@ -60,8 +61,15 @@ class Dataset:
         """The images to test with."""
         return [TestImage(test) for test in self._core.test]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_opened, (os.fspath(self.path), self._settings))
+
     def __repr__(self) -> str:
         return f"Dataset({str(self.path)!r}: {self.layout}, {len(self._core.good)} good, {len(self._core.test)} to test with)"
+
+
+def _opened(path: str, settings: dict[str, Any]) -> Dataset:
+    return Dataset(path, **settings)
 
 
 class TestImage:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any, Union
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from . import _core
 from ._dataset import Dataset
 from ._progress import Listener
-from .errors import ImageError
+from .errors import ImageError, PupillaWarning, SettingError
 
 ImageLike = Any
 """A path, the bytes of a file, an open binary file, a PIL image, an array ``[height, width]`` or ``[height, width, 3]``, or anything with
@@ -50,16 +51,31 @@ def each(given: Images) -> Iterable[ImageLike]:
     return given
 
 
-def images(given: Iterable[ImageLike]) -> list[_core.Image]:
-    """The images, decoded."""
+def several(given: Iterable[ImageLike], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The images to learn from: paths if all of them are paths, else decoded images. And the settings."""
+    for name in ("good", "recursive", "category"):
+        if settings.get(name):
+            raise SettingError(f"{name} says how a folder is read, but the images are a list: leave {name} out")
     _check_several(given)
-    return [image(one, f"image {index}") for index, one in enumerate(given)]
+    listed = list(given)
+    if listed and all(isinstance(one, (str, os.PathLike)) for one in listed):
+        return [os.fspath(one) for one in listed], dict(settings)
+    decoded = []
+    for index, one in enumerate(listed):
+        try:
+            decoded.append(image(one, f"image {index}"))
+        except ImageError as error:
+            if not settings.get("skip_unreadable"):
+                raise
+            warnings.warn(f"skipped: {error}", PupillaWarning, stacklevel=4)
+    return decoded, dict(settings)
 
 
 def _check_several(given: Any) -> None:
-    if isinstance(given, np.ndarray) and given.ndim < 3 or isinstance(given, (bytes, bytearray, memoryview)):
+    axes = len(getattr(given, "shape", (0, 0, 0, 0)))
+    if axes < 3 or isinstance(given, (bytes, bytearray, memoryview)) or hasattr(given, "getbands"):
         raise ImageError("one image was given where several are needed: give a list of images, or a folder")
-    if isinstance(given, np.ndarray) and given.ndim == 3 and given.shape[-1] in (1, 3, 4):
+    if axes == 3 and given.shape[-1] in (1, 3, 4):
         raise ImageError(
             f"an array of the shape {list(given.shape)} may be one image or several: give a list of images, or "
             "[images, height, width, 3]"
@@ -94,6 +110,8 @@ def _cure(shape: tuple[int, ...]) -> str:
 
 
 def _as_array(given: Any, name: str) -> np.ndarray[Any, Any]:
+    if isinstance(given, np.ma.MaskedArray):
+        raise ImageError(f"{name} is a masked array: fill it, or give roi, the pixels to inspect")
     if isinstance(given, np.ndarray):
         return given
     if hasattr(given, "__dlpack__"):

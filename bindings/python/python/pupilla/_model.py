@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from ._settings import CalibrateSettings
 
 _READ_AHEAD = 2
-_IN_MEMORY = "model in memory"
+_IN_MEMORY = "(model in memory)"
+# Of 32-bit numbers.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Model:
@@ -37,10 +39,14 @@ class Model:
     scores.
     """
 
-    def __init__(self, core: _core.Model, path: str = _IN_MEMORY) -> None:
-        self._core = core
+    def __init__(
+        self, core: _core.Model, path: str = _IN_MEMORY, computing: tuple[bool, int | None] = (False, None)
+    ) -> None:
+        self._core = core if computing == (False, None) else core.computing(*computing)
         # The file that holds the model as it is, for reports.
         self._path = path
+        # `dense` and `memory`, which the file does not hold.
+        self._computing = computing
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, dense: bool = False, memory: int | None = None) -> Model:
@@ -48,15 +54,14 @@ class Model:
 
         ``dense`` computes at every pixel, and ``memory`` is a limit in bytes: settings of student-teacher.
         """
-        core = _core.Model.load(os.fspath(path))
-        if dense or memory is not None:
-            core = core.computing(dense, memory)
-        return cls(core, os.path.abspath(path))
+        if memory is not None and memory < 0:
+            raise SettingError(f"memory is {memory}: give a number of bytes")
+        return cls(_core.Model.load(os.fspath(path)), os.path.abspath(path), (dense, memory))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Model:
         """Reads the bytes of a model file."""
-        return cls(_core.Model.from_bytes(content, "the model"))
+        return cls(_core.Model.from_bytes(bytes(content), "the model"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model file. It appears whole or not at all, and replaces a file of this name."""
@@ -120,11 +125,23 @@ class Model:
         ``images`` are a list of images, or a folder: then all images in the folder and below, as ``pupilla inspect`` takes them. Of a
         data set, the test images are taken.
         """
-        mask = _mask(roi)
+        # Now, not at the first result: what is wrong is told where it was given.
+        given, mask = _inputs.each(images), _mask(roi)
+        _check_rule(threshold, pixel_threshold, min_area)
+        return self._in_order(given, threshold, pixel_threshold, min_area, mask)
+
+    def _in_order(
+        self,
+        images: Iterable[ImageLike],
+        threshold: float | None,
+        pixel_threshold: float | None,
+        min_area: int,
+        mask: npt.NDArray[np.bool_] | None,
+    ) -> Iterator[Result]:
         waiting: deque[Future[_core.Image]] = deque()
         reader = ThreadPoolExecutor(1, thread_name_prefix="pupilla reader")
         try:
-            for index, image in enumerate(_inputs.each(images)):
+            for index, image in enumerate(images):
                 waiting.append(reader.submit(_inputs.image, image, f"image {index}"))
                 if len(waiting) > _READ_AHEAD:
                     read = waiting.popleft().result()
@@ -142,11 +159,7 @@ class Model:
         min_area: int,
         roi: npt.NDArray[np.bool_] | None,
     ) -> Result:
-        for name, value in (("threshold", threshold), ("pixel_threshold", pixel_threshold)):
-            if value is not None and not math.isfinite(value):
-                raise SettingError(f"{name} is {value}: give a finite number")
-        if min_area < 0:
-            raise SettingError(f"min_area is {min_area}: give a number of pixels, 0 or more")
+        _check_rule(threshold, pixel_threshold, min_area)
         return Result(self._core.inspect(image, threshold, pixel_threshold, min_area, roi))
 
     def calibrate(
@@ -164,17 +177,31 @@ class Model:
         if isinstance(images, (str, os.PathLike, Dataset)):
             data, given = _settings_words.with_place(images, settings)
         else:
-            data, given = _inputs.images(images), dict(settings)
+            data, given = _inputs.several(images, settings)
         with Listener(progress) as listener:
             self._core = _core.calibrate(self._core, data, _settings_words.given(given), listener)
         self._path = _IN_MEMORY
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Model.from_bytes, (self.to_bytes(),))
+        return (_restored, (self.to_bytes(), self._computing))
 
     def __repr__(self) -> str:
         return f"Model({self.detector}, threshold {self.threshold:.3f})"
+
+
+def _restored(content: bytes, computing: tuple[bool, int | None]) -> Model:
+    return Model(Model.from_bytes(content)._core, computing=computing)
+
+
+def _check_rule(threshold: float | None, pixel_threshold: float | None, min_area: int) -> None:
+    for name, value in (("threshold", threshold), ("pixel_threshold", pixel_threshold)):
+        if value is None:
+            continue
+        if not isinstance(value, Real) or not abs(value) <= _LARGEST:
+            raise SettingError(f"{name} is {value!r}: give a finite number")
+    if not isinstance(min_area, Integral) or not 0 <= min_area < 1 << 48:
+        raise SettingError(f"min_area is {min_area!r}: give a number of pixels")
 
 
 def _mask(roi: npt.ArrayLike | None) -> npt.NDArray[np.bool_] | None:

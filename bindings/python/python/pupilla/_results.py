@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import os
 from collections.abc import Iterator, Mapping
@@ -97,7 +98,7 @@ class Result:
     @property
     def parts(self) -> dict[str, Any] | None:
         """The parts of the score: ``terms`` and ``scales``, each with ``score`` and ``share``. ``None`` if the detector has none."""
-        parts: dict[str, Any] | None = self._core.verdict["why"]
+        parts: dict[str, Any] | None = copy.deepcopy(self._core.verdict["why"])
         return parts
 
     @property
@@ -118,7 +119,7 @@ class Result:
     @property
     def path(self) -> str:
         """The path of the image, or what errors call it."""
-        return self._core.name
+        return os.fspath(self._core.name)
 
     def heatmap(self) -> npt.NDArray[np.uint8]:
         """The image with coloured scores and outlined regions, ``[height, width, 3]``, as ``pupilla inspect --out`` draws it."""
@@ -135,7 +136,10 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Path, score, verdict, parts and regions, with the keys of ``pupilla inspect --json``."""
-        return {"path": self.path, **self._core.verdict, "unlike_training": self.unlike_training}
+        return {"path": self.path, **copy.deepcopy(self._core.verdict), "unlike_training": self.unlike_training}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Result holds its model and cannot be pickled: send to_dict() or anomaly_map")
 
     def __repr__(self) -> str:
         verdict = "defective" if self.pred_label else "good"

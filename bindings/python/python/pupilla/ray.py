@@ -296,9 +296,9 @@ def inspect(
     if settings.get("heatmaps") is not None:
         settings["heatmaps"] = _Folder(settings["heatmaps"]).root
     paths = None if isinstance(images, ray.data.Dataset) else _listed(images, settings.get("heatmaps"))
-    content = _loaded(model).to_bytes()
-    Inspect(content, **settings)
-    _claim(verdicts, content, format, settings)
+    loaded = _loaded(model)
+    Inspect(loaded, **settings)
+    _claim(verdicts, loaded, format, settings)
     before = _judged_before(verdicts, format)
     numbers = dict.fromkeys(_NUMBERS, 0)
     if paths is not None:
@@ -322,7 +322,7 @@ def inspect(
         _Writer,
         batch_size=batch_size,
         fn_constructor_kwargs={
-            "model": ray.put(content),
+            "model": ray.put(loaded),
             "before": ray.put(before),
             "out": verdicts,
             "format": format,
@@ -370,7 +370,7 @@ class _Writer:
 
     def __init__(
         self,
-        model: ray.ObjectRef[bytes],
+        model: ray.ObjectRef[Model],
         before: ray.ObjectRef[set[str]],
         out: _Folder,
         format: str,
@@ -436,11 +436,12 @@ def _lines(table: pa.Table) -> bytes:
         raise SettingError(text) from error
 
 
-def _claim(out: _Folder, model: bytes, format: str, settings: InspectSettings) -> None:
+def _claim(out: _Folder, model: Model, format: str, settings: InspectSettings) -> None:
     """Writes which model and settings the results of a folder are of. Refuses a folder with other results."""
     claim = {
         "program": f"pupilla {_core.version()}",
-        "model": hashlib.sha256(model).hexdigest(),
+        "model": hashlib.sha256(model.to_bytes()).hexdigest(),
+        "computing": list(model._computing),
         "format": format,
         **{name: _digits(value) if name == "roi" else value for name, value in settings.items() if value is not None},
     }
@@ -767,7 +768,7 @@ def _divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         if name in of_eval and (name not in of_train or name in _LAYOUT or name == "skip_unreadable"):
             evaluation[name] = value
     # Says which setting is unknown before anything is trained.
-    _core.words("train", [""], _settings_words.given(training))
+    _core.words("train", ["data"], _settings_words.given(training))
     return training, evaluation
 
 

@@ -169,8 +169,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if getattr(X, "ndim", None) == 2:
             raise ImageError("X is a table: give image_shape, the shape of the image in a row, or a list of images")
         if isinstance(X, np.ndarray) and X.ndim > 2:
-            # Refuses one image where several are needed.
-            _inputs.images(X[:1])
+            _inputs.each(X)
         return list(X)
 
     def _table(self, X: Iterable[ImageLike], *, reset: bool) -> npt.NDArray[Any]:

@@ -1,14 +1,12 @@
 //! `pupilla calibrate`: new thresholds for a model, from good images alone.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use pupilla::Model;
 use pupilla::manifest::{CalibrationData, CalibrationManifest, DataManifest};
-use pupilla_core::data::image_source::{FileSettings, HeldImage, ImageSet, ImageSource};
+use pupilla::{LIST, Model};
+use pupilla_core::data::image_source::{FileSettings, ImageSet, ImageSource, Listed};
 use pupilla_core::data::{Dataset, Layout, file_fingerprint};
-use pupilla_core::image::read::StoredImage;
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::Threshold;
 use pupilla_core::verdict::calibration_run::calibrate;
@@ -75,17 +73,15 @@ pub fn of_folder(
     )
 }
 
-/// The model with thresholds from images in memory.
-pub fn of_images(
+/// The model with thresholds from a list of images.
+pub fn of_list(
     model: Model,
-    images: Vec<Arc<StoredImage>>,
+    images: Listed,
     options: &Calibrate,
     progress: &mut Progress,
 ) -> anyhow::Result<Model> {
-    let images = HeldImage::numbered(images);
-    let images = ImageSet::of_images(images, &file_settings(&model, options), progress)?;
-    let name = "images in memory";
-    with_thresholds(model, &images, name, Path::new(""), options, progress)
+    let images = images.read(&file_settings(&model, options), progress)?;
+    with_thresholds(model, &images, LIST, Path::new(""), options, progress)
 }
 
 fn file_settings(model: &Model, options: &Calibrate) -> FileSettings {

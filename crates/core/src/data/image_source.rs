@@ -103,6 +103,34 @@ impl HeldImage {
     }
 }
 
+/// Images that are listed one by one instead of as a folder.
+#[derive(Clone, Debug)]
+pub enum Listed {
+    /// Files.
+    Files(Vec<PathBuf>),
+    /// Images in memory, whose names are their numbers.
+    Held(Vec<Arc<StoredImage>>),
+}
+
+impl Listed {
+    /// Reads the images: [`ImageSet::open`] or [`ImageSet::of_images`].
+    ///
+    /// # Errors
+    /// As these functions.
+    pub fn read(
+        self,
+        settings: &FileSettings,
+        observer: &mut dyn Observer,
+    ) -> Result<ImageSet, ImageSetError> {
+        match self {
+            Self::Files(paths) => ImageSet::open(&paths, settings, observer),
+            Self::Held(images) => {
+                ImageSet::of_images(HeldImage::numbered(images), settings, observer)
+            }
+        }
+    }
+}
+
 /// Images, each of another picture: files, or images in memory. Each file is decoded once before work begins, and again whenever its image
 /// is needed.
 #[derive(Clone, Debug)]

@@ -3,14 +3,12 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use pupilla_core::data::image_source::{FileSettings, HeldImage, ImageSet, ImageSetError};
+use pupilla_core::data::image_source::{FileSettings, ImageSet, ImageSetError, Listed};
 use pupilla_core::data::{
     Acquisition, Acquisitions, Dataset, DatasetError, FingerprintError, Split, SplitError, split,
 };
 use pupilla_core::detector::Fit;
-use pupilla_core::image::read::StoredImage;
 use pupilla_core::observer::Observer;
 use pupilla_files::weight_file::WeightFileError;
 
@@ -98,19 +96,19 @@ impl PreparedImages {
         Self::of(images, from, seed, settings, observer)
     }
 
-    /// The same for images in memory, in this order. Their names are numbers.
+    /// The same for a list of images, files or in memory. Images in memory are split by their order.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn of_images(
-        images: impl IntoIterator<Item = Arc<StoredImage>>,
+    pub fn of_list(
+        images: Listed,
         seed: u64,
         settings: &FileSettings,
         observer: &mut dyn Observer,
     ) -> Result<Self, FitError> {
-        let images = ImageSet::of_images(HeldImage::numbered(images), settings, observer)?;
+        let images = images.read(settings, observer)?;
         let from = Source {
-            name: "images in memory",
+            name: LIST,
             root: Path::new(""),
             validation: &[],
         };
@@ -185,6 +183,9 @@ impl PreparedImages {
         Ok(detector.with_data(self.data.clone()))
     }
 }
+
+/// What a list of images is called where a data set has a name.
+pub const LIST: &str = "a list of images";
 
 /// Where the images are from.
 struct Source<'a> {

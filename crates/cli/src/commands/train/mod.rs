@@ -6,7 +6,6 @@ mod student_teacher;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use pupilla::Config as _;
@@ -15,7 +14,7 @@ use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, DetectorKind, ExtractorError, Family,
     FileManifest, FileSettings, Model, PreparedImages, TrainError, UnfinishedRun,
 };
-use pupilla_core::image::read::StoredImage;
+use pupilla_core::data::image_source::Listed;
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::RejectRate;
 use serde::Serialize;
@@ -52,10 +51,10 @@ pub enum Outcome {
     Model(Box<Model>),
 }
 
-/// Trains on images in memory, or else on the data set of the options.
+/// Trains on a list of images, or else on the data set of the options.
 pub fn trained(
     train: &Train,
-    images: Option<Vec<Arc<StoredImage>>>,
+    images: Option<Listed>,
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
     let config = config(train)?;
@@ -88,9 +87,12 @@ pub fn trained(
         skip_unreadable: train.unreadable.skip,
     };
     let seed = train.seed.value;
-    let images = match &dataset {
-        Some(dataset) => PreparedImages::open(dataset, seed, &settings, progress),
-        None => PreparedImages::of_images(images.unwrap_or_default(), seed, &settings, progress),
+    let images = match (&dataset, images) {
+        (Some(dataset), _) => PreparedImages::open(dataset, seed, &settings, progress),
+        (None, images) => {
+            let images = images.unwrap_or(Listed::Files(Vec::new()));
+            PreparedImages::of_list(images, seed, &settings, progress)
+        }
     }?;
     let outcome = fit(&config, &images, train, progress)?;
     let (Outcome::Model(model), Some(out)) = (&outcome, &train.out) else {
