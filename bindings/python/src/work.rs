@@ -5,6 +5,7 @@
 //! the end of this call. A process that was forked has none of its parent's threads, so it starts pools of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -22,23 +23,18 @@ use crate::errors;
 /// How often the listener gets events, and Ctrl-C is looked for. Rarely enough that other Python threads run at full speed.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// The pools that no call uses now.
-static POOLS: Mutex<Pools> = Mutex::new(Pools {
-    wanted: None,
-    idle: Vec::new(),
-});
+/// The number of threads that was asked for; 0 for one thread for each core.
+static WANTED: AtomicUsize = AtomicUsize::new(0);
 
-struct Pools {
-    /// The number of threads that was asked for.
-    wanted: Option<usize>,
-    idle: Vec<Pool>,
-}
+/// The pools that no call uses now.
+static IDLE: Mutex<Vec<Pool>> = Mutex::new(Vec::new());
 
 /// A pool of threads, as long as a call has it. Afterwards, another call takes it.
 struct Pool {
     /// The process that started the threads.
     process: u32,
-    wanted: Option<usize>,
+    /// As [`WANTED`].
+    wanted: usize,
     /// `None` while it is dropped.
     threads: Option<ThreadPool>,
 }
@@ -50,20 +46,16 @@ impl Pool {
     /// A pool of this process with as many threads as are wanted now.
     fn take() -> anyhow::Result<Self> {
         let process = std::process::id();
-        let mut wanted = None;
-        if let Some(mut pools) = lock_if_free(&POOLS) {
-            wanted = pools.wanted;
-            // Those of the process that forked this one.
-            pools.idle.retain(|pool| pool.process == process);
-            if let Some(pool) = pools.idle.pop() {
+        let wanted = WANTED.load(Ordering::SeqCst);
+        if let Some(mut idle) = lock_if_free(&IDLE) {
+            // Those of the process that forked this one are of no use.
+            idle.retain(|pool| pool.process == process && pool.wanted == wanted);
+            if let Some(pool) = idle.pop() {
                 return Ok(pool);
             }
         }
-        let mut builder = ThreadPoolBuilder::new().thread_name(|index| format!("pupilla {index}"));
-        if let Some(threads) = wanted {
-            builder = builder.num_threads(threads);
-        }
-        let threads = Some(builder.build()?);
+        let builder = ThreadPoolBuilder::new().thread_name(|index| format!("pupilla {index}"));
+        let threads = Some(builder.num_threads(wanted).build()?);
         Ok(Self {
             process,
             wanted,
@@ -73,11 +65,11 @@ impl Pool {
 
     /// Lets another call take the pool. A pool with another number of threads than is wanted now ends.
     fn give_back(self) {
-        if let Some(mut pools) = lock_if_free(&POOLS)
-            && pools.wanted == self.wanted
-            && pools.idle.len() < MOST_IDLE
+        if self.wanted == WANTED.load(Ordering::SeqCst)
+            && let Some(mut idle) = lock_if_free(&IDLE)
+            && idle.len() < MOST_IDLE
         {
-            pools.idle.push(self);
+            idle.push(self);
         }
     }
 
@@ -135,13 +127,8 @@ pub fn set_threads(py: Python<'_>, count: Option<i64>) -> PyResult<()> {
         let text = format!("{count} threads are out of range: give 1 to {MOST}, or None");
         return Err(errors::raise(py, ErrorKind::Setting, &text));
     }
-    let others = {
-        let mut pools = lock(&POOLS);
-        pools.wanted = count.map(|count| count as usize);
-        std::mem::take(&mut pools.idle)
-    };
-    // Outside of the lock: threads end.
-    drop(others);
+    // The next call ends the pools with other numbers of threads.
+    WANTED.store(count.map_or(0, |count| count as usize), Ordering::SeqCst);
     Ok(())
 }
 

@@ -219,7 +219,8 @@ def test_a_copy_computes_as_its_model(good: Path, stain: Path, tmp_path: Path) -
 
 def test_paths_in_a_list_are_read_when_they_are_needed(model: pupilla.Model, good: Path, tmp_path: Path) -> None:
     files = sorted(good.iterdir())
-    assert pupilla.train(files, resize=64, progress=False).threshold == model.threshold
+    for paths in (files, np.array([str(path) for path in files]), np.array(files, dtype=object)):
+        assert pupilla.train(paths, resize=64, progress=False).threshold == model.threshold
     (tmp_path / "broken.png").write_bytes(b"no image")
     for images in ([*files, tmp_path / "broken.png"], [part(seed) for seed in range(14)] + [b"no image"]):
         with pytest.raises(pupilla.ImageError, match="is not a PNG"):

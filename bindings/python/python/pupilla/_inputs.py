@@ -73,7 +73,9 @@ def several(given: Iterable[ImageLike], settings: Mapping[str, Any]) -> tuple[li
 
 def _check_several(given: Any) -> None:
     axes = len(getattr(given, "shape", (0, 0, 0, 0)))
-    if axes < 3 or isinstance(given, (bytes, bytearray, memoryview)) or hasattr(given, "getbands"):
+    is_of_numbers = getattr(getattr(given, "dtype", None), "kind", "-") in "biufc"
+    # A column of a table may hold paths.
+    if axes < 3 and (axes != 1 or is_of_numbers) or isinstance(given, (bytes, bytearray, memoryview)) or hasattr(given, "getbands"):
         raise ImageError("one image was given where several are needed: give a list of images, or a folder")
     if axes == 3 and given.shape[-1] in (1, 3, 4):
         raise ImageError(
