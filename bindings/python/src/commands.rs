@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use numpy::PyReadonlyArray2;
 use pupilla_cli::host::{self, Given, Images, Maps, Outcome, SettingKind};
-use pupilla_core::observer::{Observer, Stopped};
+use pupilla_core::data::image_source::Listed;
+use pupilla_core::evaluate::map_run::LabelledMap;
 use pyo3::prelude::*;
 use pythonize::pythonize;
 
@@ -47,10 +48,10 @@ impl From<Data<'_>> for Images {
     fn from(data: Data<'_>) -> Self {
         match data {
             Data::Folder(path) => Self::Folder(path),
-            Data::Files(paths) => Self::Files(paths),
+            Data::Files(paths) => Self::Listed(Listed::Files(paths)),
             Data::Held(images) => {
                 let images = images.iter().map(|image| image.get().stored.clone());
-                Self::Held(images.collect())
+                Self::Listed(Listed::Held(images.collect()))
             }
         }
     }
@@ -237,32 +238,18 @@ pub fn score_masks<'py>(
     settings: Settings,
     listener: &Bound<'_, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let maps = maps.iter().map(|map| copied(py, map));
-    let maps = maps.collect::<PyResult<Vec<_>>>()?;
-    let masks = masks
-        .iter()
-        .map(|given| given.as_ref().map(|given| mask(py, given)).transpose());
-    let masks = masks.collect::<PyResult<Vec<_>>>()?;
+    let images = maps.iter().zip(defects).zip(&masks);
+    let labelled = images.map(|((map, defect), given)| {
+        Ok(LabelledMap {
+            map: copied(py, map)?,
+            defect,
+            mask: given.as_ref().map(|given| mask(py, given)).transpose()?,
+        })
+    });
+    let labelled = labelled.collect::<PyResult<Vec<_>>>()?;
     let settings = given(settings);
     let evaluation = work::run(py, Some(listener), move |progress| {
-        let mut evaluator = host::map_settings(settings)?.evaluator()?;
-        let images = maps.iter().zip(defects.iter().zip(&masks));
-        for (index, (map, (defect, mask))) in images.enumerate() {
-            if progress.stop_requested() {
-                return Err(Stopped.into());
-            }
-            let good = pupilla_core::data::mask::Mask::good(map.width(), map.height());
-            let mask = match (mask, defect) {
-                (None, None) => Some(&good),
-                (mask, _) => mask.as_ref(),
-            };
-            evaluator.add(&format!("image {index}"), defect.as_deref(), map, mask)?;
-        }
-        let evaluation = evaluator.finish();
-        for warning in &evaluation.warnings {
-            progress.warn(warning);
-        }
-        host::json(&evaluation)
+        host::score_labelled(&labelled, settings, progress)
     })?;
     Ok(pythonize(py, &evaluation)?)
 }

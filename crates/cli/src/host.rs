@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command as Clap};
@@ -14,10 +14,10 @@ use pupilla::{DoesNotApply, FitError, Model, ScoreError, TrainError};
 use pupilla_core::data::image_source::{ImageSetError, Listed};
 use pupilla_core::data::mask::MaskError;
 use pupilla_core::data::{Dataset, DatasetError};
-use pupilla_core::evaluate::map_run::{self, MapRunError, MapSettings};
+use pupilla_core::evaluate::EvaluationError;
+use pupilla_core::evaluate::map_run::{self, LabelledMap, MapRunError};
 use pupilla_core::evaluate::test_run::TestError;
-use pupilla_core::evaluate::{Evaluation, EvaluationError};
-use pupilla_core::image::read::{ReadError, StoredImage};
+use pupilla_core::image::read::ReadError;
 use pupilla_core::map::anomaly_map::AnomalyMap;
 use pupilla_core::map::heatmap::SizeMismatch;
 use pupilla_core::observer::Stopped;
@@ -238,25 +238,22 @@ const IN_MEMORY: &str = "in memory";
 pub enum Images {
     /// A folder, a data set, or a manifest.
     Folder(PathBuf),
-    /// Files.
-    Files(Vec<PathBuf>),
-    /// Images in memory.
-    Held(Vec<Arc<StoredImage>>),
+    /// Images, one by one.
+    Listed(Listed),
 }
 
 impl Images {
     fn path(&self) -> &Path {
         match self {
             Self::Folder(path) => path,
-            Self::Files(_) | Self::Held(_) => Path::new(IN_MEMORY),
+            Self::Listed(_) => Path::new(IN_MEMORY),
         }
     }
 
     fn listed(self) -> Option<Listed> {
         match self {
             Self::Folder(_) => None,
-            Self::Files(paths) => Some(Listed::Files(paths)),
-            Self::Held(images) => Some(Listed::Held(images)),
+            Self::Listed(images) => Some(images),
         }
     }
 }
@@ -303,11 +300,7 @@ pub fn calibrate(
     let Command::Calibrate(options) = parse("calibrate", &data, settings)? else {
         unreachable!("the words are those of calibrate")
     };
-    let model = calibrate::computing(model, &options)?;
-    match images.listed() {
-        None => calibrate::of_folder(model, &options, progress),
-        Some(images) => calibrate::of_list(model, images, &options, progress),
-    }
+    calibrate::calibrated(model, images.listed(), &options, progress)
 }
 
 /// The images that `pupilla inspect` takes from a folder, or the file itself.
@@ -397,22 +390,19 @@ pub fn score(
     Ok(serde_json::to_value(&evaluation)?)
 }
 
-/// How maps are measured that have no data set, from the settings of `pupilla score`.
+/// The same for maps without a data set.
 ///
 /// # Errors
-/// If a setting is wrong.
-pub fn map_settings(settings: Settings) -> anyhow::Result<MapSettings> {
+/// Those of the command.
+pub fn score_labelled(
+    maps: &[LabelledMap],
+    settings: Settings,
+    progress: &mut Progress,
+) -> anyhow::Result<Value> {
     let in_memory = Path::new(IN_MEMORY);
     let options = score_options(in_memory, in_memory, settings)?;
-    Ok(score::settings(&options))
-}
-
-/// An evaluation as the JSON of the commands.
-///
-/// # Errors
-/// Never for an evaluation of the library.
-pub fn json(evaluation: &Evaluation) -> anyhow::Result<Value> {
-    Ok(serde_json::to_value(evaluation)?)
+    let evaluation = map_run::run_labelled(maps, &score::settings(&options), progress)?;
+    Ok(serde_json::to_value(&evaluation)?)
 }
 
 /// What an error is about.

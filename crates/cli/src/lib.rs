@@ -29,7 +29,7 @@ use pupilla_core::observer::{Observer, StopFlag};
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The exit status of a command that did what it was asked.
+/// The exit status of success.
 const SUCCESS: u8 = 0;
 
 /// The program: `words` are its name and its arguments. Gives the exit status.

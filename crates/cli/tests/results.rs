@@ -13,7 +13,7 @@ use crate::data::{
     assert_failure, assert_success, good, listing, model, run, stderr, stdout, text,
 };
 
-/// A folder with so many images, 00.png and so on.
+/// A folder with this number of images: 00.png, 01.png, …
 fn images(count: u32) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let images = folder.path().join("in");

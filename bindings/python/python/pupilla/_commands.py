@@ -113,7 +113,7 @@ def score(
 def _opened(dataset: str | os.PathLike[str] | Dataset, settings: Mapping[str, Any]) -> Dataset:
     if isinstance(dataset, Dataset):
         return dataset
-    layout = {name: settings[name] for name in ("good", "recursive", "category") if name in settings}
+    layout = {name: settings[name] for name in _settings_words.LAYOUT if name in settings}
     return Dataset(dataset, **layout)
 
 
@@ -148,9 +148,7 @@ def _score_masks(
 ) -> Evaluation:
     if isinstance(maps, (str, os.PathLike, Mapping)):
         raise SettingError("a list of masks needs a list of maps")
-    for name in ("good", "recursive", "category"):
-        if settings.get(name):
-            raise SettingError(f"{name} says how a folder is read, but the masks are a list: leave {name} out")
+    _settings_words.refuse_layout(settings, "masks")
     taken = _maps(maps)
     marked = [_mask(mask, index) for index, mask in enumerate(masks)]
     if defects is None:

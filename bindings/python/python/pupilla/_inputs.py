@@ -9,10 +9,10 @@ from typing import Any, Union
 
 import numpy as np
 
-from . import _core
+from . import _core, _settings_words
 from ._dataset import Dataset
 from ._progress import Listener
-from .errors import ImageError, PupillaWarning, SettingError
+from .errors import ImageError, PupillaWarning
 
 ImageLike = Any
 """A path, the bytes of a file, an open binary file, a PIL image, an array ``[height, width]`` or ``[height, width, 3]``, or anything with
@@ -53,9 +53,7 @@ def each(given: Images) -> Iterable[ImageLike]:
 
 def several(given: Iterable[ImageLike], settings: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The images to learn from: paths if all of them are paths, else decoded images. And the settings."""
-    for name in ("good", "recursive", "category"):
-        if settings.get(name):
-            raise SettingError(f"{name} says how a folder is read, but the images are a list: leave {name} out")
+    _settings_words.refuse_layout(settings, "images")
     _check_several(given)
     listed = list(given)
     if listed and all(isinstance(one, (str, os.PathLike)) for one in listed):

@@ -30,8 +30,8 @@ class TrainSettings(TypedDict, total=False):
     category: Value
     """The data set of this name, if the folder or the manifest holds several"""
     bits: Value
-    """The bits of a value that the camera uses, as 12, if its files have more: then the largest number of so many bits is white.
-    The model keeps them"""
+    """The number of bits that the camera uses, as 12, if its files have more bits. White is the largest number of these bits. The
+    model keeps the number"""
     false_reject: Value
     """Share of good images that may be called defective, as 1% or 0.01 [default: none, the threshold is the highest score of a
     good image, or leaves a twentieth of fewer than 100 images above it that memory-bank left out in turn]"""
@@ -242,8 +242,8 @@ class CheckSettings(TypedDict, total=False):
     category: Value
     """The data set of this name, if the folder or the manifest holds several"""
     bits: Value
-    """The bits of a value that the camera uses, as 12, if its files have more: then the largest number of so many bits is white.
-    The model keeps them"""
+    """The number of bits that the camera uses, as 12, if its files have more bits. White is the largest number of these bits. The
+    model keeps the number"""
 
 
 class CompareSettings(TypedDict, total=False):
@@ -284,8 +284,8 @@ class CompareSettings(TypedDict, total=False):
     category: Value
     """The data set of this name, if the folder or the manifest holds several"""
     bits: Value
-    """The bits of a value that the camera uses, as 12, if its files have more: then the largest number of so many bits is white.
-    The model keeps them"""
+    """The number of bits that the camera uses, as 12, if its files have more bits. White is the largest number of these bits. The
+    model keeps the number"""
 
 
 class TeacherTrainSettings(TypedDict, total=False):

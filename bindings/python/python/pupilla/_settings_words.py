@@ -7,6 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ._dataset import Dataset
+from .errors import SettingError
+
+
+LAYOUT = ("good", "recursive", "category")
+"""The settings that say how a folder is read as a data set."""
+
+
+def refuse_layout(settings: Mapping[str, Any], listed: str) -> None:
+    """Refuses the settings of a folder where a list is given instead."""
+    for name in LAYOUT:
+        if settings.get(name):
+            raise SettingError(f"{name} says how a folder is read, but the {listed} are a list: leave {name} out")
 
 
 def given(settings: Mapping[str, Any]) -> list[tuple[str, bool | list[str]]]:

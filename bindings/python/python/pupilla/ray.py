@@ -579,7 +579,6 @@ def train_grid(
 _JOB = "job.json"
 _TABLE = "table.csv"
 _MEASURES = ("au_pro", "pixel_auroc", "image_auroc", "image_f1")
-_LAYOUT = ("good", "recursive", "category")
 # What `train_grid` gives itself, and what would write files for each job under the same name.
 _OWN_SETTINGS = {
     *("out", "force", "seed", "resume", "checkpoint_every"),
@@ -604,7 +603,7 @@ class _Job:
     @property
     def layout(self) -> dict[str, Any]:
         """The settings that say what lies where in the data set."""
-        return {name: value for name, value in self.training.items() if name in _LAYOUT}
+        return {name: value for name, value in self.training.items() if name in _settings_words.LAYOUT}
 
     @property
     def folder(self) -> str:
@@ -765,7 +764,7 @@ def _divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
             raise SettingError(f"train_grid chooses {name} itself: leave {name} out")
         if name in of_train or name not in of_eval:
             training[name] = value
-        if name in of_eval and (name not in of_train or name in _LAYOUT or name == "skip_unreadable"):
+        if name in of_eval and (name not in of_train or name in _settings_words.LAYOUT or name == "skip_unreadable"):
             evaluation[name] = value
     # Says which setting is unknown before anything is trained.
     _core.words("train", ["data"], _settings_words.given(training))

@@ -11,7 +11,7 @@ use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::Threshold;
 use pupilla_core::verdict::calibration_run::calibrate;
 
-use crate::commands::inspect::{computing_as, load};
+use crate::commands::inspect::computing_as;
 use crate::options::Calibrate;
 use crate::output::{self, Usage, Weights};
 use crate::progress::Progress;
@@ -22,13 +22,12 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     output::check_json(json)?;
     let out = options.out.as_deref().unwrap_or(&options.model);
     output::distinct("--json and the model", json, Some(out))?;
-    check_no_test_images(options)?;
-    let model = load(&options.model, &options.computing, 0)?;
+    let model = Model::load(&options.model)?;
     // New thresholds in place are what the command is for.
     let in_place = output::place(out) == output::place(&options.model);
     output::check_weights(out, Weights::Model, in_place || options.replacing.force)?;
     let before = model.about().calibration.thresholds;
-    let model = of_folder(model, options, progress)?;
+    let model = calibrated(model, None, options, progress)?;
     model.save(out)?;
 
     let calibration = model.about().calibration;
@@ -44,68 +43,36 @@ pub fn run(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<()> {
     json.map_or(Ok(()), |target| output::json(target, &calibration))
 }
 
-/// The model with the options about positions and memory.
-pub fn computing(model: Model, options: &Calibrate) -> anyhow::Result<Model> {
-    computing_as(model, &options.computing, 0)
-}
-
-/// The model with thresholds from the folder of the options.
-pub fn of_folder(
+/// The model with thresholds from a list of images, or else from the folder of the options: from those images that it has not learned from.
+pub fn calibrated(
     model: Model,
+    listed: Option<Listed>,
     options: &Calibrate,
     progress: &mut Progress,
 ) -> anyhow::Result<Model> {
-    check_no_test_images(options)?;
-    let dataset = data_set::open(&options.good, &options.layout, progress)?;
-    dataset.require_good()?;
-    if dataset.layout != Layout::GoodImages {
-        check_train_good(options)?;
-    }
-    let good = [&dataset.good[..], &dataset.validation].concat();
-    let images = ImageSet::open(&good, &file_settings(&model, options), progress)?;
-    with_thresholds(
-        model,
-        &images,
-        &dataset.name,
-        &dataset.root,
-        options,
-        progress,
-    )
-}
-
-/// The model with thresholds from a list of images.
-pub fn of_list(
-    model: Model,
-    images: Listed,
-    options: &Calibrate,
-    progress: &mut Progress,
-) -> anyhow::Result<Model> {
-    let images = images.read(&file_settings(&model, options), progress)?;
-    with_thresholds(model, &images, LIST, Path::new(""), options, progress)
-}
-
-fn file_settings(model: &Model, options: &Calibrate) -> FileSettings {
-    FileSettings {
+    let model = computing_as(model, &options.computing, 0)?;
+    let inspected = region_of_interest::read(options.roi.picture())?;
+    let settings = FileSettings {
         read: model.read_settings(),
         skip_unreadable: options.unreadable.skip,
-    }
-}
-
-/// The model with thresholds from images: of those that it has not learned from. Their paths are relative to `root`.
-fn with_thresholds(
-    model: Model,
-    images: &ImageSet,
-    name: &str,
-    root: &Path,
-    options: &Calibrate,
-    progress: &mut Progress,
-) -> anyhow::Result<Model> {
-    let inspected = region_of_interest::read(options.roi.picture())?;
+    };
+    let (images, name, root) = match listed {
+        Some(listed) => {
+            let images = listed.read(&settings, progress)?;
+            (images, LIST.to_owned(), PathBuf::new())
+        }
+        None => {
+            let dataset = folder(options, progress)?;
+            let good = [&dataset.good[..], &dataset.validation].concat();
+            let images = ImageSet::open(&good, &settings, progress)?;
+            (images, dataset.name, dataset.root)
+        }
+    };
     let unlike = images
         .acquisitions()
         .map(|image| model.unlike_training(image));
     data_set::warn_unlike(unlike.zip(images.paths()), images.len(), progress);
-    let unseen = unseen(model.about().data, root, images)?;
+    let unseen = unseen(model.about().data, &root, &images)?;
     let seen = images.len() - unseen.len();
     if seen > 0 {
         progress.warn(&format!(
@@ -114,7 +81,7 @@ fn with_thresholds(
         ));
     }
     let images = images.select(&unseen);
-    let fingerprint = images.fingerprint(root)?;
+    let fingerprint = images.fingerprint(&root)?;
     let rates = options.rates.wanted();
     let thresholds = calibrate(&model, &images, rates, inspected.as_ref(), progress)?;
     let roi = options.roi.picture().map(file_fingerprint).transpose()?;
@@ -122,12 +89,23 @@ fn with_thresholds(
         thresholds,
         sampling: model.sampling(),
         data: Some(CalibrationData {
-            name: name.to_owned(),
+            name,
             fingerprint,
             roi,
         }),
     };
     Ok(model.with_calibration(calibration))
+}
+
+/// The good images in the folder of the options.
+fn folder(options: &Calibrate, progress: &mut Progress) -> anyhow::Result<Dataset> {
+    check_no_test_images(options)?;
+    let dataset = data_set::open(&options.good, &options.layout, progress)?;
+    dataset.require_good()?;
+    if dataset.layout != Layout::GoodImages {
+        check_train_good(options)?;
+    }
+    Ok(dataset)
 }
 
 fn told(name: &str, old: Threshold, new: Threshold) -> String {

@@ -68,8 +68,10 @@ pub fn look(
         print(&found, json)?;
         checks.insert(found.name.clone(), found);
     }
-    if let ([_], Some((_, found))) = (&datasets[..], checks.first_key_value()) {
-        return Ok(Found::In(Box::new(found.clone())));
+    if datasets.len() == 1
+        && let Some((_, found)) = checks.pop_first()
+    {
+        return Ok(Found::In(Box::new(found)));
     }
     let sum = |count: fn(&DatasetCheck) -> usize| checks.values().map(count).sum();
     Ok(Found::InSeveral(Several {

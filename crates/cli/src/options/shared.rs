@@ -32,8 +32,8 @@ impl Json {
 /// How image files are decoded.
 #[derive(Debug, Args)]
 pub struct Decoding {
-    /// The bits of a value that the camera uses, as 12, if its files have more: then the largest number of so many bits is white. The
-    /// model keeps them
+    /// The number of bits that the camera uses, as 12, if its files have more bits. White is the largest number of these bits. The
+    /// model keeps the number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16), help_heading = IMAGES)]
     bits: Option<u8>,
 }

@@ -92,7 +92,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// [`Self::list`], or an empty folder if there is none.
+    /// [`Self::list`]; an empty folder if the folder does not exist.
     pub fn list_if_there(path: &Path) -> Result<Self, DatasetError> {
         match Self::list(path) {
             Err(DatasetError::NotFound { .. }) => Ok(Self::default()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::data::mask::MaskError;
+use crate::data::mask::{Mask, MaskError};
 use crate::data::{Dataset, DatasetError, TestImage};
 use crate::evaluate::{Evaluation, EvaluationError, Evaluator, ScoredImage};
 use crate::image::read::{self, ReadError};
@@ -47,10 +47,7 @@ impl Default for MapSettings {
 
 impl MapSettings {
     /// What gathers the evaluation.
-    ///
-    /// # Errors
-    /// If the limit of the false-positive rate is out of its range.
-    pub fn evaluator(&self) -> Result<Evaluator, EvaluationError> {
+    fn evaluator(&self) -> Result<Evaluator, EvaluationError> {
         let evaluator = Evaluator::new(self.fpr_limit, self.mask_threshold)?;
         Ok(match self.curve_spacing {
             Some(spacing) => evaluator.with_curves(spacing),
@@ -185,23 +182,77 @@ pub fn run_held(
             images: tests.len(),
         });
     }
-    let mut evaluator = settings.evaluator()?;
     let stage = format!("scoring {}", dataset.name);
-    for_each(observer, &stage, maps.len(), |index| {
-        let (test, map) = (&tests[index], &maps[index]);
-        let size = read::size(&test.path)?;
-        let name = test.display_name();
-        if map.size() != size {
-            return Err(MapRunError::Size {
-                image: name,
-                map_size: map.size(),
-                image_size: size,
-            });
-        }
-        let mask = test.read_mask(settings.mask_threshold, size)?;
-        evaluator.add(&name, test.defect.as_deref(), map, mask.as_ref())?;
-        Ok(())
-    })?;
+    measure(
+        &stage,
+        maps.len(),
+        settings,
+        observer,
+        |index, evaluator| {
+            let (test, map) = (&tests[index], &maps[index]);
+            let size = read::size(&test.path)?;
+            let name = test.display_name();
+            if map.size() != size {
+                return Err(MapRunError::Size {
+                    image: name,
+                    map_size: map.size(),
+                    image_size: size,
+                });
+            }
+            let mask = test.read_mask(settings.mask_threshold, size)?;
+            Ok(evaluator.add(&name, test.defect.as_deref(), map, mask.as_ref())?)
+        },
+    )
+}
+
+/// An anomaly map in memory, and what is known of its image.
+#[derive(Clone, Debug)]
+pub struct LabelledMap {
+    /// The map.
+    pub map: AnomalyMap,
+    /// The kind of the defect; `None` for a good image.
+    pub defect: Option<String>,
+    /// The defective pixels. Without a mask, no pixel of a good image is defective, and the place of a defect is not known.
+    pub mask: Option<Mask>,
+}
+
+/// Evaluates maps in memory that belong to no data set. Messages call an image by its number.
+///
+/// # Errors
+/// [`MapRunError::Evaluation`], for the first map that does not fit its mask or is not finite. [`MapRunError::Stopped`].
+pub fn run_labelled(
+    maps: &[LabelledMap],
+    settings: &MapSettings,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation, MapRunError> {
+    measure(
+        "scoring",
+        maps.len(),
+        settings,
+        observer,
+        |index, evaluator| {
+            let LabelledMap { map, defect, mask } = &maps[index];
+            let good = Mask::good(map.width(), map.height());
+            let mask = match (mask, defect) {
+                (None, None) => Some(&good),
+                (mask, _) => mask.as_ref(),
+            };
+            let name = format!("image {index}");
+            Ok(evaluator.add(&name, defect.as_deref(), map, mask)?)
+        },
+    )
+}
+
+/// Gathers the images from 0 to `count - 1`, and tells the observer the warnings.
+fn measure(
+    stage: &str,
+    count: usize,
+    settings: &MapSettings,
+    observer: &mut dyn Observer,
+    mut add: impl FnMut(usize, &mut Evaluator) -> Result<(), MapRunError>,
+) -> Result<Evaluation, MapRunError> {
+    let mut evaluator = settings.evaluator()?;
+    for_each(observer, stage, count, |index| add(index, &mut evaluator))?;
     let evaluation = evaluator.finish();
     for warning in &evaluation.warnings {
         observer.warn(warning);
@@ -314,6 +365,19 @@ mod tests {
         let held: Vec<_> = held.map(|(number, test)| map_of(test, number)).collect();
         let found = run_held(&held, &dataset, &settings, &mut Silent).unwrap();
         assert_eq!(found, run(&maps, &dataset, &settings, &mut Silent).unwrap());
+        let labelled: Vec<_> = dataset
+            .test
+            .iter()
+            .zip(&held)
+            .map(|(test, map)| LabelledMap {
+                map: map.clone(),
+                defect: test.defect.clone(),
+                mask: test.read_mask(0, map.size()).unwrap(),
+            })
+            .collect();
+        let without_data_set = run_labelled(&labelled, &settings, &mut Silent).unwrap();
+        assert_eq!(without_data_set.pixel, found.pixel);
+        assert_eq!(without_data_set.per_defect, found.per_defect);
         let error = |maps: &[AnomalyMap]| {
             let result = run_held(maps, &dataset, &settings, &mut Silent);
             result.unwrap_err().to_string()

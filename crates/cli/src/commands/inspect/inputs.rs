@@ -1,4 +1,4 @@
-//! The images that are inspected: those that are named, and those in the folders that are named and below them.
+//! The images to inspect: the named images, and all images in and below the named folders.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

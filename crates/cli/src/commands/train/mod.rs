@@ -14,6 +14,7 @@ use pupilla::{
     BackboneExtractor, Checkpoints, DetectorConfig, DetectorKind, ExtractorError, Family,
     FileManifest, FileSettings, Model, PreparedImages, TrainError, UnfinishedRun,
 };
+use pupilla_core::data::Dataset;
 use pupilla_core::data::image_source::Listed;
 use pupilla_core::observer::Observer;
 use pupilla_core::verdict::calibration::RejectRate;
@@ -51,10 +52,16 @@ pub enum Outcome {
     Model(Box<Model>),
 }
 
+/// Where the images come from.
+enum Source {
+    Listed(Listed),
+    Dataset(Box<Dataset>),
+}
+
 /// Trains on a list of images, or else on the data set of the options.
 pub fn trained(
     train: &Train,
-    images: Option<Listed>,
+    listed: Option<Listed>,
     progress: &mut Progress,
 ) -> anyhow::Result<Outcome> {
     let config = config(train)?;
@@ -70,9 +77,12 @@ pub fn trained(
             format_args!("{chosen}, because of {option} (the default is {usual})"),
         )?;
     }
-    let dataset = match images {
-        Some(_) => None,
-        None => Some(data_set::open(&train.data, &train.layout, progress)?),
+    let source = match listed {
+        Some(listed) => Source::Listed(listed),
+        None => {
+            let dataset = data_set::open(&train.data, &train.layout, progress)?;
+            Source::Dataset(Box::new(dataset))
+        }
     };
     if let Some(out) = train.out.as_ref().filter(|_| !train.run.dry_run) {
         let checkpoint = checkpoint_of(out);
@@ -87,13 +97,10 @@ pub fn trained(
         skip_unreadable: train.unreadable.skip,
     };
     let seed = train.seed.value;
-    let images = match (&dataset, images) {
-        (Some(dataset), _) => PreparedImages::open(dataset, seed, &settings, progress),
-        (None, images) => {
-            let images = images.unwrap_or(Listed::Files(Vec::new()));
-            PreparedImages::of_list(images, seed, &settings, progress)
-        }
-    }?;
+    let images = match source {
+        Source::Listed(listed) => PreparedImages::of_list(listed, seed, &settings, progress)?,
+        Source::Dataset(dataset) => PreparedImages::open(&dataset, seed, &settings, progress)?,
+    };
     let outcome = fit(&config, &images, train, progress)?;
     let (Outcome::Model(model), Some(out)) = (&outcome, &train.out) else {
         return Ok(outcome);
